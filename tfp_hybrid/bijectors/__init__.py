@@ -1,0 +1,29 @@
+"""`tfb.Bijector`s for hybrid models: `forward` maps latent z to data x, `inverse` is fast."""
+
+from tfp_hybrid.bijectors.act_norm import ActNorm
+from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
+from tfp_hybrid.bijectors.base import FusedBijector, forward_and_log_det, inverse_and_log_det
+from tfp_hybrid.bijectors.chain import FusedChain
+from tfp_hybrid.bijectors.dequantize import Dequantize
+from tfp_hybrid.bijectors.factor_out import FactorOut
+from tfp_hybrid.bijectors.glow import Glow
+from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
+from tfp_hybrid.bijectors.real_nvp import RealNVP
+from tfp_hybrid.bijectors.squeeze import Squeeze
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Dequantize",
+    "FactorOut",
+    "FusedBijector",
+    "FusedChain",
+    "Glow",
+    "InvertibleLinear",
+    "RealNVP",
+    "Squeeze",
+    "forward_and_log_det",
+    "integer_preprocessing",
+    "inverse_and_log_det",
+]

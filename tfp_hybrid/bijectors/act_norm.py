@@ -1,0 +1,53 @@
+"""ActNorm: an affine map for each channel, initialized from data."""
+
+import tensorflow as tf
+
+from tfp_hybrid.bijectors import base
+
+
+class ActNorm(base.FusedBijector):
+    """Shift and scale of each channel (the last axis), set by `adapt` so that its output is standardized.
+
+        z = (x - loc) * exp(-log_scale)         log|det dz/dx| = -S sum_c log_scale_c
+
+    with S the number of positions (H * W for images, 1 for vectors).
+
+    Args:
+      event_shape: `(C,)` or `(H, W, C)`.
+      dtype: of the weights.
+      name: prefix of the names of the ops.
+
+    References:
+      Kingma and Dhariwal 2018, "Glow", section 3.1.
+    """
+
+    def __init__(self, event_shape, dtype="float32", name="act_norm"):
+        parameters = dict(locals())
+        super().__init__(event_shape, parameters=parameters, name=name)
+        channels = self._event_shape[-1]
+        self._positions = self._event_shape.num_elements() // channels
+        self.loc = tf.Variable(tf.zeros(channels, dtype), name=f"{name}/loc")
+        self.log_scale = tf.Variable(tf.zeros(channels, dtype), name=f"{name}/log_scale")
+
+    def _forward_and_log_det(self, z, training=False):
+        log_scale = tf.convert_to_tensor(self.log_scale)
+        return z * tf.exp(log_scale) + self.loc, self._log_det(log_scale, z)
+
+    def _inverse_and_log_det(self, x, training=False):
+        log_scale = tf.convert_to_tensor(self.log_scale)
+        return (x - self.loc) * tf.exp(-log_scale), -self._log_det(log_scale, x)
+
+    def _log_det(self, log_scale, value):
+        batch_shape = tf.shape(value)[: tf.rank(value) - self._event_shape.rank]
+        return tf.fill(batch_shape, self._positions * tf.reduce_sum(log_scale))
+
+    def adapt(self, x):
+        x = tf.convert_to_tensor(x)
+        mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
+        self.loc.assign(mean)
+        # A feature that is constant in the batch is left as it is: its scale cannot be known.
+        self.log_scale.assign(tf.where(variance > 1e-12, 0.5 * tf.math.log(variance), 0.0))
+        return super().adapt(x)
+
+    def is_adapted(self):
+        return bool(tf.reduce_any(self.loc != 0.0) | tf.reduce_any(self.log_scale != 0.0))

@@ -1,0 +1,165 @@
+"""Affine and additive couplings, for vectors and images."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid import networks
+from tfp_hybrid.bijectors import base
+
+MASKS = ("channel", "checkerboard")
+
+
+class AffineCoupling(base.FusedBijector):
+    """One part of x passes through and sets the shift t and log-scale s of the other part.
+
+        z_a = x_a
+        z_b = (x_b - t(x_a)) * exp(-s(x_a))         log|det dz/dx| = -sum_b s(x_a)_b
+
+    The log-scale is bounded, `s = B tanh(raw / B)`; the additive coupling has s = 0. One conditioner
+    network computes t and s together, and is evaluated once for the value and the log-det.
+
+    Args:
+      event_shape: `(d,)` with d >= 2, or `(H, W, C)`.
+      mask: what passes through: "channel", one half of the last axis (features of a vector, channels of an
+        image); or "checkerboard", every other pixel of an image, as in RealNVP.
+      swap: take the other half.
+      additive: no scale, as in NICE; volume-preserving.
+      conditioner: a function `(input_shape, units) -> keras layer` from the part that passes through (with
+        the checkerboard: the whole image, with the other pixels at zero) to the raw parameters on the last
+        axis. By default `networks.MLP` for vectors and `networks.ConvNet` for images.
+        A built Keras layer is taken as it is.
+      log_scale_bound: B, the bound on |s|.
+      dtype: of the values; the conditioner has it too, or the global mixed precision policy.
+      name: prefix of the names of the ops.
+
+    Raises:
+      ValueError: for an event that cannot be split, an unknown mask, or a conditioner whose output does not
+        have the size that is needed.
+
+    References:
+      Dinh, Krueger and Bengio 2015, "NICE"; Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using
+      Real NVP", eq. 4-8.
+    """
+
+    def __init__(
+        self,
+        event_shape,
+        mask="channel",
+        swap=False,
+        additive=False,
+        conditioner=None,
+        log_scale_bound=2.0,
+        dtype="float32",
+        name="affine_coupling",
+    ):
+        parameters = dict(locals())
+        super().__init__(event_shape, parameters=parameters, name=name)
+        shape = tuple(self._event_shape)
+        _check_event_shape(shape, mask)
+        self.mask, self.swap, self.additive = mask, swap, additive
+        self.log_scale_bound = log_scale_bound
+        if mask == "checkerboard":
+            passing, transformed = shape, shape[-1]
+            rows, columns = np.indices(shape[:2])
+            self._pass_mask = ((rows + columns + swap) % 2 == 0).astype(dtype)[..., np.newaxis]
+        else:
+            first = shape[-1] // 2
+            self._sizes = (first, shape[-1] - first)
+            passing, transformed = (*shape[:-1], self._sizes[swap]), self._sizes[not swap]
+        units = transformed if additive else 2 * transformed
+        if conditioner is None:
+            network = networks.MLP if len(shape) == 1 else networks.ConvNet
+            conditioner = functools.partial(network, dtype=networks.policy_for(dtype))
+        self.conditioner = _built_conditioner(conditioner, passing, units)
+        # What TFP sees as this bijector's variables: the storage of the conditioner's Keras weights.
+        self._conditioner_variables = [weight.value for weight in self.conditioner.variables]
+        self._parameters["conditioner"] = self.conditioner
+
+    def _forward_and_log_det(self, z, training=False):
+        passing, transformed = self._split(z)
+        shift, log_scale = self._shift_and_log_scale(passing, training)
+        if log_scale is None:
+            return self._join(passing, transformed + shift), self._zero_log_det(z)
+        transformed = transformed * tf.exp(log_scale) + shift
+        return self._join(passing, transformed), self._sum_event(log_scale)
+
+    def _inverse_and_log_det(self, x, training=False):
+        passing, transformed = self._split(x)
+        shift, log_scale = self._shift_and_log_scale(passing, training)
+        if log_scale is None:
+            return self._join(passing, transformed - shift), self._zero_log_det(x)
+        transformed = (transformed - shift) * tf.exp(-log_scale)
+        return self._join(passing, transformed), -self._sum_event(log_scale)
+
+    def _shift_and_log_scale(self, passing, training):
+        rank = self._event_shape.rank
+        batch_shape = tf.shape(passing)[: tf.rank(passing) - rank]
+        flat = tf.reshape(passing, tf.concat([[-1], tf.shape(passing)[-rank:]], 0))
+        flat.set_shape([None, *passing.shape[-rank:]])
+        raw = tf.cast(self.conditioner(flat, training=training), passing.dtype)
+        raw = tf.reshape(raw, tf.concat([batch_shape, tf.shape(raw)[1:]], 0))
+        if self.additive:
+            return self._masked(raw), None
+        shift, raw_log_scale = tf.split(raw, 2, axis=-1)
+        log_scale = self.log_scale_bound * tf.tanh(raw_log_scale / self.log_scale_bound)
+        return self._masked(shift), self._masked(log_scale)
+
+    def _masked(self, parameter):
+        return parameter * (1 - self._pass_mask) if self.mask == "checkerboard" else parameter
+
+    def _split(self, value):
+        if self.mask == "checkerboard":
+            return value * self._pass_mask, value * (1 - self._pass_mask)
+        parts = tf.split(value, self._sizes, axis=-1)
+        return parts[self.swap], parts[not self.swap]
+
+    def _join(self, passing, transformed):
+        if self.mask == "checkerboard":
+            return passing + transformed
+        parts = (transformed, passing) if self.swap else (passing, transformed)
+        return tf.concat(parts, axis=-1)
+
+    def _sum_event(self, log_scale):
+        return tf.reduce_sum(log_scale, axis=list(range(-self._event_shape.rank, 0)))
+
+    def _zero_log_det(self, value):
+        return tf.zeros(tf.shape(value)[: tf.rank(value) - self._event_shape.rank], value.dtype)
+
+
+def _check_event_shape(shape, mask):
+    if mask not in MASKS:
+        raise ValueError(f"AffineCoupling: `mask` is {mask!r}; wanted one of {MASKS}.")
+    if len(shape) not in (1, 3):
+        raise ValueError(
+            f"AffineCoupling: `event_shape` is {shape}; wanted a vector's (d,) or an image's (H, W, C)."
+        )
+    if mask == "checkerboard":
+        if len(shape) != 3 or shape[0] * shape[1] < 2:
+            raise ValueError(
+                f"AffineCoupling: `event_shape` is {shape}; the checkerboard mask wants an image (H, W, C) "
+                "of at least two pixels."
+            )
+    elif shape[-1] < 2:
+        raise ValueError(
+            f"AffineCoupling: `event_shape` is {shape}; a coupling passes one part of the last axis through "
+            "and transforms the other, so it wants at least 2 there. For one-dimensional data use a scalar "
+            "bijector (ActNorm, a TFP spline), for one-channel images a Squeeze first or "
+            "mask='checkerboard'."
+        )
+
+
+def _built_conditioner(conditioner, input_shape, units):
+    if not isinstance(conditioner, keras.layers.Layer):
+        conditioner = conditioner(input_shape, units)
+    if not conditioner.built:
+        conditioner.build((None, *input_shape))
+    output_shape = tuple(conditioner.compute_output_shape((None, *input_shape)))
+    if output_shape[1:] != (*input_shape[:-1], units):
+        raise ValueError(
+            f"AffineCoupling: `conditioner` maps {input_shape} to {output_shape[1:]}; wanted "
+            f"{(*input_shape[:-1], units)}."
+        )
+    return conditioner

@@ -1,0 +1,244 @@
+"""The base of our bijectors, and density evaluation in one pass through any bijector.
+
+How to write a bijector: subclass `FusedBijector`, pass `parameters=dict(locals())` to its constructor (it
+makes the bijector copyable and savable), and write two methods, each of which evaluates its network once:
+
+    _forward_and_log_det(z, training) -> x, log|det dx/dz|
+    _inverse_and_log_det(x, training) -> z, log|det dz/dx|
+
+`forward` maps latent z to data x, `inverse` is the f of Nalisnick et al. 2019. Log-determinants have one
+entry an event (the batch shape). TFP's own methods are derived from the two.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+# The two below are internal to TFP: the cache that its own fused bijector (FFJORD) is built on, and the
+# classes behind tfb.Chain and tfb.Invert when they hold bijectors like ours.
+from tensorflow_probability.python.bijectors import chain as tfp_chain
+from tensorflow_probability.python.bijectors import invert as tfp_invert
+from tensorflow_probability.python.internal import cache_util
+
+tfb = tfp.bijectors
+
+SAVABLE_BIJECTORS: dict[str, type] = {}
+
+
+class FusedBijector(tfb.Bijector):
+    """A `tfb.Bijector` whose value and log-determinant come from one evaluation.
+
+    Args:
+      event_shape: shape of one data point x, on the `forward` output side. The batch may have any rank.
+      latent_shape: shape of one latent z; `event_shape` if None.
+      parameters: the constructor's `locals()`.
+      name: prefix of the names of the ops.
+    """
+
+    _cache = cache_util.BijectorCacheWithGreedyAttrs(
+        forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes"
+    )
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        SAVABLE_BIJECTORS[cls.__name__] = cls
+
+    def __init__(self, event_shape, latent_shape=None, *, parameters, name):
+        self._event_shape = tf.TensorShape(event_shape)
+        self._latent_shape = tf.TensorShape(event_shape if latent_shape is None else latent_shape)
+        super().__init__(
+            forward_min_event_ndims=self._latent_shape.rank,
+            inverse_min_event_ndims=self._event_shape.rank,
+            parameters=parameters,
+            name=name,
+        )
+
+    # Bijectors with weights are equal only to themselves; TFP would compare their parameters.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def event_shape(self) -> tf.TensorShape:
+        """Shape of one data point x."""
+        return self._event_shape
+
+    @property
+    def latent_shape(self) -> tf.TensorShape:
+        """Shape of one latent z."""
+        return self._latent_shape
+
+    def forward_and_log_det(self, z, event_ndims=None, training=False):
+        """`x = forward(z)` and `log|det dx/dz|`, in one evaluation.
+
+        Args:
+          z: `batch_shape + latent_shape`.
+          event_ndims: rank of an event, if larger than the latent's; the log-det is summed over it.
+          training: passed to the conditioners (dropout) and the dequantization (fresh noise).
+
+        Returns:
+          x of `batch_shape + event_shape`, and the log-det in nats, `batch_shape`.
+
+        Raises:
+          ValueError: if z does not end in `latent_shape`.
+        """
+        return forward_and_log_det(self, z, event_ndims, training)
+
+    def inverse_and_log_det(self, x, event_ndims=None, training=False):
+        """`z = inverse(x)` and `log|det dz/dx|`, in one evaluation.
+
+        Args:
+          x: `batch_shape + event_shape`.
+          event_ndims: rank of an event, if larger than x's; the log-det is summed over it.
+          training: passed to the conditioners (dropout) and the dequantization (fresh noise).
+
+        Returns:
+          z of `batch_shape + latent_shape`, and the log-det in nats, `batch_shape`.
+
+        Raises:
+          ValueError: if x does not end in `event_shape`.
+        """
+        return inverse_and_log_det(self, x, event_ndims, training)
+
+    def adapt(self, x):
+        """Sets the data-dependent weights from a batch x; returns `inverse(x)` after it."""
+        return self._checked_inverse_and_log_det(x)[0]
+
+    def is_adapted(self) -> bool:
+        """False while a data-dependent weight still has its initial value."""
+        return True
+
+    def _forward_and_log_det(self, z, training=False):
+        raise NotImplementedError(f"{type(self).__name__}._forward_and_log_det")
+
+    def _inverse_and_log_det(self, x, training=False):
+        raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
+
+    def _checked_forward_and_log_det(self, z, training=False):
+        return self._forward_and_log_det(self._check(z, self._latent_shape, "z"), training)
+
+    def _checked_inverse_and_log_det(self, x, training=False):
+        return self._inverse_and_log_det(self._check(x, self._event_shape, "x"), training)
+
+    def _check(self, value, event_shape, argument):
+        value = tf.convert_to_tensor(value)
+        if not value.shape[-event_shape.rank :].is_compatible_with(event_shape):
+            raise ValueError(
+                f"{self.name}: {argument} has shape {tuple(value.shape)}; wanted a shape that ends in "
+                f"{tuple(event_shape)}."
+            )
+        return value
+
+    def _forward_and_attributes(self, z, training=False):
+        x, log_det = self._checked_forward_and_log_det(z, training)
+        return x, {"ildj": -log_det}
+
+    def _inverse_and_attributes(self, x, training=False):
+        z, log_det = self._checked_inverse_and_log_det(x, training)
+        return z, {"ildj": log_det}
+
+    def _forward_log_det_jacobian(self, z, training=False):
+        return self._checked_forward_and_log_det(z, training)[1]
+
+    def _inverse_log_det_jacobian(self, x, training=False):
+        return self._checked_inverse_and_log_det(x, training)[1]
+
+    def _forward_event_shape(self, latent_shape):
+        return self._event_shape
+
+    def _inverse_event_shape(self, event_shape):
+        return self._latent_shape
+
+    def _forward_event_shape_tensor(self, latent_shape):
+        return tf.constant(self._event_shape.as_list(), tf.int32)
+
+    def _inverse_event_shape_tensor(self, event_shape):
+        return tf.constant(self._latent_shape.as_list(), tf.int32)
+
+
+def inverse_and_log_det(bijector, x, event_ndims=None, training=False):
+    """`z = bijector.inverse(x)` and `log|det dz/dx|`, each network evaluated once where the bijector is ours.
+
+    Goes through `tfb.Chain` and `tfb.Invert`; any other stock bijector is asked for both, the usual way.
+
+    Args:
+      bijector: any `tfb.Bijector`.
+      x: `batch_shape + event_shape`.
+      event_ndims: rank of the event; `bijector.inverse_min_event_ndims` if None.
+      training: passed to our bijectors.
+
+    Returns:
+      z, and the log-det in nats (broadcastable to the batch shape).
+    """
+    if isinstance(bijector, tfp_invert._Invert):
+        return forward_and_log_det(bijector.bijector, x, event_ndims, training)
+    if event_ndims is None:
+        event_ndims = bijector.inverse_min_event_ndims
+    if isinstance(bijector, FusedBijector):
+        z, log_det = bijector._checked_inverse_and_log_det(x, training)
+        return z, _sum_rightmost(log_det, event_ndims - bijector.inverse_min_event_ndims)
+    if isinstance(bijector, tfp_chain._Chain):
+        return chain_inverse_and_log_det(bijector.bijectors, x, event_ndims, training)
+    return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
+
+
+def forward_and_log_det(bijector, z, event_ndims=None, training=False):
+    """`x = bijector.forward(z)` and `log|det dx/dz|`; see `inverse_and_log_det`."""
+    if isinstance(bijector, tfp_invert._Invert):
+        return inverse_and_log_det(bijector.bijector, z, event_ndims, training)
+    if event_ndims is None:
+        event_ndims = bijector.forward_min_event_ndims
+    if isinstance(bijector, FusedBijector):
+        x, log_det = bijector._checked_forward_and_log_det(z, training)
+        return x, _sum_rightmost(log_det, event_ndims - bijector.forward_min_event_ndims)
+    if isinstance(bijector, tfp_chain._Chain):
+        return chain_forward_and_log_det(bijector.bijectors, z, event_ndims, training)
+    return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
+
+
+def chain_inverse_and_log_det(bijectors, x, event_ndims, training=False):
+    """Inverts `bijectors`, first to last, and sums their log-dets."""
+    total = 0.0
+    for bijector in bijectors:
+        next_ndims = bijector.inverse_event_ndims(event_ndims)
+        x, log_det = inverse_and_log_det(bijector, x, event_ndims, training)
+        total, event_ndims = total + log_det, next_ndims
+    return x, total
+
+
+def chain_forward_and_log_det(bijectors, z, event_ndims, training=False):
+    """Applies `bijectors`, last to first, and sums their log-dets."""
+    total = 0.0
+    for bijector in reversed(bijectors):
+        next_ndims = bijector.forward_event_ndims(event_ndims)
+        z, log_det = forward_and_log_det(bijector, z, event_ndims, training)
+        total, event_ndims = total + log_det, next_ndims
+    return z, total
+
+
+def adapt(bijector, x):
+    """Sets the data-dependent weights of every bijector of ours inside `bijector`; returns `inverse(x)`."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.adapt(x)
+    if isinstance(bijector, tfp_chain._Chain):
+        for part in bijector.bijectors:
+            x = adapt(part, x)
+        return x
+    return bijector.inverse(x)
+
+
+def is_adapted(bijector) -> bool:
+    """False if a bijector of ours inside `bijector` waits for `adapt`."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.is_adapted()
+    if isinstance(bijector, tfp_chain._Chain):
+        return all(map(is_adapted, bijector.bijectors))
+    return True
+
+
+def _sum_rightmost(log_det, ndims):
+    return tf.reduce_sum(log_det, axis=list(range(-ndims, 0))) if ndims else log_det

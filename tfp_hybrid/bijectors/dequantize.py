@@ -1,0 +1,89 @@
+"""Uniform dequantization of integer data."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.bijectors import base
+
+
+class Dequantize(base.FusedBijector):
+    """Integers 0 .. levels-1 to reals in [0, levels), by uniform noise in [0, 1) on each entry.
+
+        inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. levels-1
+        log|det dz/dx| = 0           E_u[log p(x + u)] <= log P(x)
+
+    so the density of z is a lower bound on the probability of the integer x, which is what bits/dim in the
+    literature are. While training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random
+    function of x itself: log p(x) of an image is then repeatable and does not depend on its batch, and the
+    mean over a data set is still a fair sample of the bound. Strictly no bijection: `inverse(forward(z))`
+    has z's integer part only.
+
+    Args:
+      event_shape: shape of one data point.
+      levels: number of integer values, 256 for 8-bit images.
+      dtype: of z.
+      name: prefix of the names of the ops.
+
+    Raises:
+      ValueError: if `levels` < 2.
+
+    References:
+      Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
+    """
+
+    def __init__(self, event_shape, levels=256, dtype="float32", name="dequantize"):
+        parameters = dict(locals())
+        if levels < 2:
+            raise ValueError(f"Dequantize: `levels` is {levels}; wanted at least 2.")
+        super().__init__(event_shape, parameters=parameters, name=name)
+        self.levels = levels
+        self._float = tf.as_dtype(dtype)
+        self._random_state = tf.Variable(
+            [np.random.randint(2**31), 0],  # follows keras.utils.set_random_seed
+            trainable=False,
+            dtype=tf.int64,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name=f"{name}/random_state",
+        )
+        constants = np.random.default_rng(0).integers(
+            -(2**62), 2**62, (2, self._event_shape.num_elements())
+        )
+        self._hash_weights, self._hash_offsets = 2 * constants + 1
+
+    def _inverse_dtype(self, dtype, **kwargs):
+        return self._float
+
+    def _forward_dtype(self, dtype, **kwargs):
+        return self._float
+
+    def _forward_and_log_det(self, z, training=False):
+        x = tf.clip_by_value(tf.floor(z), 0, self.levels - 1)
+        return x, self._zero_log_det(z, z.dtype)
+
+    def _inverse_and_log_det(self, x, training=False):
+        noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
+        return tf.cast(x, self._float) + noise, self._zero_log_det(x, self._float)
+
+    def _fresh_noise(self, x):
+        seed = tf.identity(self._random_state)
+        self._random_state.assign_add([0, 1])
+        return tf.random.stateless_uniform(tf.shape(x), seed, dtype=self._float)
+
+    def _repeatable_noise(self, x):
+        """Hashes each event to one 64-bit number, and that with the entry's position to 24 uniform bits."""
+        flat_size = self._event_shape.num_elements()
+        flat = tf.reshape(tf.cast(x, tf.int64), [-1, flat_size])
+        event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)
+        bits = _mixed(_mixed(event_hash) ^ self._hash_offsets) & (2**24 - 1)
+        return tf.reshape(tf.cast(bits, self._float) / 2**24, tf.shape(x))
+
+    def _zero_log_det(self, value, dtype):
+        return tf.zeros(tf.shape(value)[: tf.rank(value) - self._event_shape.rank], dtype)
+
+
+def _mixed(bits):
+    """Spreads each bit of a 64-bit integer over all (the finalizer of SplitMix64; Steele et al. 2014)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, bits.dtype)))
+        bits *= tf.constant(factor, bits.dtype)
+    return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(31, bits.dtype)))

@@ -1,0 +1,102 @@
+"""Glow: the builder."""
+
+import functools
+
+import tensorflow_probability as tfp
+
+from tfp_hybrid import networks
+from tfp_hybrid.bijectors.act_norm import ActNorm
+from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
+from tfp_hybrid.bijectors.chain import FusedChain
+from tfp_hybrid.bijectors.factor_out import FactorOut
+from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
+from tfp_hybrid.bijectors.squeeze import Squeeze
+
+tfb = tfp.bijectors
+
+
+def Glow(
+    event_shape,
+    levels: int = 2,
+    steps: int = 8,
+    hidden_units: int = 64,
+    conditioner=None,
+    additive: bool = False,
+    quantization_levels: int | None = 256,
+    dtype: str = "float32",
+    name: str = "glow",
+) -> FusedChain:
+    """A Glow for images: each level squeezes, takes `steps` steps of flow, and factors half of it out.
+
+    A step is ActNorm, an invertible 1x1 convolution and an affine coupling. The latent z is a flat vector of
+    H * W * C numbers.
+
+    Args:
+      event_shape: `(H, W, C)`; H and W divide by `2 ** levels`.
+      levels: number of scales.
+      steps: steps of flow on each level.
+      hidden_units: channels of the hidden layers of each coupling's network.
+      conditioner: a function `(input_shape, units) -> keras layer` in place of `networks.ConvNet`; see
+        `AffineCoupling`.
+      additive: additive couplings instead of affine ones.
+      quantization_levels: the images are integers 0 .. quantization_levels-1; they are dequantized and scaled,
+        and log p(x) is that of the integers' unit cubes. None: the images are real numbers, taken as they are.
+      dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
+      name: prefix of the names of the ops.
+
+    Returns:
+      A bijector from z, `(H * W * C,)`, to x, `(H, W, C)`.
+
+    Raises:
+      ValueError: for an event shape that is no image, or sides that do not divide.
+
+    References:
+      Kingma and Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".
+    """
+    check_image(event_shape, levels, "Glow")
+    if conditioner is None:
+        conditioner = functools.partial(
+            networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype)
+        )
+
+    def level(shape, remaining):
+        squeeze = Squeeze(shape)
+        shape = tuple(squeeze.latent_shape)
+        flow = [squeeze]
+        for _ in range(steps):
+            flow += [
+                ActNorm(shape, dtype),
+                InvertibleLinear(shape, dtype),
+                AffineCoupling(shape, additive=additive, conditioner=conditioner, dtype=dtype),
+            ]
+        return flow + [factor_out_or_flatten(shape, remaining, level)]
+
+    shape = tuple(event_shape)
+    flow = level(shape, levels - 1)
+    if quantization_levels is not None:
+        flow = integer_preprocessing(shape, quantization_levels, dtype=dtype) + flow
+    return FusedChain(flow, shape, name=name)
+
+
+def check_image(event_shape, levels, builder):
+    """Raises ValueError unless `event_shape` is an image's whose sides divide by 2^levels."""
+    if len(event_shape) != 3:
+        raise ValueError(
+            f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C)."
+        )
+    height, width, _ = event_shape
+    if levels < 1 or height % 2**levels or width % 2**levels:
+        raise ValueError(
+            f"{builder}: `event_shape` is {tuple(event_shape)} and `levels` is {levels}; wanted at least one "
+            f"level, and sides that divide by 2**levels = {2**levels}. Pad the images or take fewer levels."
+        )
+
+
+def factor_out_or_flatten(shape, remaining, level):
+    """What ends a level: `FactorOut` around the next one, or, on the last, a flat latent."""
+    height, width, channels = shape
+    if not remaining:
+        return tfb.Reshape(event_shape_out=shape, event_shape_in=(height * width * channels,))
+    kept = (height, width, channels // 2)
+    return FactorOut(FusedChain(level(kept, remaining - 1), kept), shape)

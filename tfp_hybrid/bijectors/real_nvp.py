@@ -1,0 +1,87 @@
+"""RealNVP: the builder, for vectors and images."""
+
+import functools
+
+from tfp_hybrid import networks
+from tfp_hybrid.bijectors.act_norm import ActNorm
+from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
+from tfp_hybrid.bijectors.chain import FusedChain
+from tfp_hybrid.bijectors.glow import check_image, factor_out_or_flatten
+from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
+from tfp_hybrid.bijectors.squeeze import Squeeze
+
+
+def RealNVP(
+    event_shape,
+    couplings: int = 8,
+    levels: int = 2,
+    hidden_units=None,
+    conditioner=None,
+    additive: bool = False,
+    quantization_levels: int | None = None,
+    dtype: str = "float32",
+    name: str = "real_nvp",
+) -> FusedChain:
+    """A RealNVP, for vectors or multi-scale for images.
+
+    Vectors: `couplings` affine couplings that take turns in which half of the features they transform, with
+    an ActNorm before each; the first one, once adapted, standardizes the features.
+    Images: on each level half of the couplings with checkerboard masks, a squeeze, the other half with channel
+    masks, then half of the channels are factored out; the latent z is a flat vector.
+
+    Args:
+      event_shape: `(d,)` with d >= 2, or `(H, W, C)` whose sides divide by `2 ** levels`.
+      couplings: number of couplings; for images, on each level.
+      levels: number of scales; images only.
+      hidden_units: of each coupling's network: the sizes of the hidden layers of `networks.MLP`, by default
+        (64, 64); for images the width of `networks.ResNet`, by default 64.
+      conditioner: a function `(input_shape, units) -> keras layer` in place of these; see `AffineCoupling`.
+      additive: additive couplings instead of affine ones.
+      quantization_levels: the data are integers 0 .. quantization_levels-1, to be dequantized; images then go
+        through a logit, vectors are scaled. None: real numbers, taken as they are.
+      dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
+      name: prefix of the names of the ops.
+
+    Returns:
+      A bijector from z to x; z is a vector as long as x has numbers.
+
+    Raises:
+      ValueError: for an event shape that cannot be split.
+
+    References:
+      Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP".
+    """
+    shape = tuple(event_shape)
+    vector = len(shape) == 1
+    if not vector:
+        check_image(shape, levels, "RealNVP")
+    if conditioner is None:
+        if vector:
+            network, hidden_units = networks.MLP, hidden_units or (64, 64)
+        else:
+            network, hidden_units = networks.ResNet, hidden_units or 64
+        conditioner = functools.partial(
+            network, hidden_units=hidden_units, dtype=networks.policy_for(dtype)
+        )
+
+    def coupled(shape, count, mask):
+        flow = []
+        for i in range(count):
+            flow += [
+                ActNorm(shape, dtype),
+                AffineCoupling(
+                    shape, mask, bool(i % 2), additive, conditioner, dtype=dtype
+                ),
+            ]
+        return flow
+
+    def level(shape, remaining):
+        flow = coupled(shape, couplings - couplings // 2, "checkerboard") + [Squeeze(shape)]
+        shape = tuple(flow[-1].latent_shape)
+        flow += coupled(shape, couplings // 2, "channel")
+        return flow + [factor_out_or_flatten(shape, remaining, level)]
+
+    flow = coupled(shape, couplings, "channel") if vector else level(shape, levels - 1)
+    if quantization_levels is not None:
+        flow = integer_preprocessing(shape, quantization_levels, not vector, dtype) + flow
+    return FusedChain(flow, shape, name=name)

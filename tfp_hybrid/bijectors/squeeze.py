@@ -1,0 +1,49 @@
+"""Squeeze: pixels of an image to channels."""
+
+import tensorflow as tf
+
+from tfp_hybrid.bijectors import base
+
+
+class Squeeze(base.FusedBijector):
+    """Trades resolution for channels: each 2 x 2 block of pixels of x becomes the channels of one of z.
+
+        x: (H, W, C)  <->  z: (H/2, W/2, 4C)         log|det dz/dx| = 0
+
+    Args:
+      event_shape: `(H, W, C)` of x, with even H and W.
+      name: prefix of the names of the ops.
+
+    Raises:
+      ValueError: if a side is odd.
+
+    References:
+      Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6.
+    """
+
+    def __init__(self, event_shape, name="squeeze"):
+        parameters = dict(locals())
+        height, width, channels = event_shape
+        if height % 2 or width % 2:
+            raise ValueError(
+                f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted sides that divide by 2."
+            )
+        super().__init__(
+            event_shape,
+            (height // 2, width // 2, 4 * channels),
+            parameters=parameters,
+            name=name,
+        )
+
+    def _forward_and_log_det(self, z, training=False):
+        return self._reshaped(z, tf.nn.depth_to_space, self._latent_shape, self._event_shape)
+
+    def _inverse_and_log_det(self, x, training=False):
+        return self._reshaped(x, tf.nn.space_to_depth, self._event_shape, self._latent_shape)
+
+    @staticmethod
+    def _reshaped(value, op, shape_from, shape_to):
+        batch_shape = tf.shape(value)[: tf.rank(value) - 3]
+        moved = op(tf.reshape(value, [-1, *shape_from]), 2)
+        moved = tf.reshape(moved, tf.concat([batch_shape, shape_to], 0))
+        return moved, tf.zeros(batch_shape, value.dtype)
