@@ -1,0 +1,20 @@
+"""Deep invertible generalized linear models: p(x) and p(y|x) from one normalizing flow.
+
+See `HybridModel`, and the README for where to start.
+"""
+
+import keras as _keras
+
+if _keras.config.backend() != "tensorflow":
+    raise ImportError(
+        f"tfp_hybrid needs Keras with the tensorflow backend; it is {_keras.config.backend()!r}. Set the environment "
+        "variable KERAS_BACKEND=tensorflow before Keras is imported, or set it in ~/.keras/keras.json."
+    )
+
+from tfp_hybrid import bijectors, heads, networks
+from tfp_hybrid.flows import flow_distribution
+from tfp_hybrid.hybrid import HybridModel
+from tfp_hybrid.interop import ModuleLayer
+
+__version__ = "0.1.0"
+__all__ = ["HybridModel", "ModuleLayer", "bijectors", "flow_distribution", "heads", "networks"]

@@ -35,9 +35,7 @@ class FusedChain(base.FusedBijector):
             raise ValueError("FusedChain: `bijectors` is empty; wanted at least one.")
         for bijector in bijectors:
             if not isinstance(bijector, tfb.Bijector):
-                raise ValueError(
-                    f"FusedChain: `bijectors` holds {bijector!r}; wanted `tfb.Bijector`s."
-                )
+                raise ValueError(f"FusedChain: `bijectors` holds {bijector!r}; wanted `tfb.Bijector`s.")
         self.bijectors = list(bijectors)
         shape = tf.TensorShape(event_shape)
         for bijector in self.bijectors:
@@ -45,15 +43,11 @@ class FusedChain(base.FusedBijector):
         super().__init__(event_shape, shape, parameters=parameters, name=name)
 
     def _forward_and_log_det(self, z, training=False):
-        x, log_det = base.chain_forward_and_log_det(
-            self.bijectors, z, self._latent_shape.rank, training
-        )
+        x, log_det = base.chain_forward_and_log_det(self.bijectors, z, self._latent_shape.rank, training)
         return x, _to_batch(log_det, z, self._latent_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
-        z, log_det = base.chain_inverse_and_log_det(
-            self.bijectors, x, self._event_shape.rank, training
-        )
+        z, log_det = base.chain_inverse_and_log_det(self.bijectors, x, self._event_shape.rank, training)
         return z, _to_batch(log_det, x, self._event_shape.rank)
 
     def adapt(self, x):

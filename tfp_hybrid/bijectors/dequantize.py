@@ -45,9 +45,7 @@ class Dequantize(base.FusedBijector):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name=f"{name}/random_state",
         )
-        constants = np.random.default_rng(0).integers(
-            -(2**62), 2**62, (2, self._event_shape.num_elements())
-        )
+        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self._event_shape.num_elements()))
         self._hash_weights, self._hash_offsets = 2 * constants + 1
 
     def _inverse_dtype(self, dtype, **kwargs):

@@ -29,21 +29,15 @@ class FactorOut(base.FusedBijector):
         parameters = dict(locals())
         height, width, channels = event_shape
         if channels < 2:
-            raise ValueError(
-                f"FactorOut: `event_shape` is {tuple(event_shape)}; wanted at least 2 channels."
-            )
+            raise ValueError(f"FactorOut: `event_shape` is {tuple(event_shape)}; wanted at least 2 channels.")
         self.bijector = bijector
         self._kept = channels // 2
         self._out_shape = (height, width, channels - self._kept)
         self._kept_size = bijector.inverse_event_shape((height, width, self._kept)).num_elements()
-        super().__init__(
-            event_shape, (height * width * channels,), parameters=parameters, name=name
-        )
+        super().__init__(event_shape, (height * width * channels,), parameters=parameters, name=name)
 
     def _forward_and_log_det(self, z, training=False):
-        kept, log_det = base.forward_and_log_det(
-            self.bijector, z[..., : self._kept_size], 1, training
-        )
+        kept, log_det = base.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training)
         out = z[..., self._kept_size :]
         out = tf.reshape(out, tf.concat([tf.shape(out)[:-1], self._out_shape], 0))
         return tf.concat([kept, out], -1), log_det

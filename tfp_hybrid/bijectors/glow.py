@@ -82,9 +82,7 @@ def Glow(
 def check_image(event_shape, levels, builder):
     """Raises ValueError unless `event_shape` is an image's whose sides divide by 2^levels."""
     if len(event_shape) != 3:
-        raise ValueError(
-            f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C)."
-        )
+        raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C).")
     height, width, _ = event_shape
     if levels < 1 or height % 2**levels or width % 2**levels:
         raise ValueError(

@@ -37,9 +37,7 @@ class InvertibleLinear(base.FusedBijector):
         self.permutation = tf.Variable(
             tf.math.invert_permutation(rows), trainable=False, name=f"{name}/permutation"
         )
-        self.sign = tf.Variable(
-            tf.cast(tf.sign(diagonal), dtype), trainable=False, name=f"{name}/sign"
-        )
+        self.sign = tf.Variable(tf.cast(tf.sign(diagonal), dtype), trainable=False, name=f"{name}/sign")
         self.log_diagonal = tf.Variable(
             tf.cast(tf.math.log(tf.abs(diagonal)), dtype), name=f"{name}/log_diagonal"
         )
@@ -47,9 +45,7 @@ class InvertibleLinear(base.FusedBijector):
             channels, dtype=dtype
         )
         self.lower = tf.Variable(tf.cast(lu, dtype) * self._below, name=f"{name}/lower")
-        self.upper = tf.Variable(
-            tf.cast(lu, dtype) * tf.transpose(self._below), name=f"{name}/upper"
-        )
+        self.upper = tf.Variable(tf.cast(lu, dtype) * tf.transpose(self._below), name=f"{name}/upper")
 
     def _factors(self):
         lower = self.lower * self._below + tf.eye(self._event_shape[-1], dtype=self.lower.dtype)
@@ -64,9 +60,7 @@ class InvertibleLinear(base.FusedBijector):
     def _forward_and_log_det(self, z, training=False):
         lower, upper = self._factors()
         identity = tf.eye(self._event_shape[-1], dtype=lower.dtype)
-        inverse = tf.linalg.triangular_solve(
-            upper, tf.linalg.triangular_solve(lower, identity), lower=False
-        )
+        inverse = tf.linalg.triangular_solve(upper, tf.linalg.triangular_solve(lower, identity), lower=False)
         return _matmul(z, tf.gather(inverse, self.permutation, axis=1)), -self._log_det(z)
 
     def _inverse_and_log_det(self, x, training=False):

@@ -60,18 +60,14 @@ def RealNVP(
             network, hidden_units = networks.MLP, hidden_units or (64, 64)
         else:
             network, hidden_units = networks.ResNet, hidden_units or 64
-        conditioner = functools.partial(
-            network, hidden_units=hidden_units, dtype=networks.policy_for(dtype)
-        )
+        conditioner = functools.partial(network, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
     def coupled(shape, count, mask):
         flow = []
         for i in range(count):
             flow += [
                 ActNorm(shape, dtype),
-                AffineCoupling(
-                    shape, mask, bool(i % 2), additive, conditioner, dtype=dtype
-                ),
+                AffineCoupling(shape, mask, bool(i % 2), additive, conditioner, dtype=dtype),
             ]
         return flow
 

@@ -1,0 +1,15 @@
+"""GLM heads: Keras layers on the latent z whose output is the distribution p(y|x)."""
+
+from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.categorical import Categorical
+from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
+from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ExponentialFamily",
+    "Head",
+    "HeteroscedasticNormal",
+    "Normal",
+]

@@ -1,0 +1,112 @@
+"""What every GLM head is: a linear predictor on z, and a distribution of the response given it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+
+class Head(keras.layers.Layer):
+    """A generalized linear model on the latent z, as a Keras layer whose output is a `tfd.Distribution`.
+
+        E[y | z] = g^-1(beta^T z + b)                                          (eq. 2 of the paper)
+
+    To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
+    of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`.
+
+    Args:
+      event_shape: shape of one response y: `()` or `(k,)`.
+      predictors: linear predictors for each entry of y.
+      kernel_initializer: of beta. Zeros by default: the fit of a GLM is convex.
+      kernel_regularizer: of beta, added to the mean loss, as everywhere in Keras. A Gaussian prior of standard
+        deviation s on beta, with N training rows, is `keras.regularizers.L2(1 / (2 * N * s**2))`.
+      **kwargs: of `keras.layers.Layer`. Under a mixed precision policy heads stay in its variables' dtype.
+
+    Call arguments:
+      z: `(..., d)`. Returns a `tfd.Distribution` with batch shape `(...)` and event shape `event_shape`.
+
+    References:
+      Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
+    """
+
+    integer_labels = False
+
+    def __init__(
+        self, event_shape=(), predictors=1, kernel_initializer="zeros", kernel_regularizer=None, **kwargs
+    ):
+        kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
+        super().__init__(**kwargs)
+        self.event_shape = tuple(int(size) for size in np.ravel(event_shape))
+        if len(self.event_shape) > 1 or any(size < 1 for size in self.event_shape):
+            raise ValueError(
+                f"{type(self).__name__}: `event_shape` is {event_shape!r}; wanted () or (k,) with k >= 1."
+            )
+        self.predictors = predictors
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, latent_shape):
+        units = int(np.prod(self.event_shape)) * self.predictors
+        self.kernel = self.add_weight(
+            shape=(latent_shape[-1], units),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+
+    def call(self, z):
+        return self.distribution(self.linear_predictor(z))
+
+    def linear_predictor(self, z) -> tf.Tensor:
+        """`eta = beta^T z + b`: `(..., *event_shape)`, with a last axis more where `predictors` > 1."""
+        z = tf.cast(z, self.variable_dtype)
+        eta = tf.tensordot(z, tf.convert_to_tensor(self.kernel), axes=1) + self.bias
+        shape = self.event_shape + ((self.predictors,) if self.predictors > 1 else ())
+        return tf.reshape(eta, tf.concat([tf.shape(eta)[:-1], np.asarray(shape, np.int32)], 0))
+
+    def distribution(self, eta) -> tfd.Distribution:
+        """p(y | eta)."""
+        raise NotImplementedError(f"{type(self).__name__}.distribution")
+
+    def mean(self, distribution) -> tf.Tensor:
+        """E[y | x], what a model's `predict` returns."""
+        return distribution.mean()
+
+    def metric(self) -> keras.metrics.Metric:
+        """The metric of E[y | x] that training reports."""
+        return keras.metrics.RootMeanSquaredError(name="rmse")
+
+    def prepare_labels(self, y) -> tf.Tensor:
+        """y with the shape and dtype of the response; `(n, 1)` is taken for `(n,)`.
+
+        Raises:
+          ValueError: if y has another shape.
+        """
+        y = tf.convert_to_tensor(y)
+        if self.event_shape == () and y.shape.rank == 2 and y.shape[-1] == 1:
+            y = tf.squeeze(y, -1)
+        if y.shape.rank is not None and tuple(y.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}; wanted {('n', *self.event_shape)} for the head {self.name!r}."
+            )
+        return tf.cast(y, tf.int32 if self.integer_labels else self.variable_dtype)
+
+    def check_labels(self, y: np.ndarray):
+        """Raises ValueError for labels that the response cannot take."""
+        if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
+            raise ValueError(f"y has dtype {y.dtype}; wanted numbers.")
+        bad = ~np.isfinite(y.astype(float))
+        if bad.any():
+            raise ValueError(
+                f"y holds {y[bad].ravel()[0]} (entry {np.argwhere(bad)[0].tolist()}); wanted finite numbers."
+            )
+
+    def get_config(self):
+        return super().get_config() | {
+            "event_shape": self.event_shape,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }

@@ -1,0 +1,99 @@
+"""The bridge: the weights inside TFP objects as Keras weights, in the same storage."""
+
+import functools
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+import tf_keras
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class ModuleLayer(keras.layers.Layer):
+    """A `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
+
+    Keras layers found inside are tracked as sublayers, with their names, `trainable` and regularization
+    losses. Every other `tf.Variable` found is adopted: a `keras.Variable` that shares its storage, so Keras
+    trains, counts, freezes (`layer.trainable = False`) and saves it, and TFP sees the result.
+
+    Found are attributes, in nested containers and modules, and what Python functions among them refer to
+    (closures, globals, `functools.partial`). Variables must exist: call the object once before if it builds
+    them lazily.
+
+    Args:
+      module: the TFP object.
+    """
+
+    def __init__(self, module: tf.Module, **kwargs):
+        # The module computes in its own dtypes; what Keras would cast are its inputs and variables.
+        super().__init__(autocast=False, **kwargs)
+        self.module = module
+        found = list(find_weights(module))
+        self.networks = [item for item in found if isinstance(item, keras.layers.Layer)]
+        tracked = {id(weight.value) for network in self.networks for weight in network.variables}
+        self.adopted = [
+            adopt(item) for item in found if isinstance(item, tf.Variable) and id(item) not in tracked
+        ]
+        self.built = True
+
+
+def adopt(variable: tf.Variable) -> keras.Variable:
+    """A Keras variable with the storage of `variable`: assigning to one changes the other."""
+    name = variable.name.split(":")[0].replace("/", "_") or "variable"
+    adopted = keras.Variable(
+        variable,
+        shape=variable.shape,
+        dtype=variable.dtype.name,
+        trainable=variable.trainable,
+        autocast=False,
+        name=name,
+    )
+    if adopted.value is not variable:
+        raise RuntimeError(
+            f"Keras {keras.__version__} copied the variable {variable.name!r} instead of sharing it; "
+            "tfp_hybrid needs keras >= 3.10."
+        )
+    return adopted
+
+
+def find_weights(value, seen: set[int] | None = None) -> Iterator[keras.layers.Layer | tf.Variable]:
+    """Yields the Keras layers and the `tf.Variable`s inside `value`, each once, in a repeatable order."""
+    seen = set() if seen is None else seen
+    if value is None or isinstance(value, (str, bytes, int, float)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, (keras.layers.Layer, tf.Variable)):
+        yield value
+        return
+    if isinstance(value, keras.Variable):
+        parts = [value.value]
+    elif isinstance(value, tf_keras.layers.Layer):
+        parts = value.weights
+    elif isinstance(value, tf.Module):
+        ignored = value._TF_MODULE_IGNORED_PROPERTIES
+        parts = [part for name, part in sorted(vars(value).items()) if name not in ignored]
+    elif isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, Sequence):
+        parts = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, value.args, value.keywords]
+    elif inspect.ismethod(value):
+        parts = [value.__self__]
+    elif inspect.isfunction(value):
+        parts = _referred_to(value)
+    else:
+        parts = []
+    for part in parts:
+        yield from find_weights(part, seen)
+
+
+def _referred_to(function):
+    """What a function's closure holds, and the weights and modules among the globals it names."""
+    variables = inspect.getclosurevars(function)
+    kinds = (keras.layers.Layer, keras.Variable, tf.Variable, tf.Module)
+    return [
+        *(part for _, part in sorted(variables.nonlocals.items())),
+        *(part for _, part in sorted(variables.globals.items()) if isinstance(part, kinds)),
+    ]
