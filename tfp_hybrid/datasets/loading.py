@@ -1,0 +1,64 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tfp_hybrid.datasets import catalogue, digits, flights, manual, not_mnist, simulation
+from tfp_hybrid.datasets.dataset import Dataset
+
+_LOADERS: dict[str, Callable[[manual.PathLike | None, int], Dataset]] = {
+    "digits": lambda data_dir, seed: digits.load(),
+    "fashion_mnist": lambda data_dir, seed: catalogue.load("fashion_mnist", data_dir),
+    "flights": lambda data_dir, seed: flights.load(data_dir),
+    "mnist": lambda data_dir, seed: catalogue.load("mnist", data_dir),
+    "not_mnist": lambda data_dir, seed: not_mnist.load(data_dir),
+    "simulation": lambda data_dir, seed: simulation.load(seed),
+}
+
+NAMES = tuple(_LOADERS)
+"""The names that `load` and `load_inputs` know."""
+
+
+def load(name: str, *, data_dir: manual.PathLike | None = None, seed: int = 0) -> Dataset:
+    """Loads a data set into memory, downloading it first where that is necessary and possible.
+
+    >>> dataset = load("digits")
+    >>> dataset.train[0].shape, dataset.quantization_levels
+    ((1000, 8, 8, 1), 17)
+
+    Args:
+        name: One of `NAMES`.
+        data_dir: Root folder of TFDS' data. By default `$TFDS_DATA_DIR`, else
+            `~/tensorflow_datasets`. A read-only folder is read, and never written.
+        seed: Seed of a simulated set. The others are the same in every run.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        ValueError: The name is unknown, or a file is damaged or lacks something.
+        ConnectionError: Files are missing and cannot be downloaded; the message says which ones
+            to put where.
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"Unknown data set {name!r}; known are {', '.join(NAMES)}")
+    return _LOADERS[name](data_dir, seed)
+
+
+def load_inputs(name: str, *, data_dir: manual.PathLike | None = None) -> np.ndarray:
+    """Loads the inputs of a test part alone, as out-of-distribution data for another set.
+
+    Args:
+        name: One of `NAMES`.
+        data_dir: See `load`.
+
+    Returns:
+        The test inputs, `(n, ...)`.
+
+    Raises:
+        ValueError, ConnectionError: As `load`.
+    """
+    return load(name, data_dir=data_dir).test[0]

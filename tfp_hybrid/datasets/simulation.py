@@ -1,0 +1,66 @@
+"""A simulated regression whose noise depends on the input, and whose inputs leave a gap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfp_hybrid.datasets.dataset import Dataset, Split
+
+_CENTRES = np.array([-2.5, 2.5])
+_WIDTH = 0.7
+_SIZES = {"train": 1000, "validation": 200, "test": 1000}
+
+
+def load(seed: int = 0) -> Dataset:
+    """Simulates 1000 / 200 / 1000 rows; see `simulate` for the law.
+
+    Args:
+        seed: Seed of the random numbers. The parts are disjoint pieces of one stream.
+
+    Returns:
+        A `Dataset` with float32 inputs `(n, 1)` and float32 targets `(n,)`.
+    """
+    rng = np.random.default_rng(seed)
+    return Dataset(
+        name="simulation",
+        task="regression",
+        **{split: _draw(rng, size) for split, size in _SIZES.items()},
+        feature_names=("x",),
+        target_name="y",
+        description=f"simulated heteroscedastic regression with a gap in the inputs, seed {seed}",
+    )
+
+
+def simulate(num_rows: int, seed: int = 0) -> Split:
+    """Draws rows of a heteroscedastic regression.
+
+        p(x)     = 1/2 Normal(x | -2.5, 0.7) + 1/2 Normal(x | 2.5, 0.7)
+        p(y | x) = Normal(y | true_mean(x), true_stddev(x))
+
+    Around x = 0, between the two groups, there are next to no inputs: a model should know there
+    that it does not know.
+
+    Args:
+        num_rows: Number of rows `n`.
+        seed: Seed of the random numbers.
+
+    Returns:
+        float32 inputs `(n, 1)` and float32 targets `(n,)`.
+    """
+    return _draw(np.random.default_rng(seed), num_rows)
+
+
+def true_mean(x: np.ndarray) -> np.ndarray:
+    """Returns `E[y | x] = x / 2 + sin(2 x)`, elementwise."""
+    return 0.5 * x + np.sin(2.0 * x)
+
+
+def true_stddev(x: np.ndarray) -> np.ndarray:
+    """Returns `sd[y | x] = 0.05 + 0.6 / (1 + exp(-x))`, elementwise: noise grows to the right."""
+    return 0.05 + 0.6 / (1.0 + np.exp(-x))
+
+
+def _draw(rng: np.random.Generator, num_rows: int) -> Split:
+    x = rng.choice(_CENTRES, num_rows) + _WIDTH * rng.standard_normal(num_rows)
+    y = true_mean(x) + true_stddev(x) * rng.standard_normal(num_rows)
+    return x[:, np.newaxis].astype(np.float32), y.astype(np.float32)
