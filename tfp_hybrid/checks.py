@@ -87,8 +87,8 @@ def first_batch(x, y=None):
 
 
 def check_data(x, y, model, suffix=""):
-    """Checks all of the rows of arrays, the first batch of data sets; returns its inputs, and the data."""
+    """Checks all of the rows of arrays, the first batch of data sets; returns these rows, and the data."""
     (x_batch, y_batch), data = first_batch(x, y)
     check_inputs(x_batch, model.distribution, f"x{suffix}")
     check_labels(y_batch, model.head, len(x_batch), f"y{suffix}")
-    return np.asarray(x_batch), data
+    return (np.asarray(x_batch), np.asarray(y_batch)), data

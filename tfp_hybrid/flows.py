@@ -39,9 +39,7 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
                 "latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
         dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
-        latent = tfd.Independent(
-            tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent"
-        )
+        latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
     elif shape is not None and not latent.event_shape.is_compatible_with(shape):
         raise ValueError(
             f"flow_distribution: `latent` has event shape {tuple(latent.event_shape)}; wanted "

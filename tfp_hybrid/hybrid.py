@@ -139,10 +139,18 @@ class HybridModel(keras.Model):
         """n draws from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`."""
         return self.joint.sample(n, seed=seed)
 
-    def adapt(self, x):
-        """Initializes the flow's data-dependent weights (ActNorm) from a batch x, before any training."""
+    def adapt(self, x, y=None):
+        """Initializes data-dependent weights before any training: ActNorm's from x, a Normal head's from y.
+
+        Args:
+          x: a batch of inputs, `(n, *event_shape)`.
+          y: their responses, or None to leave the head as it is.
+        """
         checks.check_inputs(x, self.distribution)
-        adapt(self.flow, tf.convert_to_tensor(x))
+        adapt(self.flow, self._in_flow_dtype(x))
+        if y is not None:
+            checks.check_labels(y, self.head, len(x))
+            self.head.adapt(y)
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; checks the data first, and adapts the flow to it if nobody has.
@@ -158,12 +166,15 @@ class HybridModel(keras.Model):
         arguments = bound.arguments
         self._assert_compile_called("fit")
         self._check_loss()
-        x_batch, arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
+        (x_batch, y_batch), arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
         if arguments.get("validation_data") is not None:
             x_val, y_val, _ = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])
             checks.check_data(x_val, y_val, self, "_val")
+        some = slice(None, None, max(1, len(x_batch) // 1024))
         if not is_adapted(self.flow):
-            self.adapt(x_batch[:: max(1, len(x_batch) // 1024)])
+            self.adapt(x_batch[some])
+        if not self.head.is_adapted():
+            self.head.adapt(y_batch)
         guard = StopOnNonFinite()
         callbacks = arguments.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -209,9 +220,11 @@ class HybridModel(keras.Model):
             return self.train_step((x, y))["loss"]
 
         self.reset_metrics()
-        return step.experimental_get_compiler_ir(tf.convert_to_tensor(x), tf.convert_to_tensor(y))(
-            "stablehlo"
-        )
+        return step.experimental_get_compiler_ir(tf.convert_to_tensor(x), tf.convert_to_tensor(y))("stablehlo")
+
+    def save(self, *args, **kwargs):
+        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
+        super().save(*args, **kwargs)
 
     def get_config(self):
         weight = self.generative_weight
@@ -288,11 +301,7 @@ class HybridModel(keras.Model):
 
     @property
     def _discriminative(self):
-        return (
-            self.weighting == "density"
-            and not callable(self.generative_weight)
-            and self.generative_weight == 0
-        )
+        return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
 
     def _infer(self, x, batch_size):
         if isinstance(x, tf.data.Dataset):
@@ -311,9 +320,7 @@ class HybridModel(keras.Model):
 
     def _check_loss(self):
         if self._compile_loss is not None:
-            raise ValueError(
-                "HybridModel has its own loss, log p(y|x) + lambda log p(x); compile it without `loss`."
-            )
+            raise ValueError("HybridModel has its own loss, log p(y|x) + lambda log p(x); compile it without `loss`.")
 
 
 def _check_arguments(distribution, head, generative_weight, weighting):
@@ -335,9 +342,7 @@ def _check_arguments(distribution, head, generative_weight, weighting):
     if not isinstance(head, Head):
         raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
     if not callable(generative_weight):
-        if not isinstance(generative_weight, (int, float, np.number)) or not (
-            0 <= generative_weight < math.inf
-        ):
+        if not isinstance(generative_weight, (int, float, np.number)) or not (0 <= generative_weight < math.inf):
             raise ValueError(
                 f"HybridModel: `generative_weight` is {generative_weight!r}; wanted lambda >= 0, finite, or a "
                 "callable of the step."

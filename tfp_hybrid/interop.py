@@ -32,9 +32,7 @@ class ModuleLayer(keras.layers.Layer):
         found = list(find_weights(module))
         self.networks = [item for item in found if isinstance(item, keras.layers.Layer)]
         tracked = {id(weight.value) for network in self.networks for weight in network.variables}
-        self.adopted = [
-            adopt(item) for item in found if isinstance(item, tf.Variable) and id(item) not in tracked
-        ]
+        self.adopted = [adopt(item) for item in found if isinstance(item, tf.Variable) and id(item) not in tracked]
         self.built = True
 
 

@@ -113,8 +113,7 @@ def _encode_object(value, path, memo):
             )
         )
     arguments = {
-        key: _encode(argument, f"{path}.{key}", memo)
-        for key, argument in _constructor_arguments(value).items()
+        key: _encode(argument, f"{path}.{key}", memo) for key, argument in _constructor_arguments(value).items()
     }
     return {_KIND: "object", "class": name, "arguments": arguments}
 

@@ -133,9 +133,7 @@ def _check_event_shape(shape, mask):
     if mask not in MASKS:
         raise ValueError(f"AffineCoupling: `mask` is {mask!r}; wanted one of {MASKS}.")
     if len(shape) not in (1, 3):
-        raise ValueError(
-            f"AffineCoupling: `event_shape` is {shape}; wanted a vector's (d,) or an image's (H, W, C)."
-        )
+        raise ValueError(f"AffineCoupling: `event_shape` is {shape}; wanted a vector's (d,) or an image's (H, W, C).")
     if mask == "checkerboard":
         if len(shape) != 3 or shape[0] * shape[1] < 2:
             raise ValueError(

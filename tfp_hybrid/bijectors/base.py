@@ -126,12 +126,16 @@ class FusedBijector(tfb.Bijector):
 
     def _check(self, value, event_shape, argument):
         value = tf.convert_to_tensor(value)
-        if not value.shape[-event_shape.rank :].is_compatible_with(event_shape):
-            raise ValueError(
-                f"{self.name}: {argument} has shape {tuple(value.shape)}; wanted a shape that ends in "
-                f"{tuple(event_shape)}."
-            )
+        self._batch_shape_of(value.shape, event_shape, argument)
         return value
+
+    def _batch_shape_of(self, shape, event_shape, argument):
+        split = -event_shape.rank or None
+        if event_shape.rank and not shape[split:].is_compatible_with(event_shape):
+            raise ValueError(
+                f"{self.name}: {argument} has shape {tuple(shape)}; wanted a shape that ends in {tuple(event_shape)}."
+            )
+        return shape[:split]
 
     def _forward_and_attributes(self, z, training=False):
         x, log_det = self._checked_forward_and_log_det(z, training)
@@ -148,16 +152,16 @@ class FusedBijector(tfb.Bijector):
         return self._checked_inverse_and_log_det(x, training)[1]
 
     def _forward_event_shape(self, latent_shape):
-        return self._event_shape
+        return self._batch_shape_of(latent_shape, self._latent_shape, "z").concatenate(self._event_shape)
 
     def _inverse_event_shape(self, event_shape):
-        return self._latent_shape
+        return self._batch_shape_of(event_shape, self._event_shape, "x").concatenate(self._latent_shape)
 
     def _forward_event_shape_tensor(self, latent_shape):
-        return tf.constant(self._event_shape.as_list(), tf.int32)
+        return tf.concat([latent_shape[: -self._latent_shape.rank or None], self._event_shape], 0)
 
     def _inverse_event_shape_tensor(self, event_shape):
-        return tf.constant(self._latent_shape.as_list(), tf.int32)
+        return tf.concat([event_shape[: -self._event_shape.rank or None], self._latent_shape], 0)
 
 
 def inverse_and_log_det(bijector, x, event_ndims=None, training=False):

@@ -60,6 +60,8 @@ class Dequantize(base.FusedBijector):
 
     def _inverse_and_log_det(self, x, training=False):
         noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
+        # Any more, and x + u is rounded up to the next integer.
+        noise = tf.minimum(noise, tf.constant(1 - self.levels * np.finfo(self._float.name).eps, self._float))
         return tf.cast(x, self._float) + noise, self._zero_log_det(x, self._float)
 
     def _fresh_noise(self, x):

@@ -56,9 +56,7 @@ def Glow(
     """
     check_image(event_shape, levels, "Glow")
     if conditioner is None:
-        conditioner = functools.partial(
-            networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype)
-        )
+        conditioner = functools.partial(networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
     def level(shape, remaining):
         squeeze = Squeeze(shape)

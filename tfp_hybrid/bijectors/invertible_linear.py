@@ -34,16 +34,10 @@ class InvertibleLinear(base.FusedBijector):
         lu, rows = tf.linalg.lu(rotation)
         diagonal = tf.linalg.diag_part(lu)
         # In P L U, row i of L U is row rows[i] of W; `permutation` says where row i of W comes from.
-        self.permutation = tf.Variable(
-            tf.math.invert_permutation(rows), trainable=False, name=f"{name}/permutation"
-        )
+        self.permutation = tf.Variable(tf.math.invert_permutation(rows), trainable=False, name=f"{name}/permutation")
         self.sign = tf.Variable(tf.cast(tf.sign(diagonal), dtype), trainable=False, name=f"{name}/sign")
-        self.log_diagonal = tf.Variable(
-            tf.cast(tf.math.log(tf.abs(diagonal)), dtype), name=f"{name}/log_diagonal"
-        )
-        self._below = tf.linalg.band_part(tf.ones((channels, channels), dtype), -1, 0) - tf.eye(
-            channels, dtype=dtype
-        )
+        self.log_diagonal = tf.Variable(tf.cast(tf.math.log(tf.abs(diagonal)), dtype), name=f"{name}/log_diagonal")
+        self._below = tf.linalg.band_part(tf.ones((channels, channels), dtype), -1, 0) - tf.eye(channels, dtype=dtype)
         self.lower = tf.Variable(tf.cast(lu, dtype) * self._below, name=f"{name}/lower")
         self.upper = tf.Variable(tf.cast(lu, dtype) * tf.transpose(self._below), name=f"{name}/upper")
 

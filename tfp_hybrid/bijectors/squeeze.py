@@ -25,9 +25,7 @@ class Squeeze(base.FusedBijector):
         parameters = dict(locals())
         height, width, channels = event_shape
         if height % 2 or width % 2:
-            raise ValueError(
-                f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted sides that divide by 2."
-            )
+            raise ValueError(f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted sides that divide by 2.")
         super().__init__(
             event_shape,
             (height // 2, width // 2, 4 * channels),

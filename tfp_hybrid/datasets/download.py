@@ -49,9 +49,7 @@ def download(
 
 
 @contextlib.contextmanager
-def explain_failure(
-    name: str, files: Mapping[str, str], data_dir: manual.PathLike | None
-) -> Iterator[None]:
+def explain_failure(name: str, files: Mapping[str, str], data_dir: manual.PathLike | None) -> Iterator[None]:
     """Turns whatever a failing download raises into one sentence: which file to put where."""
     try:
         yield

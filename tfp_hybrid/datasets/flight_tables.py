@@ -100,13 +100,9 @@ def _csv_chunks(path: pathlib.Path) -> Iterator[pd.DataFrame]:
     _check_columns(path, columns, _CSV_COLUMNS)
     types = dict.fromkeys(_CSV_COLUMNS, np.float32) | {"TailNum": str}
     # TFDS' bar, so that `tfds.disable_progress_bar` holds for it.
-    bar = tfds.core.utils.tqdm(
-        desc=f"Reading {path.name}", unit=" rows", unit_scale=True, leave=False
-    )
+    bar = tfds.core.utils.tqdm(desc=f"Reading {path.name}", unit=" rows", unit_scale=True, leave=False)
     with _named_errors(path, "CSV file of flights"), _open(path) as file, bar:
-        for chunk in pd.read_csv(
-            file, usecols=_CSV_COLUMNS, dtype=types, chunksize=_CHUNK_ROWS, encoding="latin-1"
-        ):
+        for chunk in pd.read_csv(file, usecols=_CSV_COLUMNS, dtype=types, chunksize=_CHUNK_ROWS, encoding="latin-1"):
             yield chunk
             bar.update(len(chunk))
 

@@ -48,9 +48,7 @@ class Flights(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Optional: {' and '.join(_FILES)}, or {_COMPOSITE}."
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
-        tfds.core.BuilderConfig(
-            name="data_expo_2008", description="The year 2008 of the ASA Data Expo 2009."
-        ),
+        tfds.core.BuilderConfig(name="data_expo_2008", description="The year 2008 of the ASA Data Expo 2009."),
         tfds.core.BuilderConfig(
             name="bts_composite", description=f"A table {_COMPOSITE} that is put in place by hand."
         ),
@@ -155,9 +153,7 @@ def _find(data_dir: manual.PathLike | None) -> _Source | None:
     return manual.find("flights", recognize, data_dir)
 
 
-def _download(
-    data_dir: manual.PathLike | None, dl_manager: tfds.download.DownloadManager | None = None
-) -> _Source:
+def _download(data_dir: manual.PathLike | None, dl_manager: tfds.download.DownloadManager | None = None) -> _Source:
     paths = download("flights", _FILES, data_dir, dl_manager)
     return _Source("data_expo_2008", tuple(paths[file] for file in _FILES))
 

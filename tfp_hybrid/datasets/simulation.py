@@ -51,8 +51,8 @@ def simulate(num_rows: int, seed: int = 0) -> Split:
 
 
 def true_mean(x: np.ndarray) -> np.ndarray:
-    """Returns `E[y | x] = x / 2 + sin(2 x)`, elementwise."""
-    return 0.5 * x + np.sin(2.0 * x)
+    """Returns `E[y | x] = 0.8 x + 0.35 sin(2 x)`, elementwise; increasing, as an invertible feature of one input is."""
+    return 0.8 * x + 0.35 * np.sin(2.0 * x)
 
 
 def true_stddev(x: np.ndarray) -> np.ndarray:

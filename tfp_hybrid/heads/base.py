@@ -33,16 +33,12 @@ class Head(keras.layers.Layer):
 
     integer_labels = False
 
-    def __init__(
-        self, event_shape=(), predictors=1, kernel_initializer="zeros", kernel_regularizer=None, **kwargs
-    ):
+    def __init__(self, event_shape=(), predictors=1, kernel_initializer="zeros", kernel_regularizer=None, **kwargs):
         kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
         super().__init__(**kwargs)
         self.event_shape = tuple(int(size) for size in np.ravel(event_shape))
         if len(self.event_shape) > 1 or any(size < 1 for size in self.event_shape):
-            raise ValueError(
-                f"{type(self).__name__}: `event_shape` is {event_shape!r}; wanted () or (k,) with k >= 1."
-            )
+            raise ValueError(f"{type(self).__name__}: `event_shape` is {event_shape!r}; wanted () or (k,) with k >= 1.")
         self.predictors = predictors
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -93,6 +89,13 @@ class Head(keras.layers.Layer):
                 f"y has shape {tuple(y.shape)}; wanted {('n', *self.event_shape)} for the head {self.name!r}."
             )
         return tf.cast(y, tf.int32 if self.integer_labels else self.variable_dtype)
+
+    def adapt(self, y: np.ndarray):
+        """Sets data-dependent weights from responses y; most heads have none."""
+
+    def is_adapted(self) -> bool:
+        """False while a data-dependent weight still has its initial value."""
+        return True
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""

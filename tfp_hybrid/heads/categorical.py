@@ -46,8 +46,7 @@ class Categorical(Head):
     def check_labels(self, y):
         if y.ndim == 2 and y.shape[1] == self.num_classes:
             raise ValueError(
-                f"y has shape {y.shape}: one-hot labels; wanted integer labels of shape (n,): "
-                "np.argmax(y, axis=-1)."
+                f"y has shape {y.shape}: one-hot labels; wanted integer labels of shape (n,): np.argmax(y, axis=-1)."
             )
         super().check_labels(y)
         if not np.issubdtype(y.dtype, np.integer):

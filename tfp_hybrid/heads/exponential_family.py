@@ -14,8 +14,8 @@ from tfp_hybrid.serialization import deserialize, serialize
 
 FAMILIES = {
     name: family
-    for name, family in vars(tfp.glm).items()
-    if inspect.isclass(family)
+    for name in dir(tfp.glm)  # not `vars`: the module loads at its first use
+    if inspect.isclass(family := getattr(tfp.glm, name))
     and issubclass(family, tfp.glm.ExponentialFamily)
     and family not in (tfp.glm.ExponentialFamily, tfp.glm.CustomExponentialFamily)
 }

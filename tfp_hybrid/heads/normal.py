@@ -1,6 +1,7 @@
 """Gaussian heads for regression."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -9,11 +10,46 @@ from tfp_hybrid.heads.base import Head
 tfd = tfp.distributions
 
 
+class _StandardizedResponse(Head):
+    """A head that predicts `(y - m) / s`, and gives the distribution of y itself.
+
+    m and s, the responses' mean and standard deviation, are weights that are not trained: 0 and 1 until `adapt`,
+    which `HybridModel.fit` calls if nobody has. So the optimizer sees responses of unit variance, in whatever unit
+    they are, and log p(y|x) is that of y as given.
+    """
+
+    def build(self, latent_shape):
+        super().build(latent_shape)
+        self.response_mean = self.add_weight(
+            shape=self.event_shape, initializer="zeros", trainable=False, name="response_mean"
+        )
+        self.response_stddev = self.add_weight(
+            shape=self.event_shape, initializer="ones", trainable=False, name="response_stddev"
+        )
+
+    def adapt(self, y):
+        y = self.prepare_labels(y).numpy()
+        stddev = y.std(axis=0)
+        self.response_mean.assign(y.mean(axis=0))
+        self.response_stddev.assign(np.where(stddev > 0, stddev, 1.0))
+
+    def is_adapted(self):
+        mean, stddev = self.response_mean.numpy(), self.response_stddev.numpy()
+        return bool((mean != 0).any() or (stddev != 1).any())
+
+    def normal(self, loc, scale) -> tfd.Distribution:
+        """Normal(m + s loc, s scale), with the response's event shape."""
+        mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
+        return independent(tfd.Normal(mean + stddev * loc, stddev * scale), self.event_shape)
+
+
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Normal(Head):
+class Normal(_StandardizedResponse):
     """Linear regression on z with one learned scale for each entry of y.
 
-        y | z ~ Normal(beta^T z + b, exp(log_scale))
+        (y - m) / s | z ~ Normal(beta^T z + b, exp(log_scale))
+
+    with m and s the responses' mean and standard deviation, set by `adapt` (`HybridModel.fit` does it).
 
     Args:
       event_shape: shape of one response, `()` or `(k,)`; entries are independent given z.
@@ -28,16 +64,16 @@ class Normal(Head):
         self.log_scale = self.add_weight(shape=self.event_shape, initializer="zeros", name="log_scale")
 
     def distribution(self, eta):
-        return independent(tfd.Normal(eta, tf.exp(self.log_scale)), self.event_shape)
+        return self.normal(eta, tf.exp(self.log_scale))
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class HeteroscedasticNormal(Head):
+class HeteroscedasticNormal(_StandardizedResponse):
     """Linear regression on z whose scale is a function of z, too.
 
-        y | z ~ Normal(beta_1^T z + b_1, softplus(beta_2^T z + b_2) + 1e-3)
+        (y - m) / s | z ~ Normal(beta_1^T z + b_1, softplus(beta_2^T z + b_2) + 1e-3)
 
-    Scale your responses to about unit variance; the last term then bounds the density.
+    with m and s the responses' mean and standard deviation, set by `adapt` (`HybridModel.fit` does it).
 
     Args:
       event_shape: shape of one response, `()` or `(k,)`; entries are independent given z.
@@ -52,7 +88,7 @@ class HeteroscedasticNormal(Head):
 
     def distribution(self, eta):
         scale = tf.math.softplus(eta[..., 1]) + 1e-3
-        return independent(tfd.Normal(eta[..., 0], scale), self.event_shape)
+        return self.normal(eta[..., 0], scale)
 
 
 def independent(distribution, event_shape):

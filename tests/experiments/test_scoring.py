@@ -1,0 +1,96 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import tfp_hybrid as hy
+from tfp_hybrid.experiments import scoring
+
+NAMES = ("width", "height")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
+    return hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(3))
+
+
+ROWS = np.random.default_rng(0).normal(size=(7, 2)).astype("float32")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_files_of_each_kind_are_read(model, tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".npz":
+        np.savez(path, x=ROWS, y=np.zeros(7))
+    else:
+        table = pd.DataFrame({"other": "text", "height": ROWS[:, 1], "width": ROWS[:, 0]})
+        table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    np.testing.assert_allclose(scoring.read_inputs(path, model, NAMES), ROWS, rtol=1e-6)
+
+
+def test_scores_equal_the_model_and_the_reference(model):
+    reference = np.sort(np.random.default_rng(1).normal(-3, 1, 1001))
+    table = scoring.score(model, ROWS, reference, abstain_below=30.0)
+    probabilities, log_prob = model.predict(ROWS, verbose=0), np.asarray(model.distribution.log_prob(ROWS))
+    np.testing.assert_array_equal(table["prediction"], probabilities.argmax(-1))
+    np.testing.assert_allclose(table["log_prob_x"], log_prob, rtol=1e-5)
+    percentile = [100 * np.mean(reference < value) for value in table["log_prob_x"]]
+    np.testing.assert_allclose(table["percentile"], percentile, atol=0.01)
+    np.testing.assert_array_equal(table["abstain"], np.asarray(percentile) < 30)
+    np.testing.assert_allclose(table["uncertainty"], np.log(3), rtol=1e-5)  # an untrained head is uniform
+
+
+def bad_files(folder):
+    (folder / "empty.csv").write_text("")
+    (folder / "words.csv").write_text("width,height\na,b\n")
+    (folder / "nan.csv").write_text("width,height\n1,nan\n")
+    (folder / "short.csv").write_text("width\n1\n")
+    (folder / "rows.txt").write_text("1 2")
+    (folder / "junk.npz").write_bytes(b"junk")
+    (folder / "junk.parquet").write_bytes(b"junk")
+    np.savez(folder / "two.npz", a=ROWS, b=ROWS)
+    np.savez(folder / "shape.npz", x=ROWS[:, :1])
+    np.savez(folder / "pickle.npz", x=np.array([{}], dtype=object))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("empty.csv", "cannot be read"),
+        ("words.csv", "wanted numbers"),
+        ("nan.csv", "holds nan"),
+        ("short.csv", "lacks the columns .'height'"),
+        ("rows.txt", "wanted one of .npz"),
+        ("absent.csv", "There is no file"),
+        ("junk.npz", "cannot be read"),
+        ("junk.parquet", "cannot be read"),
+        ("two.npz", "one named 'x'"),
+        ("shape.npz", "has shape"),
+        ("pickle.npz", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_scored_are_explained(model, tmp_path, name, message):
+    bad_files(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        scoring.read_inputs(tmp_path / name, model, NAMES)
+
+
+def test_models_that_cannot_be_loaded_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="There is no model at"):
+        scoring.load_model(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="damaged or no Keras model"):
+        scoring.load_model(tmp_path)
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "foreign.keras")
+    with pytest.raises(ValueError, match="holds a Sequential; wanted a HybridModel"):
+        scoring.load_model(tmp_path / "foreign.keras")
+
+
+def test_a_truncated_model_file_is_explained(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        scoring.load_model(tmp_path)

@@ -1,0 +1,174 @@
+"""The command line: `tfp-hybrid train`, `evaluate`, `score`."""
+
+import contextlib
+import json
+import pathlib
+from typing import Annotated
+
+import rich.console
+import rich.markup
+import rich.table
+import typer
+
+# The commands import what they need after their arguments are read, so that `--help` stays quick.
+app = typer.Typer(
+    name="tfp-hybrid",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Deep invertible generalized linear models: p(y|x) and p(x) from one flow.",
+)
+DatasetName = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
+DataDir = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Where data sets lie; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."),
+]
+ModelPath = Annotated[pathlib.Path, typer.Argument(help="The folder of a run, or its model.keras.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  tfp-hybrid train digits --out runs/digits\n\n"
+    "  tfp-hybrid train mnist --epochs 1 --ood not_mnist --ood noise --out runs/mnist\n\n"
+    "  tfp-hybrid train digits --generative-weight 0 --out runs/discriminative"
+)
+def train(
+    dataset: DatasetName,
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the results; new or empty.")],
+    generative_weight: Annotated[
+        float | None, typer.Option(help="lambda, on log p(x) in nats (eq. 5 of the paper); 0: a plain classifier.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the cosine schedule.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(help="An out-of-distribution set: a data set, or noise, inverted, shuffled. Repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    data_dir: DataDir = None,
+):
+    """Trains a model; writes model.keras, metrics.json, history.csv and report.html.
+
+    What is not given follows the data set's recipe.
+    """
+    with _errors():
+        from tfp_hybrid.experiments import training
+
+        config = training.Config(
+            dataset=dataset,
+            generative_weight=generative_weight,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            ood=tuple(ood) if ood else None,
+            data_dir=str(data_dir) if data_dir else None,
+        )
+        metrics = training.train(config, out, resume)
+    _print_metrics(metrics)
+    rich.console.Console().print(f"{metrics['seconds']:.0f} s. Report: {out / training.REPORT}", highlight=False)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  tfp-hybrid evaluate runs/digits digits --ood inverted\n\n"
+    "  tfp-hybrid evaluate runs/mnist fashion_mnist --json"
+)
+def evaluate(
+    model: ModelPath,
+    dataset: DatasetName,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(help="An out-of-distribution set: a data set, or noise, inverted, shuffled. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    data_dir: DataDir = None,
+):
+    """Prints a trained model's metrics on the test rows of a data set."""
+    with _errors():
+        from tfp_hybrid import checks, datasets
+        from tfp_hybrid.experiments import evaluation, outliers, scoring
+
+        loaded, _ = scoring.load_model(model)
+        data = datasets.load(dataset, data_dir=data_dir)
+        checks.check_inputs(data.test[0], loaded.distribution)
+        checks.check_labels(data.test[1], loaded.head)
+        foreign = {name: outliers.load_outliers(name, data, data_dir) for name in ood or ()}
+        test = evaluation.predict(loaded, *data.test, "test rows")
+        metrics = {
+            "test": evaluation.test_metrics(loaded, test, data.test[1]),
+            "ood": {
+                name: evaluation.ood_metrics(test, evaluation.predict(loaded, *rows, name))
+                for name, rows in foreign.items()
+            },
+        }
+    if as_json:
+        print(json.dumps(metrics, indent=1))
+    else:
+        _print_metrics(metrics)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  tfp-hybrid score runs/digits new_images.npz\n\n"
+    "  tfp-hybrid score runs/flights today.csv --out scores.csv --abstain-below 5"
+)
+def score(
+    model: ModelPath,
+    file: Annotated[pathlib.Path, typer.Argument(help="Inputs: .npz with an array x, .csv or .parquet.")],
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="A .csv or .parquet file; by default CSV is printed.")
+    ] = None,
+    abstain_below: Annotated[
+        float, typer.Option(min=0, max=100, help="Abstain when fewer per cent of held-out rows are as unlikely.")
+    ] = 1.0,
+):
+    """For each row: the prediction, its uncertainty, log p(x), its percentile among held-out training rows, abstain."""
+    with _errors():
+        from tfp_hybrid.experiments import scoring
+
+        if out is not None and out.suffix not in (".csv", ".parquet"):
+            raise ValueError(f"--out {out} ends in {out.suffix!r}; wanted .csv or .parquet.")
+        loaded, metrics = scoring.load_model(model)
+        reference = metrics.get("reference", {})
+        x = scoring.read_inputs(file, loaded, reference.get("feature_names"))
+        table = scoring.score(loaded, x, reference.get("log_prob_x_quantiles"), abstain_below)
+        if out is None:
+            print(table.to_csv(index=False), end="")
+        elif out.suffix == ".csv":
+            table.to_csv(out, index=False)
+        else:
+            table.to_parquet(out, index=False)
+
+
+@contextlib.contextmanager
+def _errors():
+    """A user's mistakes as one line on the error stream, with exit status 1."""
+    try:
+        yield
+    except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
+        rich.console.Console(stderr=True).print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}")
+        raise typer.Exit(1) from None
+
+
+def _print_metrics(metrics):
+    console = rich.console.Console()
+    table = rich.table.Table(title="test rows")
+    for name in metrics["test"]:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{value:.4f}" for value in metrics["test"].values()))
+    console.print(table)
+    if metrics["ood"]:
+        table = rich.table.Table("", title="out-of-distribution, by -log p(x)")
+        for name in ("auroc", "fpr95", "nll", "entropy"):
+            table.add_column(name, justify="right")
+        for name, row in metrics["ood"].items():
+            table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in row.values()))
+        console.print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,44 @@
+"""Random affine maps of integer images, for training on few of them."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def random_affine(images, levels, fraction=0.75, shift=0.7, degrees=10.0, zoom=0.1, shear=0.1):
+    """Moves a random part of the images a little, with bilinear interpolation, rounded back to integers.
+
+    Args:
+      images: integers 0 .. levels-1, `(n, H, W, C)`.
+      levels: number of integer values.
+      fraction: of the images that are moved; the others stay as they are, so that the density learns them.
+      shift: largest translation, in pixels.
+      degrees: largest rotation.
+      zoom: largest relative change of size.
+      shear: largest shear.
+
+    Returns:
+      Images of the same shape and dtype.
+    """
+    n = tf.shape(images)[0]
+    height, width = images.shape[1:3]
+
+    def uniform(bound):
+        return tf.random.uniform((n,), -bound, bound)
+
+    angle, sheared = uniform(np.deg2rad(degrees)), uniform(shear)
+    scale_y, scale_x = 1.0 + uniform(zoom), 1.0 + uniform(zoom)
+    # Rows of the map from an output pixel to the input pixel, about the image's centre.
+    a, b = tf.cos(angle) * scale_x, (sheared - tf.sin(angle)) * scale_x
+    c, d = (sheared + tf.sin(angle)) * scale_y, tf.cos(angle) * scale_y
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    move_x = centre_x - a * centre_x - b * centre_y + uniform(shift)
+    move_y = centre_y - c * centre_x - d * centre_y + uniform(shift)
+    zeros = tf.zeros_like(a)
+    transforms = tf.stack([a, b, move_x, c, d, move_y, zeros, zeros], axis=1)
+    moved = keras.ops.image.affine_transform(
+        tf.cast(images, tf.float32), transforms, interpolation="bilinear", data_format="channels_last"
+    )
+    moved = tf.cast(tf.clip_by_value(tf.round(moved), 0, levels - 1), images.dtype)
+    chosen = tf.random.uniform((n, 1, 1, 1)) < fraction
+    return tf.where(chosen, moved, images)

@@ -1,0 +1,74 @@
+"""The report of a run: one HTML file with its tables and pictures inside."""
+
+import base64
+import io
+import pathlib
+
+import jinja2
+
+from tfp_hybrid.experiments import figures
+
+_LABELS = {
+    "error": "error",
+    "rmse": "RMSE",
+    "nll": "−log p(y|x) [nats]",
+    "log_prob_x": "log p(x) [nats]",
+    "bits_per_dim": "bits/dim",
+    "entropy": "entropy of p(y|x) [nats]",
+}
+
+
+def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
+    """Writes the report.
+
+    Args:
+      path: of the HTML file.
+      model: the trained `HybridModel`; drawn from for the samples.
+      dataset: the `Dataset`.
+      metrics: what `metrics.json` holds.
+      history: learning curves by column.
+      test: `Predictions` of the test rows.
+      outside: `Predictions` of each out-of-distribution set, by name.
+    """
+    log_probs = {f"{dataset.name} (test)": test.log_prob_x}
+    log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
+    pictures = [
+        ("Learning curves", "Training curves are means over the epoch; validation rows are held out.")
+        + (figures.learning_curves(history),),
+        ("Density of the inputs", "log p(x) of test rows, and of inputs that are foreign to the model.")
+        + (figures.log_prob_histograms(log_probs),),
+        ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset),),
+        _reliability(dataset, test),
+    ]
+    template = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfp_hybrid.experiments", "."), autoescape=True
+    ).get_template("report.html.jinja")
+    path.write_text(
+        template.render(
+            metrics,
+            labels=_LABELS,
+            figures=[{"title": t, "caption": c, "png": _png(figure)} for t, c, figure in pictures],
+        )
+    )
+
+
+def _samples(model, dataset):
+    names = dataset.feature_names
+    if names is None:
+        return figures.image_grid(model.sample(40)["x"], dataset.quantization_levels)
+    return figures.column_histograms(dataset.test[0], model.sample(2000)["x"].numpy(), names)
+
+
+def _reliability(dataset, test):
+    title = "Reliability"
+    if dataset.task == "classification":
+        caption = "Accuracy on test rows against the model's confidence, in ten groups of equal size."
+        return title, caption, figures.reliability_of_classes(test.mean, dataset.test[1])
+    caption = "How many test rows lie in the central predictive interval of each level."
+    return title, caption, figures.reliability_of_intervals(test.mean, test.stddev, dataset.test[1])
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()

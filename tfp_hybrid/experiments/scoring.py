@@ -1,0 +1,114 @@
+"""Predictions, their uncertainty, and whether to trust them, for the rows of a file."""
+
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import pandas as pd
+
+from tfp_hybrid import checks
+from tfp_hybrid.experiments import evaluation
+from tfp_hybrid.hybrid import HybridModel
+
+
+def load_model(path) -> tuple[HybridModel, dict]:
+    """A model and the metrics beside it, from `model.keras` or the folder of a run.
+
+    Raises:
+      ValueError: if there is no file, if it is damaged, or if it holds another kind of model.
+    """
+    path = pathlib.Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
+    try:
+        model = keras.models.load_model(file)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().split("\n")[0][:300]
+        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model. ({reason})") from None
+    if not isinstance(model, HybridModel):
+        raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel.")
+    metrics = file.with_name("metrics.json")
+    return model, json.loads(metrics.read_text()) if metrics.exists() else {}
+
+
+def read_inputs(path, model, feature_names=None) -> np.ndarray:
+    """Inputs from a file, one row each.
+
+    Args:
+      path: `.npz` with the array `x` (or a single array); `.csv` or `.parquet` with a column for each feature, by
+        name where the model knows names, else in order (images: row by row).
+      model: the model they are for.
+      feature_names: names of the columns, or None.
+
+    Returns:
+      x, `(n, *event_shape)`.
+
+    Raises:
+      ValueError: if the file cannot be read, lacks columns, or holds inputs that the model cannot take.
+    """
+    path = pathlib.Path(path)
+    shape = tuple(model.distribution.event_shape)
+    readers = {".npz": _read_npz, ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(readers)}.")
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        table = readers[path.suffix](path)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if isinstance(table, pd.DataFrame):
+        if feature_names:
+            missing = [name for name in feature_names if name not in table]
+            if missing:
+                raise ValueError(f"{path} lacks the columns {missing}; wanted {list(feature_names)}.")
+            table = table[list(feature_names)]
+        if table.shape[1] != np.prod(shape):
+            raise ValueError(f"{path} has {table.shape[1]} columns; wanted {np.prod(shape)}, for inputs {shape}.")
+        table = table.to_numpy().reshape(-1, *shape)
+    checks.check_inputs(table, model.distribution, f"{path.name}: x")
+    return table
+
+
+def score(model: HybridModel, x, reference_quantiles, abstain_below: float) -> pd.DataFrame:
+    """One row for each input.
+
+    Args:
+      model: the model.
+      x: `(n, *event_shape)`.
+      reference_quantiles: of log p(x) on held-out training data, evenly spaced from 0 to 1; None without any.
+      abstain_below: percentile of log p(x) under which to abstain.
+
+    Returns:
+      Columns "prediction" (a class, or E[y|x]), "uncertainty" (classes: entropy of p(y|x) in nats; numbers:
+      predictive standard deviation), "probability" (classes: of the predicted one), "log_prob_x" (nats),
+      "percentile" (of log p(x) among held-out training data, 0 to 100) and "abstain".
+    """
+    answers = evaluation.predict(model, x)
+    if answers.stddev is None:
+        table = {
+            "prediction": answers.mean.argmax(-1),
+            "probability": answers.mean.max(-1),
+            "uncertainty": answers.entropy,
+        }
+    else:
+        table = {"prediction": answers.mean, "uncertainty": answers.stddev}
+    table["log_prob_x"] = answers.log_prob_x
+    if reference_quantiles is not None:
+        quantiles = np.asarray(reference_quantiles)
+        below = np.searchsorted(quantiles, answers.log_prob_x) / len(quantiles)
+        table["percentile"] = np.round(100 * below, 2)
+        table["abstain"] = table["percentile"] < abstain_below
+    return pd.DataFrame(table)
+
+
+def _read_npz(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        if "x" in arrays:
+            return arrays["x"]
+        if len(arrays.files) == 1:
+            return arrays[arrays.files[0]]
+        raise ValueError(f"it holds the arrays {arrays.files}; wanted one named 'x'.")
