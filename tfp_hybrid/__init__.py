@@ -3,11 +3,16 @@
 See `HybridModel`, and the README for where to start.
 """
 
-import keras as _keras
+import os as _os
 
-if _keras.config.backend() != "tensorflow":
+# Keras itself fails to import where the backend it was told to use is not installed.
+if (_backend := _os.environ.get("KERAS_BACKEND") or "tensorflow") == "tensorflow":
+    import keras as _keras
+
+    _backend = _keras.config.backend()
+if _backend != "tensorflow":
     raise ImportError(
-        f"tfp_hybrid needs Keras with the tensorflow backend; it is {_keras.config.backend()!r}. Set the environment "
+        f"tfp_hybrid needs Keras with the tensorflow backend; it is {_backend!r}. Set the environment "
         "variable KERAS_BACKEND=tensorflow before Keras is imported, or set it in ~/.keras/keras.json."
     )
 

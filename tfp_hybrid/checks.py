@@ -19,6 +19,8 @@ def integer_levels(distribution) -> int | None:
 def check_inputs(x, distribution, argument="x"):
     """Raises ValueError unless x is a batch of finite events of `distribution`, and integers where needed."""
     shape = tuple(distribution.event_shape)
+    if not hasattr(x, "shape"):
+        raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
     if getattr(x, "ndim", None) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
         raise ValueError(
             f"{argument} has shape {tuple(np.shape(x))}; wanted {('n', *shape)}: a batch of the flow's events."

@@ -231,9 +231,9 @@ class HybridModel(keras.Model):
         return {
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "distribution": serialize(self.distribution),
+            "distribution": serialize(self.distribution, "distribution"),
             "head": keras.saving.serialize_keras_object(self.head),
-            "generative_weight": serialize(weight) if callable(weight) else float(weight),
+            "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
             "weighting": self.weighting,
         }
 

@@ -142,3 +142,37 @@ def policy_for(dtype):
     """The conditioners' policy for a flow of this dtype: the global one if it computes in fewer bits."""
     policy = keras.config.dtype_policy()
     return policy if policy.variable_dtype == dtype else keras.DTypePolicy(dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class ShiftAndLogScale(layers.Layer):
+    """Any Keras network as the `shift_and_log_scale_fn` of TFP's own `tfb.RealNVP`.
+
+    TFP calls it with the part that passes through and the number of units to transform; the network's output is
+    split into shift and log-scale.
+
+    Args:
+      network: a Keras layer or model, `(n, d) -> (n, 2 * units)`.
+
+    Example:
+
+    >>> network = keras.Sequential([keras.layers.Dense(64, "tanh"), keras.layers.Dense(2 * 2)])
+    >>> flow = tfb.RealNVP(num_masked=2, shift_and_log_scale_fn=ShiftAndLogScale(network))  # of 4 features
+    """
+
+    def __init__(self, network, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+
+    def __call__(self, x, units=None, **kwargs):
+        return super().__call__(x, **kwargs)  # Keras takes only tensors by position
+
+    def call(self, x):
+        return keras.ops.split(self.network(x), 2, axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config | {"network": keras.saving.deserialize_keras_object(config["network"])})

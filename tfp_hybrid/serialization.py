@@ -26,12 +26,13 @@ _PUBLIC = {
 _KIND = "tfp_hybrid_kind"
 
 
-def serialize(value):
+def serialize(value, name=""):
     """JSON-able form of a TFP object, or of anything that TFP objects are made from.
 
     Args:
       value: a TFP bijector, distribution, kernel or GLM family; a variable, tensor, array, Keras layer,
         registered function, or nested containers of these.
+      name: what errors call it.
 
     Returns:
       Dicts, lists, strings and numbers.
@@ -39,7 +40,7 @@ def serialize(value):
     Raises:
       TypeError: for something that cannot be saved, with its place inside `value` and the remedy.
     """
-    return _encode(value, "", {})
+    return _encode(value, name, {})
 
 
 def deserialize(config):

@@ -3,6 +3,7 @@
 import math
 
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 import sklearn.calibration
 
@@ -17,12 +18,14 @@ def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure
     titles = {"error": "error", "rmse": "RMSE", "nll": "-log p(y|x)  [nats]", "bits_per_dim": "bits/dim"}
     figure = matplotlib.figure.Figure(figsize=(3.4 * len(names), 3.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        axes.plot(history["epoch"], history[name], label="training")
+        marker = "o" if len(history["epoch"]) < 20 else None
+        axes.plot(history["epoch"], history[name], marker=marker, label="training")
         if f"val_{name}" in history:
-            axes.plot(history["epoch"], history[f"val_{name}"], label="validation")
+            axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, label="validation")
         values = np.asarray(history[name])
         if name != "log_prob_x" and (values > 0).all() and values.max() > 10 * values.min():
             axes.set_yscale("log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         axes.set(xlabel="epoch", title=titles.get(name, "log p(x)  [nats]"))
         axes.grid(alpha=0.3)
     axes.legend()

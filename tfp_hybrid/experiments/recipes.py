@@ -94,11 +94,11 @@ _DIGITS = Recipe(
     outliers=("noise", "inverted"),
 )
 _IMAGES = Recipe(
-    flow=functools.partial(_glow, steps=8, hidden_units=64),
-    generative_weight=0.01 / 784,
+    flow=functools.partial(_glow, steps=8, hidden_units=128),
+    generative_weight=0.1 / 784,
     epochs=6,
-    batch_size=128,
-    learning_rate=1e-3,
+    batch_size=32,
+    learning_rate=2e-3,
     augment=None,
     outliers=("noise", "inverted"),
 )

@@ -20,6 +20,7 @@ FAMILIES = {
     and family not in (tfp.glm.ExponentialFamily, tfp.glm.CustomExponentialFamily)
 }
 _INTEGER = ("Bernoulli", "Binomial", "NegativeBinomial", "Poisson")
+_POSITIVE = ("Gamma", "LogNormal")
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -69,6 +70,8 @@ class ExponentialFamily(Head):
         zeros = tf.zeros(values.shape, self.variable_dtype)
         log_prob = self.family.as_distribution(zeros).log_prob(tf.cast(values, self.variable_dtype))
         outside = ~np.isfinite(log_prob.numpy())
+        if name.startswith(_POSITIVE):  # an exponential's formula is finite below zero, too
+            outside |= values <= 0
         if outside.any():
             raise ValueError(
                 f"y holds {values[outside].ravel()[0]}, which is outside of the support of the family {name}."
@@ -103,6 +106,6 @@ class Bernoulli(ExponentialFamily):
         return keras.metrics.BinaryAccuracy(name="accuracy")
 
     def check_labels(self, y):
+        Head.check_labels(self, y)
         if ((y != 0) & (y != 1)).any():
             raise ValueError(f"y has values from {y.min()} to {y.max()}; wanted labels 0 and 1.")
-        super().check_labels(y)

@@ -1,0 +1,17 @@
+import json
+
+import numpy as np
+import pytest
+
+from tfp_hybrid.experiments.training import Config, train
+
+
+@pytest.mark.slow
+def test_the_default_run_is_a_good_classifier_and_a_good_density(tmp_path):
+    """At most 5 % error on the digits of other writers, and at most 2.90 bits/dim, with one model."""
+    train(Config("digits"), tmp_path / "digits")
+    metrics = json.loads((tmp_path / "digits" / "metrics.json").read_text())
+    assert metrics["test"]["error"] <= 0.05
+    assert metrics["test"]["bits_per_dim"] <= 2.90
+    assert metrics["test"]["bits_per_dim"] == pytest.approx(-metrics["test"]["log_prob_x"] / (64 * np.log(2)))
+    assert all(row["auroc"] > 0.99 for row in metrics["ood"].values())

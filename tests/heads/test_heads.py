@@ -1,0 +1,254 @@
+"""What holds for every head. A new one is one more line in `CASES`."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+from helpers import normal
+
+from tfp_hybrid import heads
+
+tfd = tfp.distributions
+
+
+def softmax(eta):
+    return np.exp(eta - np.logaddexp.reduce(eta, -1, keepdims=True))
+
+
+def softplus(eta):
+    return np.logaddexp(0, eta)
+
+
+def sigmoid(eta):
+    return 1 / (1 + np.exp(-eta))
+
+
+def family(name, **kwargs):
+    return lambda **options: heads.ExponentialFamily(getattr(tfp.glm, name)(**kwargs), **options)
+
+
+COUNTS = np.array([0, 1, 2, 3, 7, 0])
+REALS = np.array([-2.0, 0.0, 0.3, 5.0, -0.1, 1.0])
+POSITIVE = np.array([0.1, 1.0, 2.5, 0.4, 3.0, 1.5])
+BITS = np.array([0, 1, 1, 0, 1, 0])
+RATIOS = np.array([0, 1, 5, 3, 2, 4])
+
+# Name: the head, responses, their log density given eta, their mean given eta, by formulas in numpy and scipy.
+CASES = {
+    "normal": (
+        heads.Normal,
+        REALS,
+        lambda y, eta: scipy.stats.norm.logpdf(y, eta, 1.0),
+        lambda eta: eta,
+    ),
+    "bernoulli": (
+        heads.Bernoulli,
+        BITS,
+        lambda y, eta: scipy.stats.bernoulli.logpmf(y, sigmoid(eta)),
+        sigmoid,
+    ),
+    "poisson": (
+        family("Poisson"),
+        COUNTS,
+        lambda y, eta: scipy.stats.poisson.logpmf(y, np.exp(eta)),
+        np.exp,
+    ),
+    "negative_binomial": (
+        family("NegativeBinomial", total_count=np.float32(3)),
+        COUNTS,
+        lambda y, eta: scipy.stats.nbinom.logpmf(y, 3, 1 - sigmoid(eta - np.log(3))),
+        np.exp,
+    ),
+    "gamma_exp": (
+        family("GammaExp"),
+        POSITIVE,
+        lambda y, eta: scipy.stats.gamma.logpdf(y, 1.0, scale=np.exp(eta)),
+        np.exp,
+    ),
+    "log_normal": (
+        family("LogNormal"),
+        POSITIVE,
+        lambda y, eta: scipy.stats.lognorm.logpdf(y, np.sqrt(np.log(2)), scale=np.exp(eta) / np.sqrt(2)),
+        np.exp,
+    ),
+    "binomial": (
+        family("Binomial", total_count=np.float32(5)),
+        RATIOS,
+        lambda y, eta: scipy.stats.binom.logpmf(y, 5, sigmoid(eta)),
+        lambda eta: 5 * sigmoid(eta),
+    ),
+    "probit": (
+        family("BernoulliNormalCDF"),
+        BITS,
+        lambda y, eta: scipy.stats.bernoulli.logpmf(y, scipy.stats.norm.cdf(eta)),
+        scipy.stats.norm.cdf,
+    ),
+}
+
+
+def built(head, latent_size=3):
+    """`head` with random weights, and z: beta^T z + b is then about standard normal."""
+    head.build((None, latent_size))
+    head.built = True
+    rng = np.random.default_rng(2)
+    head.kernel.assign(0.5 * rng.normal(size=head.kernel.shape))
+    head.bias.assign(0.3 * rng.normal(size=head.bias.shape))
+    z = normal(6, latent_size)
+    return head, z, z.numpy() @ head.kernel.numpy() + head.bias.numpy()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scalar_response(name):
+    make, y, log_prob, mean = CASES[name]
+    head, z, eta = built(make())
+    p_y = head(z)
+    assert p_y.batch_shape == (6,) and p_y.event_shape == ()
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y)), log_prob(y, eta[:, 0]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y[:, None])), p_y.log_prob(head.prepare_labels(y)))
+    np.testing.assert_allclose(head.mean(p_y), mean(eta[:, 0]), rtol=1e-4, atol=1e-5)
+    head.check_labels(y)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vector_response(name):
+    make, y, log_prob, mean = CASES[name]
+    y = np.stack([y, y[::-1]], -1)
+    head, z, eta = built(make(event_shape=2))
+    p_y = head(z)
+    assert p_y.batch_shape == (6,) and p_y.event_shape == (2,)
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y)), log_prob(y, eta).sum(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(head.mean(p_y), mean(eta), rtol=1e-4, atol=1e-5)
+    assert head(tf.reshape(z, (2, 3, 3))).batch_shape == (2, 3)
+
+
+def test_categorical():
+    head, z, eta = built(heads.Categorical(4))
+    y = np.array([0, 3, 1, 2, 2, 0])
+    p_y = head(z)
+    np.testing.assert_allclose(head.mean(p_y), softmax(eta), rtol=1e-5)
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y)), np.log(softmax(eta))[range(6), y], rtol=1e-5)
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y[:, None])), p_y.log_prob(y))
+
+
+@pytest.mark.parametrize("event_shape", [(), (2,)])
+def test_heteroscedastic_normal(event_shape):
+    head, z, eta = built(heads.HeteroscedasticNormal(event_shape))
+    eta = eta.reshape(6, *event_shape, 2)
+    y = REALS if event_shape == () else np.stack([REALS, REALS[::-1]], -1)
+    wanted = scipy.stats.norm.logpdf(y, eta[..., 0], softplus(eta[..., 1]) + 1e-3)
+    p_y = head(z)
+    np.testing.assert_allclose(p_y.log_prob(y), wanted if event_shape == () else wanted.sum(-1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(head.mean(p_y), eta[..., 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [heads.Normal, heads.HeteroscedasticNormal])
+@pytest.mark.parametrize("event_shape", [(), (2,)])
+def test_adapted_response_is_a_change_of_units(make, event_shape):
+    """With y = m + s v, log p(y) is log p(v) - log s for each entry, whatever the unit of y."""
+    rng = np.random.default_rng(0)
+    standard, z, _ = built(make(event_shape))
+    head, _, _ = built(make(event_shape))
+    y = 1000 + 50 * rng.normal(size=(6, *event_shape))
+    assert not head.is_adapted()
+    head.adapt(y)
+    assert head.is_adapted()
+    mean, stddev = y.mean(0), y.std(0)
+    entries = 1 if event_shape == () else 2
+    wanted = standard(z).log_prob((y - mean) / stddev) - np.sum(np.log(stddev) * np.ones(entries)) / (
+        entries if np.ndim(stddev) == 0 else 1
+    )
+    np.testing.assert_allclose(head(z).log_prob(y), wanted, rtol=1e-3)
+    np.testing.assert_allclose(head.mean(head(z)), mean + stddev * standard.mean(standard(z)), rtol=1e-4)
+
+
+def test_dispersion_is_trained():
+    head, z, _ = built(
+        heads.ExponentialFamily(
+            tfp.glm.NegativeBinomial(tfp.util.TransformedVariable(3.0, tfp.bijectors.Softplus(), name="total_count"))
+        )
+    )
+    assert len(head.trainable_weights) == 3
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_sum(head(z).log_prob(COUNTS.astype("float32")))
+    gradients = tape.gradient(loss, [weight.value for weight in head.trainable_weights])
+    assert all(gradient is not None and np.any(gradient) for gradient in gradients)
+
+
+ALL = {name: make for name, (make, *_) in CASES.items()} | {
+    "categorical": lambda **options: heads.Categorical(4, **options),
+    "heteroscedastic": heads.HeteroscedasticNormal,
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_config_round_trip(name):
+    options = {} if name == "categorical" else {"event_shape": 2}
+    head = ALL[name](kernel_regularizer=keras.regularizers.L2(0.1), kernel_initializer="ones", name="h", **options)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    assert type(again) is type(head) and again.get_config() == head.get_config() and again.name == "h"
+    z = normal(5, 3)
+    np.testing.assert_allclose(again.mean(again(z)), head.mean(head(z)))
+    assert again.event_shape == head.event_shape
+    np.testing.assert_allclose(again.losses, [0.1 * np.sum(np.ones(again.kernel.shape))], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_starts_without_an_opinion(name):
+    head = ALL[name]()
+    mean = head.mean(head(normal(5, 3))).numpy()
+    np.testing.assert_array_equal(mean, mean[:1].repeat(5, 0))
+
+
+BAD_LABELS = {
+    "one-hot": (lambda: heads.Categorical(3), np.eye(3), "one-hot.*argmax"),
+    "float classes": (lambda: heads.Categorical(3), np.array([0.0, 1.0]), "float64; wanted integer labels 0 .. 2"),
+    "classes too high": (lambda: heads.Categorical(3), np.array([0, 3]), r"0 to 3; wanted 0 .. 2.*`num_classes` = 3"),
+    "classes below zero": (lambda: heads.Categorical(3), np.array([-1, 2]), "-1 to 2; wanted 0 .. 2"),
+    "not binary": (heads.Bernoulli, np.array([0, 2]), "0 to 2; wanted labels 0 and 1"),
+    "NaN": (heads.Normal, np.array([0.0, np.nan]), r"holds nan .*\[1\].*wanted finite"),
+    "infinite": (heads.Normal, np.array([0.0, np.inf]), r"holds inf .*wanted finite"),
+    "text": (heads.Normal, np.array(["a", "b"]), "dtype <U1; wanted numbers"),
+    "text classes": (lambda: heads.Categorical(3), np.array(["a", "b"]), "dtype <U1; wanted numbers"),
+    "text for binary": (heads.Bernoulli, np.array(["a", "b"]), "dtype <U1; wanted numbers"),
+    "negative count": (CASES["poisson"][0], np.array([1, -1]), "holds -1.*support.*Poisson"),
+    "fraction": (CASES["poisson"][0], np.array([1.0, 0.5]), "holds 0.5; wanted whole numbers.*Poisson"),
+    "zero": (CASES["log_normal"][0], np.array([1.0, 0.0]), "holds 0.0.*support.*LogNormal"),
+    "negative": (CASES["gamma_exp"][0], np.array([1.0, -2.0]), "holds -2.0.*support.*GammaExp"),
+    "too many": (CASES["binomial"][0], np.array([1, 6]), "holds 6.*support.*Binomial"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_bad_labels(name):
+    make, y, message = BAD_LABELS[name]
+    with pytest.raises(ValueError, match=f"(?s)y .*{message}"):
+        make().check_labels(y)
+
+
+def test_wrong_shape_of_labels():
+    with pytest.raises(ValueError, match=r"y has shape \(3, 4\); wanted \('n', 2\)"):
+        heads.Normal(2).prepare_labels(np.zeros((3, 4)))
+
+
+BAD_ARGUMENTS = {
+    "one class": (lambda: heads.Categorical(1), "`num_classes` is 1; wanted at least 2"),
+    "matrix response": (lambda: heads.Normal((2, 3)), r"Normal: `event_shape` is \(2, 3\); wanted \(\) or \(k,\)"),
+    "empty response": (lambda: heads.Normal(0), "`event_shape` is 0; wanted"),
+    "unknown family": (lambda: heads.ExponentialFamily("Poison"), "`family` is 'Poison'; wanted.*Binomial.*Poisson"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments(name):
+    make, message = BAD_ARGUMENTS[name]
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        make()
+
+
+def test_families_by_name():
+    assert {"Bernoulli", "Poisson", "PoissonSoftplus", "GammaExp", "LogNormal"} <= set(
+        heads.exponential_family.FAMILIES
+    )
+    assert isinstance(heads.ExponentialFamily("GammaExp").family, tfp.glm.GammaExp)
