@@ -1,9 +1,25 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
+from tfp_hybrid import datasets
+from tfp_hybrid.experiments import recipes, training
 from tfp_hybrid.experiments.training import Config, train
+
+
+def test_the_seed_fixes_the_augmented_batches():
+    dataset = datasets.load("digits")
+    recipe = recipes.recipe_for(dataset)
+
+    def first_batches(seed):
+        keras.utils.set_random_seed(seed)
+        data = training.training_data(dataset, recipe, Config("digits", seed=seed).complete(recipe))
+        return np.stack([x for x, _ in data.take(3)])
+
+    np.testing.assert_array_equal(first_batches(0), first_batches(0))
+    assert (first_batches(0) != first_batches(1)).any()
 
 
 @pytest.mark.slow

@@ -81,14 +81,14 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     recipe = recipes.recipe_for(dataset)
     config = config.complete(recipe)
     foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
-    training_data = _training_data(dataset, recipe, config)
+    keras.utils.set_random_seed(config.seed)
+    data = training_data(dataset, recipe, config)
     prepare_folder(out, config, resume)
 
-    keras.utils.set_random_seed(config.seed)
     model, history = _resumed(out) if (out / CHECKPOINT).exists() else (_new_model(dataset, recipe, config), [])
     checkpoint = Checkpoint(out, history)
     model.fit(
-        training_data,
+        data,
         validation_data=tf.data.Dataset.from_tensor_slices(dataset.validation).batch(evaluation.BATCH_SIZE),
         initial_epoch=len(history),
         epochs=config.epochs,
@@ -232,7 +232,8 @@ def _resumed(out):
     return keras.models.load_model(out / CHECKPOINT), [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
-def _training_data(dataset, recipe, config):
+def training_data(dataset, recipe, config) -> tf.data.Dataset:
+    """Shuffled, augmented batches of the training rows; call it after the seed is set."""
     x, y = dataset.train
     if len(x) < config.batch_size:
         raise ValueError(f"--batch-size is {config.batch_size}; {dataset.name} has {len(x)} training rows.")
