@@ -168,7 +168,9 @@ class ShiftAndLogScale(layers.Layer):
         return super().__call__(x, **kwargs)  # Keras takes only tensors by position
 
     def call(self, x):
-        return keras.ops.split(self.network(x), 2, axis=-1)
+        raw = self.network(keras.ops.reshape(x, (-1, x.shape[-1])))  # networks want one batch axis, TFP has any
+        raw = keras.ops.reshape(raw, (*keras.ops.shape(x)[:-1], raw.shape[-1]))
+        return keras.ops.split(raw, 2, axis=-1)
 
     def get_config(self):
         return super().get_config() | {"network": keras.saving.serialize_keras_object(self.network)}

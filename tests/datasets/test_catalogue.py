@@ -72,9 +72,7 @@ def small_originals(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_originals_placed_by_hand(
-    small_originals, data_dir, tmp_path, read_only, files_of, locked, capfd
-):
+def test_originals_placed_by_hand(small_originals, data_dir, tmp_path, read_only, files_of, locked, capfd):
     folder, arrays = small_originals
     (data_dir / "downloads" / "manual").mkdir(parents=True)
     folder.rename(data_dir / "downloads" / "manual" / "fashion_mnist")

@@ -53,9 +53,7 @@ def test_missing_file_is_told_at_once(web):
         download("numbers", {"no.csv": f"{address}/no.csv"})
 
 
-@pytest.mark.parametrize(
-    "error", [tfds.core.download.DownloadError("HTTP code: 403."), OSError("reset by peer")]
-)
+@pytest.mark.parametrize("error", [tfds.core.download.DownloadError("HTTP code: 403."), OSError("reset by peer")])
 def test_download_that_breaks_off(web, data_dir, monkeypatch, error):
     folder, address = web
     (folder / "one.csv").write_text("1")

@@ -20,9 +20,7 @@ def write_idx(folder, prefix, x, y):
 
 def some_letters(rows, seed):
     rng = np.random.default_rng(seed)
-    return rng.integers(256, size=(rows, 28, 28), dtype=np.uint8), rng.integers(
-        10, size=rows, dtype=np.uint8
-    )
+    return rng.integers(256, size=(rows, 28, 28), dtype=np.uint8), rng.integers(10, size=rows, dtype=np.uint8)
 
 
 def test_test_files_alone(data_dir):

@@ -10,8 +10,8 @@ def _noise(dataset, rng):
     x, shape = dataset.train[0], dataset.test[0].shape
     axes = tuple(range(x.ndim)) if dataset.quantization_levels else 0
     low, high = x.min(axes), x.max(axes)
-    if np.issubdtype(x.dtype, np.integer):
-        return rng.integers(low, high, shape, dtype=x.dtype, endpoint=True)
+    if (x == np.floor(x)).all():
+        return rng.integers(low, high, shape, endpoint=True).astype(x.dtype)
     return rng.uniform(low, high, shape).astype(x.dtype)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_hybrid
-from tfp_hybrid import datasets
+from tfp_hybrid import checks, datasets
 from tfp_hybrid.experiments import evaluation, outliers, recipes, report
 from tfp_hybrid.experiments.progress import RichProgress
 from tfp_hybrid.flows import flow_distribution
@@ -83,9 +83,13 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
     keras.utils.set_random_seed(config.seed)
     data = training_data(dataset, recipe, config)
-    prepare_folder(out, config, resume)
+    check_folder(out, config, resume)
+    resumed = resume and (out / CHECKPOINT).exists()
+    model, history = _resumed(out) if resumed else (_new_model(dataset, recipe, config), [])
+    for name, (x, _) in foreign.items():
+        checks.check_inputs(x, model.distribution, f"--ood {name}: x")
+    start_folder(out, config)
 
-    model, history = _resumed(out) if (out / CHECKPOINT).exists() else (_new_model(dataset, recipe, config), [])
     checkpoint = Checkpoint(out, history)
     model.fit(
         data,
@@ -179,29 +183,28 @@ def check_config(config: Config):
         raise ValueError(f"--learning-rate is {rate}; wanted a positive number.")
 
 
-def prepare_folder(out: pathlib.Path, config: Config, resume: bool):
-    """Makes the folder and writes the settings into it.
-
-    Raises:
-      ValueError: if it cannot be written, is not empty (without `resume`), or holds a run with other settings.
-    """
+def check_folder(out: pathlib.Path, config: Config, resume: bool):
+    """Raises ValueError if the folder is not empty (without `resume`), or holds no run with these settings (with)."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; wanted a folder.")
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    if resume:
-        if not (out / CONFIG).exists():
-            done = " It holds a finished run." if (out / METRICS).exists() else ""
-            raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
-        before = json.loads((out / CONFIG).read_text())
-        changed = [f"{k} was {before[k]}, is {v}" for k, v in settings.items() if before.get(k) != v]
-        if changed:
-            raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
+    if not resume:
+        if out.exists() and any(out.iterdir()):
+            raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to go on with a run in it.")
         return
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to go on with a run in it.")
+    if not (out / CONFIG).exists():
+        done = " It holds a finished run." if (out / METRICS).exists() else ""
+        raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
+    before = json.loads((out / CONFIG).read_text())
+    changed = [f"{k} was {before.get(k)}, is {v}" for k, v in _settings(config).items() if before.get(k) != v]
+    if changed:
+        raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
+
+
+def start_folder(out: pathlib.Path, config: Config):
+    """Makes the folder and writes the settings into it; ValueError if it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(json.dumps(settings, indent=1))
+        (out / CONFIG).write_text(json.dumps(_settings(config), indent=1))
     except OSError as error:
         raise ValueError(f"--out {out} cannot be written: {error}.") from None
 
@@ -217,6 +220,10 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(tf.config.list_physical_devices('GPU'))} GPUs",
     }
+
+
+def _settings(config):
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def _new_model(dataset, recipe, config):

@@ -1,0 +1,24 @@
+"""The Python of the README runs as it stands."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", BLOCKS, ids=["keras", "tfp"])
+def test_block_runs(code, monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, 28, 28)).astype("uint8"), rng.integers(0, 10, 64)
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: ((images, labels), (images, labels)))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert names["model"].count_params() > 0
+    assert "log_px" not in names or (names["log_px"].shape == (64,) and (tmp_path / "mnist.keras").exists())
