@@ -1,5 +1,7 @@
 """Fixtures of all tests."""
 
+import os
+
 import keras
 import pytest
 import tensorflow as tf
@@ -21,3 +23,12 @@ def policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where all data have to be present, a test that skips for want of them fails."""
+    report = yield
+    if report.skipped and os.environ.get("TFP_HYBRID_REQUIRE_DATA"):
+        report.outcome, report.longrepr = "failed", f"skipped although data are required: {report.longrepr}"
+    return report

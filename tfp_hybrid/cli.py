@@ -137,7 +137,7 @@ def score(
         x = scoring.read_inputs(file, loaded, reference.get("feature_names"))
         table = scoring.score(loaded, x, reference.get("log_prob_x_quantiles"), abstain_below)
         if out is None:
-            print(table.to_csv(index=False), end="")
+            print(table.to_csv(index=False, float_format="%.6g"), end="")
         elif out.suffix == ".csv":
             table.to_csv(out, index=False)
         else:

@@ -87,7 +87,7 @@ _DIGITS = Recipe(
         _glow, steps=6, conditioner=functools.partial(networks.ConvNet, hidden_units=64, dropout=0.1)
     ),
     generative_weight=1 / 64,
-    epochs=120,
+    epochs=200,
     batch_size=64,
     learning_rate=2e-3,
     augment=functools.partial(random_affine, levels=17),
