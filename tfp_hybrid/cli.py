@@ -147,10 +147,14 @@ def score(
 @contextlib.contextmanager
 def _errors():
     """A user's mistakes as one line on the error stream, with exit status 1."""
+    console = rich.console.Console(stderr=True)
     try:
         yield
+    except KeyboardInterrupt:
+        console.print("Interrupted. A training run goes on with --resume.")
+        raise typer.Exit(130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
-        rich.console.Console(stderr=True).print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}")
+        console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}")
         raise typer.Exit(1) from None
 
 

@@ -28,35 +28,34 @@ def batches(rows: int, batch_size: int, description: str):
             progress.update(task, completed=min(start + batch_size, rows))
 
 
-class RichProgress(keras.callbacks.Callback):
-    """One bar over the whole of `fit`, with the last epoch's metrics beside it."""
+class TrainingBar(keras.callbacks.Callback):
+    """One bar over the whole of `fit`, with the last epoch's metrics beside it; a context, since `fit` may raise."""
 
     def __init__(self, initial_epoch=0):
         super().__init__()
-        self._initial_epoch = initial_epoch
+        self._epoch = initial_epoch
+        self._bar = bar(rich.progress.TextColumn("{task.fields[metrics]}"))
+        self._task = self._bar.add_task("compiling", total=None, metrics="")
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self._bar.stop()
 
     def on_train_begin(self, logs=None):
-        self._bar = bar(rich.progress.TextColumn("{task.fields[metrics]}"))
-        self._bar.start()
-        epochs, steps = self.params["epochs"], self.params["steps"] or 1
-        self._task = self._bar.add_task(
-            "compiling",
-            total=epochs * steps,
-            completed=self._initial_epoch * steps,
-            metrics="",
-        )
-
-    def on_train_batch_end(self, batch, logs=None):
-        done = self._epoch * (self.params["steps"] or 1) + batch + 1
-        self._bar.update(self._task, completed=done, description="training")
+        steps = self.params["steps"]
+        self._bar.update(self._task, total=self.params["epochs"] * steps, completed=self._epoch * steps)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self._epoch * self.params["steps"] + batch + 1
+        self._bar.update(self._task, completed=done, description="training")
 
     def on_epoch_end(self, epoch, logs=None):
         shown = ("val_nll", "val_accuracy", "val_rmse")
         text = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
         self._bar.update(self._task, metrics=f"epoch {epoch + 1}: {text}")
-
-    def on_train_end(self, logs=None):
-        self._bar.stop()

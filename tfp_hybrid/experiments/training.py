@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 import tfp_hybrid
 from tfp_hybrid import checks, datasets
 from tfp_hybrid.experiments import evaluation, outliers, recipes, report
-from tfp_hybrid.experiments.progress import RichProgress
+from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.hybrid import HybridModel
 
@@ -77,38 +77,40 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     started = time.perf_counter()
     out = pathlib.Path(out)
     check_config(config)
-    dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    recipe = recipes.recipe_for(dataset)
-    config = config.complete(recipe)
-    foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
+    with CONSOLE.status(f"loading {config.dataset}"):
+        dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+        recipe = recipes.recipe_for(dataset)
+        config = config.complete(recipe)
+        foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
     keras.utils.set_random_seed(config.seed)
     data = training_data(dataset, recipe, config)
     check_folder(out, config, resume)
-    resumed = resume and (out / CHECKPOINT).exists()
-    model, history = _resumed(out) if resumed else (_new_model(dataset, recipe, config), [])
-    for name, (x, _) in foreign.items():
-        checks.check_inputs(x, model.distribution, f"--ood {name}: x")
+    with CONSOLE.status("building the model"):
+        resumed = resume and (out / CHECKPOINT).exists()
+        model, history = _resumed(out, len(data)) if resumed else (_new_model(dataset, recipe, config), [])
+        for name, (x, _) in foreign.items():
+            checks.check_inputs(x, model.distribution, f"--ood {name}: x")
     start_folder(out, config)
 
     checkpoint = Checkpoint(out, history)
-    model.fit(
-        data,
-        validation_data=tf.data.Dataset.from_tensor_slices(dataset.validation).batch(evaluation.BATCH_SIZE),
-        initial_epoch=len(history),
-        epochs=config.epochs,
-        callbacks=[RichProgress(len(history)), checkpoint],
-        shuffle=False,  # the data set does it
-        verbose=0,
-    )
+    with TrainingBar(len(history)) as training_bar:
+        model.fit(
+            data,
+            validation_data=tf.data.Dataset.from_tensor_slices(dataset.validation).batch(evaluation.BATCH_SIZE),
+            initial_epoch=len(history),
+            epochs=config.epochs,
+            callbacks=[training_bar, checkpoint],
+            shuffle=False,  # the data set does it
+            verbose=0,
+        )
     checkpoint.save()
-    seconds = checkpoint.seconds_before + time.perf_counter() - started
 
     test = evaluation.predict(model, *dataset.test, "test rows")
     held_out = evaluation.predict(model, *dataset.validation, "held-out rows")
     outside = {name: evaluation.predict(model, *data, name) for name, data in foreign.items()}
     metrics = {
         "config": dataclasses.asdict(config) | {"data": dataset.description},
-        "seconds": round(seconds, 1),
+        "seconds": round(checkpoint.seconds_before + time.perf_counter() - started, 1),
         "parameters": model.count_params(),
         "test": evaluation.test_metrics(model, test, dataset.test[1]),
         "validation": evaluation.test_metrics(model, held_out, dataset.validation[1]),
@@ -119,8 +121,9 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
         },
         "versions": versions(),
     }
-    model.save(out / MODEL)
-    report.write(out / REPORT, model, dataset, metrics, checkpoint.columns(), test, outside)
+    with CONSOLE.status("writing the report"):
+        model.save(out / MODEL)
+        report.write(out / REPORT, model, dataset, metrics, checkpoint.columns(), test, outside)
     (out / METRICS).write_text(json.dumps(metrics, indent=1))
     (out / CHECKPOINT).unlink()
     (out / CONFIG).unlink()
@@ -130,7 +133,8 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the model and the history on disk, after an epoch if the last time is over `seconds` ago.
 
-    Files are replaced whole, the model last: what is there is always consistent.
+    Files are replaced whole, the model last. A run resumes after the model's last epoch; what the history has beyond
+    it, if the run was killed between the two, is dropped.
     """
 
     def __init__(self, folder, history, seconds=10.0):
@@ -233,10 +237,12 @@ def _new_model(dataset, recipe, config):
     return model
 
 
-def _resumed(out):
+def _resumed(out, steps_per_epoch):
+    model = keras.models.load_model(out / CHECKPOINT)
+    epochs = int(model.optimizer.iterations) // steps_per_epoch
     with open(out / HISTORY, newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return keras.models.load_model(out / CHECKPOINT), [row | {"epoch": int(row["epoch"])} for row in rows]
+    return model, [row | {"epoch": int(row["epoch"])} for row in rows[:epochs]]
 
 
 def training_data(dataset, recipe, config) -> tf.data.Dataset:
