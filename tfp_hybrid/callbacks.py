@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -15,18 +16,31 @@ class StopOnNonFinite(keras.callbacks.Callback):
     """
 
     def on_train_batch_end(self, batch, logs=None):
-        logs = logs or {}
-        if math.isfinite(float(logs.get("loss", 0.0))):
-            return
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            self._stop(f"The loss became {loss}", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Also what the epoch's last update did, before any checkpoint of it is written."""
+        loss = float((logs or {}).get("val_loss", 0.0))
+        if not math.isfinite(loss):
+            self._stop(f"The validation loss became {loss}", {k[4:]: v for k, v in logs.items() if k[:4] == "val_"})
+        if not all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables):
+            self._stop("A weight became NaN or infinite", {})
+
+    def _stop(self, what, logs):
         step = int(self.model.optimizer.iterations)
         if not math.isfinite(float(logs.get("log_prob_x", 0.0))):
             part = "log p(x)"
             cause = "the flow diverged (learning rate too high, or a batch with extreme inputs)"
-        else:
+        elif "log_prob_x" in logs:
             part = "log p(y|x)"
             cause = "the head diverged (learning rate too high, or a label outside of its support)"
+        else:
+            part = "training"
+            cause = "the flow or the head diverged (learning rate too high, or extreme inputs or labels)"
         raise FloatingPointError(
-            f"The loss became {float(logs['loss'])} at step {step}, in {part}. Likely cause: {cause}. Lower the "
+            f"{what} at step {step}, in {part}. Likely cause: {cause}. Lower the "
             "learning rate, set `clipnorm` on the optimizer, or check that batch's data. Training has stopped; "
             "checkpoints of earlier epochs are as they were."
         )

@@ -28,8 +28,8 @@ def check_inputs(x, distribution, argument="x"):
     if not len(x):
         raise ValueError(f"{argument} is empty; wanted at least one row.")
     x = np.asarray(x)
-    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
-        raise ValueError(f"{argument} has dtype {x.dtype}; wanted numbers.")
+    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
+        raise ValueError(f"{argument} has dtype {x.dtype}; wanted real numbers.")
     floating = not np.issubdtype(x.dtype, np.integer) and x.dtype != bool
     if floating and not np.isfinite(x).all():
         index = np.argwhere(~np.isfinite(x))[0].tolist()

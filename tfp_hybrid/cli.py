@@ -10,7 +10,6 @@ import rich.markup
 import rich.table
 import typer
 
-# The commands import what they need after their arguments are read, so that `--help` stays quick.
 app = typer.Typer(
     name="tfp-hybrid",
     no_args_is_help=True,
@@ -92,11 +91,12 @@ def evaluate(
         from tfp_hybrid import checks, datasets
         from tfp_hybrid.experiments import evaluation, outliers, scoring
 
-        loaded, _ = scoring.load_model(model)
-        data = datasets.load(dataset, data_dir=data_dir)
+        loaded, trained = scoring.load_model(model)
+        seed = trained.get("config", {}).get("seed", 0)
+        data = datasets.load(dataset, data_dir=data_dir, seed=seed)
         checks.check_inputs(data.test[0], loaded.distribution)
         checks.check_labels(data.test[1], loaded.head)
-        foreign = {name: outliers.load_outliers(name, data, data_dir) for name in ood or ()}
+        foreign = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood or ()}
         test = evaluation.predict(loaded, *data.test, "test rows")
         metrics = {
             "test": evaluation.test_metrics(loaded, test, data.test[1]),
@@ -132,6 +132,8 @@ def score(
 
         if out is not None and out.suffix not in (".csv", ".parquet"):
             raise ValueError(f"--out {out} ends in {out.suffix!r}; wanted .csv or .parquet.")
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.parent}.")
         loaded, metrics = scoring.load_model(model)
         reference = metrics.get("reference", {})
         x = scoring.read_inputs(file, loaded, reference.get("feature_names"))

@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid.bijectors import base
+
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -40,9 +42,48 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
             )
         dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
         latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
+    elif not isinstance(latent, tfd.Distribution):
+        raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")
     elif shape is not None and not latent.event_shape.is_compatible_with(shape):
         raise ValueError(
             f"flow_distribution: `latent` has event shape {tuple(latent.event_shape)}; wanted "
             f"{tuple(shape)}, the latent shape of `flow`."
         )
     return tfd.TransformedDistribution(latent, flow)
+
+
+def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = False) -> tf.Tensor:
+    """log p(x), through each of our flows once, also where the latent is a flow again.
+
+    Args:
+      distribution: any TFP distribution.
+      x: `batch_shape + event_shape`.
+      training: passed to our bijectors.
+
+    Returns:
+      log p(x) in nats, `batch_shape`.
+    """
+    if not _has_flow(distribution):
+        return distribution.log_prob(x)
+    z, log_det = base.inverse_and_log_det(distribution.bijector, x, distribution.event_shape.rank, training)
+    return log_prob_in_one_pass(distribution.distribution, z, training) + log_det
+
+
+def adapt_distribution(distribution: tfd.Distribution, x):
+    """Sets the data-dependent weights of our flows in `distribution`, those of its latent included."""
+    if _has_flow(distribution):
+        adapt_distribution(distribution.distribution, base.adapt(distribution.bijector, x))
+
+
+def is_adapted(distribution: tfd.Distribution) -> bool:
+    """False if a flow of ours in `distribution` waits for `adapt_distribution`."""
+    if not _has_flow(distribution):
+        return True
+    return base.is_adapted(distribution.bijector) and is_adapted(distribution.distribution)
+
+
+def _has_flow(distribution):
+    bijector = getattr(distribution, "bijector", None)
+    return bijector is not None and any(
+        isinstance(part, base.FusedBijector) for part in (bijector, *bijector.submodules)
+    )

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -9,8 +10,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import checks
-from tfp_hybrid.bijectors.base import adapt, inverse_and_log_det, is_adapted
+from tfp_hybrid.bijectors import ActNorm
+from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import StopOnNonFinite
+from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.serialization import deserialize, serialize
@@ -31,7 +34,8 @@ class HybridModel(keras.Model):
 
     Args:
       distribution: p(x), a `tfd.TransformedDistribution`: from `flow_distribution`, or any of TFP's. Its base
-        distribution is p_z, the inverse of its bijector f.
+        distribution is p_z, the inverse of its bijector f. (Keras' `training` reaches our bijectors; TFP has no such
+        notion, so that dropout inside a stock one stays off.)
       head: the GLM, a layer of `tfp_hybrid.heads`.
       generative_weight: lambda, on log p(x) in nats: a number >= 0, or a schedule, a callable of the optimizer's
         step (such as a `keras.optimizers.schedules.LearningRateSchedule`). 0 is the paper's discriminative
@@ -116,7 +120,7 @@ class HybridModel(keras.Model):
           z, `(n, *latent_shape)`, and log p(x) in nats, `(n,)`.
         """
         z, log_det = self._invert(x, training)
-        return z, self.distribution.distribution.log_prob(z) + log_det
+        return z, log_prob_in_one_pass(self.distribution.distribution, z, training) + log_det
 
     def log_prob(self, x, batch_size: int = 256) -> np.ndarray:
         """log p(x) in nats, `(n,)`, in batches. x: an array, or a data set of batches."""
@@ -147,7 +151,14 @@ class HybridModel(keras.Model):
           y: their responses, or None to leave the head as it is.
         """
         checks.check_inputs(x, self.distribution)
-        adapt(self.flow, self._in_flow_dtype(x))
+        adapt_distribution(self.distribution, self._in_flow_dtype(x))
+        parts = self.distribution.submodules
+        if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
+            warnings.warn(
+                "An ActNorm inside a stock bijector other than `tfb.Chain` was not initialized from data; put it "
+                "outside, or standardize the data.",
+                stacklevel=2,
+            )
         if y is not None:
             checks.check_labels(y, self.head, len(x))
             self.head.adapt(y)
@@ -155,8 +166,10 @@ class HybridModel(keras.Model):
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; checks the data first, and adapts the flow to it if nobody has.
 
-        Arrays are checked row by row, data sets by their first batch. Training stops with an error at the first
-        loss that is not finite; checkpoints written before (`keras.callbacks.ModelCheckpoint`) stay.
+        `sample_weight` and `class_weight` weigh a row's whole objective, log p(x) included. Arrays are checked row by
+        row, data sets by their first batch (a Normal head takes the scale of y from it). Training stops with an error
+        at the first loss or weight that is not finite; checkpoints written before (`keras.callbacks.ModelCheckpoint`)
+        stay as they are.
 
         Raises:
           ValueError: for data that the model cannot be trained on.
@@ -164,14 +177,18 @@ class HybridModel(keras.Model):
         """
         bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
         arguments = bound.arguments
+        if isinstance(arguments.get("y"), (list, tuple)):
+            arguments["y"] = np.asarray(arguments["y"])
         self._assert_compile_called("fit")
         self._check_loss()
         (x_batch, y_batch), arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
         if arguments.get("validation_data") is not None:
             x_val, y_val, _ = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])
-            checks.check_data(x_val, y_val, self, "_val")
+            _, x_val = checks.check_data(x_val, y_val, self, "_val")
+            if y_val is None:  # a generator gets back the item that was looked at
+                arguments["validation_data"] = x_val
         some = slice(None, None, max(1, len(x_batch) // 1024))
-        if not is_adapted(self.flow):
+        if not is_adapted(self.distribution):
             self.adapt(x_batch[some])
         if not self.head.is_adapted():
             self.head.adapt(y_batch)
@@ -213,14 +230,16 @@ class HybridModel(keras.Model):
         Its arguments are x, y, and then the variables; its results are the loss and the updated variables.
         """
         self._assert_compile_called("stablehlo")
+        x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
         self.optimizer.build(self.trainable_variables)
+        self._logs(x, y, self(x), None, training=False)  # builds the metrics
+        self.reset_metrics()
 
         @tf.function(jit_compile=True, autograph=False)
         def step(x, y):
             return self.train_step((x, y))["loss"]
 
-        self.reset_metrics()
-        return step.experimental_get_compiler_ir(tf.convert_to_tensor(x), tf.convert_to_tensor(y))("stablehlo")
+        return step.experimental_get_compiler_ir(x, y)("stablehlo")
 
     def save(self, *args, **kwargs):
         keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
@@ -235,18 +254,23 @@ class HybridModel(keras.Model):
             "head": keras.saving.serialize_keras_object(self.head),
             "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
             "weighting": self.weighting,
+            "trainable": self.trainable,
+            "density_trainable": [weight.trainable for weight in self.density.weights],
         }
 
     @classmethod
     def from_config(cls, config):
-        return cls(
-            **config
-            | {
-                "distribution": deserialize(config["distribution"]),
-                "head": keras.saving.deserialize_keras_object(config["head"]),
-                "generative_weight": deserialize(config["generative_weight"]),
-            }
-        )
+        config = dict(config)
+        trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
+        config["distribution"] = deserialize(config["distribution"])
+        config["head"] = keras.saving.deserialize_keras_object(config["head"])
+        config["generative_weight"] = deserialize(config["generative_weight"])
+        model = cls(**config)
+        for weight, weight_trainable in zip(model.density.weights, frozen, strict=True):
+            weight.trainable = weight_trainable
+        if not trainable:
+            model.trainable = False
+        return model
 
     def _invert(self, x, training):
         event_ndims = self.distribution.event_shape.rank
@@ -273,7 +297,7 @@ class HybridModel(keras.Model):
         weight = self.generative_weight
         rows = nll
         if not (training and self._discriminative):
-            log_prior = tf.cast(self.distribution.distribution.log_prob(z), nll.dtype)
+            log_prior = tf.cast(log_prob_in_one_pass(self.distribution.distribution, z, training), nll.dtype)
             log_det = tf.cast(log_det, nll.dtype)
             log_prob = log_prior + log_det
             self.log_prob_tracker.update_state(log_prob)
@@ -308,10 +332,14 @@ class HybridModel(keras.Model):
             batches = (batch[0] if isinstance(batch, tuple) else batch for batch in x)
         else:
             checks.check_inputs(x, self.distribution)
-            batches = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
+            rows = np.asarray(x)
+            batches = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
         if not hasattr(self, "_inference_function"):
             self._inference_function = tf.function(self._features_and_log_prob, reduce_retracing=True)
-        features, log_probs = zip(*(self._inference_function(batch) for batch in batches), strict=True)
+        answers = [self._inference_function(tf.convert_to_tensor(batch)) for batch in batches]
+        if not answers:
+            raise ValueError("x is an empty data set; wanted at least one batch.")
+        features, log_probs = zip(*answers, strict=True)
         return tf.concat(features, 0), np.concatenate(log_probs)
 
     def _features_and_log_prob(self, x):

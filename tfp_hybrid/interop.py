@@ -9,7 +9,6 @@ import tensorflow as tf
 import tf_keras
 
 
-@keras.saving.register_keras_serializable(package="tfp_hybrid")
 class ModuleLayer(keras.layers.Layer):
     """A `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
 

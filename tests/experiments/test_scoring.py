@@ -59,7 +59,7 @@ def bad_files(folder):
     "name, message",
     [
         ("empty.csv", "cannot be read"),
-        ("words.csv", "wanted numbers"),
+        ("words.csv", "wanted real numbers"),
         ("nan.csv", "holds nan"),
         ("short.csv", "lacks the columns .'height'"),
         ("rows.txt", "wanted one of .npz"),
@@ -94,3 +94,18 @@ def test_a_truncated_model_file_is_explained(model, tmp_path):
     (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):
         scoring.load_model(tmp_path)
+
+
+def test_a_density_that_overflows_abstains(model):
+    """Weights that push z beyond float32: log p(x) is NaN, the least likely input there is."""
+    far = np.full((2, 2), 3e38, "float32")
+    table = scoring.score(model, far, np.linspace(-5, 0, 1001), abstain_below=1.0)
+    assert not np.isfinite(table["log_prob_x"]).any()
+    assert (table["percentile"] == 0).all() and table["abstain"].all()
+
+
+def test_a_vector_response_has_a_column_for_each_entry():
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal((2,)))
+    table = scoring.score(model, ROWS, None, abstain_below=1.0)
+    assert list(table) == ["prediction_0", "prediction_1", "uncertainty_0", "uncertainty_1", "log_prob_x"]

@@ -125,3 +125,34 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="cannot be written"):
         train(TINY, tmp_path / "mine.txt" / "below")
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
+    """The history is one epoch ahead of the model: the model's own step count decides."""
+    folder, config = tmp_path / "run", Config("simulation", epochs=3, ood=())
+    monkeypatch.setattr(training.Checkpoint.__init__, "__defaults__", (0.0,))
+    replace = training.os.replace
+
+    def killed(source, target):
+        if target.name == training.CHECKPOINT and "\n2," in (folder / training.HISTORY).read_text():
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(training.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, folder)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
+    monkeypatch.setattr(training.os, "replace", replace)
+    train(config, folder, resume=True)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
+
+
+def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rate(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train(Config("simulation", epochs=2, ood=(), learning_rate=1e30), folder)
+    kept = keras.models.load_model(folder / "checkpoint.keras")
+    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    metrics = train(Config("simulation", epochs=2, ood=(), learning_rate=0.01), folder, resume=True)
+    assert np.isfinite(metrics["test"]["nll"])

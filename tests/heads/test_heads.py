@@ -252,3 +252,10 @@ def test_families_by_name():
         heads.exponential_family.FAMILIES
     )
     assert isinstance(heads.ExponentialFamily("GammaExp").family, tfp.glm.GammaExp)
+
+
+def test_a_reciprocal_link_starts_finite_and_takes_labels():
+    head = heads.ExponentialFamily("NormalReciprocal")
+    distribution = head(tf.zeros((3, 2)))
+    np.testing.assert_allclose(distribution.mean(), 1.0)
+    head.check_labels(np.array([-1.0, 0.5, 2.0]))

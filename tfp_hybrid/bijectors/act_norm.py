@@ -46,7 +46,7 @@ class ActNorm(base.FusedBijector):
         mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
         self.loc.assign(mean)
         # A feature that is constant in the batch is left as it is: its scale cannot be known.
-        self.log_scale.assign(tf.where(variance > 1e-12, 0.5 * tf.math.log(variance), 0.0))
+        self.log_scale.assign(tf.where(variance > tf.square(1e-6 * mean), 0.5 * tf.math.log(variance), 0.0))
         return super().adapt(x)
 
     def is_adapted(self):

@@ -59,6 +59,8 @@ class AffineCoupling(base.FusedBijector):
         super().__init__(event_shape, parameters=parameters, name=name)
         shape = tuple(self._event_shape)
         _check_event_shape(shape, mask)
+        if not log_scale_bound > 0:
+            raise ValueError(f"AffineCoupling: `log_scale_bound` is {log_scale_bound}; wanted a positive number.")
         self.mask, self.swap, self.additive = mask, swap, additive
         self.log_scale_bound = log_scale_bound
         if mask == "checkerboard":
@@ -151,10 +153,13 @@ def _check_event_shape(shape, mask):
 
 def _built_conditioner(conditioner, input_shape, units):
     if not isinstance(conditioner, keras.layers.Layer):
+        if not callable(conditioner):
+            raise ValueError(
+                f"AffineCoupling: `conditioner` is {conditioner!r}; wanted a function (input_shape, units) -> keras "
+                "layer."
+            )
         conditioner = conditioner(input_shape, units)
-    if not conditioner.built:
-        conditioner.build((None, *input_shape))
-    output_shape = tuple(conditioner.compute_output_shape((None, *input_shape)))
+    output_shape = tuple(conditioner(tf.zeros((1, *input_shape))).shape)  # one call builds any Keras model
     if output_shape[1:] != (*input_shape[:-1], units):
         raise ValueError(
             f"AffineCoupling: `conditioner` maps {input_shape} to {output_shape[1:]}; wanted "

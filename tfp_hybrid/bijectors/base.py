@@ -24,6 +24,11 @@ tfb = tfp.bijectors
 SAVABLE_BIJECTORS: dict[str, type] = {}
 
 
+def savable_name(cls) -> str:
+    """What a saved model calls a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 class FusedBijector(tfb.Bijector):
     """A `tfb.Bijector` whose value and log-determinant come from one evaluation.
 
@@ -40,7 +45,7 @@ class FusedBijector(tfb.Bijector):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        SAVABLE_BIJECTORS[cls.__name__] = cls
+        SAVABLE_BIJECTORS[savable_name(cls)] = cls
 
     def __init__(self, event_shape, latent_shape=None, *, parameters, name):
         self._event_shape = tf.TensorShape(event_shape)
@@ -57,6 +62,13 @@ class FusedBijector(tfb.Bijector):
 
     def __eq__(self, other):
         return self is other
+
+    # False where `inverse(forward(z))` is not z: then TFP's cache must not say that it is.
+    is_exact = True
+
+    def _call_forward(self, x, name, **kwargs):
+        x = super()._call_forward(x, name, **kwargs)
+        return x if self.is_exact else tf.identity(x)
 
     @classmethod
     def _parameter_properties(cls, dtype):
@@ -187,6 +199,7 @@ def inverse_and_log_det(bijector, x, event_ndims=None, training=False):
         return z, _sum_rightmost(log_det, event_ndims - bijector.inverse_min_event_ndims)
     if isinstance(bijector, tfp_chain._Chain):
         return chain_inverse_and_log_det(bijector.bijectors, x, event_ndims, training)
+    x = tf.identity(x)  # TFP would answer from its cache, also after the weights have changed
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
 
 
@@ -201,6 +214,7 @@ def forward_and_log_det(bijector, z, event_ndims=None, training=False):
         return x, _sum_rightmost(log_det, event_ndims - bijector.forward_min_event_ndims)
     if isinstance(bijector, tfp_chain._Chain):
         return chain_forward_and_log_det(bijector.bijectors, z, event_ndims, training)
+    z = tf.identity(z)
     return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
 
 

@@ -41,6 +41,7 @@ class FusedChain(base.FusedBijector):
         for bijector in self.bijectors:
             shape = bijector.inverse_event_shape(shape)
         super().__init__(event_shape, shape, parameters=parameters, name=name)
+        self.is_exact = all(getattr(bijector, "is_exact", True) for bijector in self.bijectors)
 
     def _forward_and_log_det(self, z, training=False):
         x, log_det = base.chain_forward_and_log_det(self.bijectors, z, self._latent_shape.rank, training)

@@ -31,10 +31,12 @@ class Dequantize(base.FusedBijector):
       Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
     """
 
+    is_exact = False
+
     def __init__(self, event_shape, levels=256, dtype="float32", name="dequantize"):
         parameters = dict(locals())
-        if levels < 2:
-            raise ValueError(f"Dequantize: `levels` is {levels}; wanted at least 2.")
+        if levels < 2 or levels != int(levels):
+            raise ValueError(f"Dequantize: `levels` is {levels}; wanted a whole number, at least 2.")
         super().__init__(event_shape, parameters=parameters, name=name)
         self.levels = levels
         self._float = tf.as_dtype(dtype)
@@ -66,7 +68,7 @@ class Dequantize(base.FusedBijector):
 
     def _fresh_noise(self, x):
         seed = tf.identity(self._random_state)
-        self._random_state.assign_add([0, 1])
+        self._random_state.assign_add(tf.constant([0, 1], tf.int64))
         return tf.random.stateless_uniform(tf.shape(x), seed, dtype=self._float)
 
     def _repeatable_noise(self, x):
@@ -82,7 +84,7 @@ class Dequantize(base.FusedBijector):
 
 
 def _mixed(bits):
-    """Spreads each bit of a 64-bit integer over all (the finalizer of SplitMix64; Steele et al. 2014)."""
+    """Spreads each bit of a 64-bit integer over all (as SplitMix64's finalizer, but with signed shifts)."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, bits.dtype)))
         bits *= tf.constant(factor, bits.dtype)

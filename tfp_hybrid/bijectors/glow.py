@@ -2,18 +2,14 @@
 
 import functools
 
-import tensorflow_probability as tfp
-
 from tfp_hybrid import networks
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.chain import FusedChain
-from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.multi_scale import check_builder, check_image, factor_out_or_flatten
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.squeeze import Squeeze
-
-tfb = tfp.bijectors
 
 
 def Glow(
@@ -55,6 +51,7 @@ def Glow(
       Kingma and Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".
     """
     check_image(event_shape, levels, "Glow")
+    check_builder("Glow", "steps", steps, conditioner)
     if conditioner is None:
         conditioner = functools.partial(networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
@@ -75,24 +72,3 @@ def Glow(
     if quantization_levels is not None:
         flow = integer_preprocessing(shape, quantization_levels, dtype=dtype) + flow
     return FusedChain(flow, shape, name=name)
-
-
-def check_image(event_shape, levels, builder):
-    """Raises ValueError unless `event_shape` is an image's whose sides divide by 2^levels."""
-    if len(event_shape) != 3:
-        raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C).")
-    height, width, _ = event_shape
-    if levels < 1 or height % 2**levels or width % 2**levels:
-        raise ValueError(
-            f"{builder}: `event_shape` is {tuple(event_shape)} and `levels` is {levels}; wanted at least one "
-            f"level, and sides that divide by 2**levels = {2**levels}. Pad the images or take fewer levels."
-        )
-
-
-def factor_out_or_flatten(shape, remaining, level):
-    """What ends a level: `FactorOut` around the next one, or, on the last, a flat latent."""
-    height, width, channels = shape
-    if not remaining:
-        return tfb.Reshape(event_shape_out=shape, event_shape_in=(height * width * channels,))
-    kept = (height, width, channels // 2)
-    return FactorOut(FusedChain(level(kept, remaining - 1), kept), shape)

@@ -6,7 +6,7 @@ from tfp_hybrid import networks
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.chain import FusedChain
-from tfp_hybrid.bijectors.glow import check_image, factor_out_or_flatten
+from tfp_hybrid.bijectors.multi_scale import check_builder, check_image, factor_out_or_flatten
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.squeeze import Squeeze
 
@@ -51,13 +51,15 @@ def RealNVP(
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP".
     """
-    shape = tuple(event_shape)
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
     vector = len(shape) == 1
+    check_builder("RealNVP", "couplings", couplings, conditioner)
     if not vector:
         check_image(shape, levels, "RealNVP")
     if conditioner is None:
         if vector:
-            network, hidden_units = networks.MLP, hidden_units or (64, 64)
+            network, hidden_units = networks.MLP, (hidden_units or (64, 64))
+            hidden_units = (hidden_units,) if isinstance(hidden_units, int) else hidden_units
         else:
             network, hidden_units = networks.ResNet, hidden_units or 64
         conditioner = functools.partial(network, hidden_units=hidden_units, dtype=networks.policy_for(dtype))

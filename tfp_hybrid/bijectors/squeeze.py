@@ -23,9 +23,11 @@ class Squeeze(base.FusedBijector):
 
     def __init__(self, event_shape, name="squeeze"):
         parameters = dict(locals())
+        if len(event_shape) != 3 or event_shape[0] % 2 or event_shape[1] % 2:
+            raise ValueError(
+                f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted (H, W, C) with sides that divide by 2."
+            )
         height, width, channels = event_shape
-        if height % 2 or width % 2:
-            raise ValueError(f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted sides that divide by 2.")
         super().__init__(
             event_shape,
             (height // 2, width // 2, 4 * channels),

@@ -21,7 +21,7 @@ class Predictions:
       stddev: predictive standard deviation, `(n,)`; None for classification.
       entropy: of p(y|x) in nats, `(n,)`; None where it has no closed form.
       nll: -log p(y|x) in nats, `(n,)`; None without labels.
-      log_prob_x: log p(x) in nats, `(n,)`.
+      log_prob_x: log p(x) in nats, `(n,)`; -inf for inputs so far out that the density overflows to NaN.
     """
 
     mean: np.ndarray
@@ -43,6 +43,7 @@ def predict(model, x, y=None, description="predicting") -> Predictions:
     parts = []
     for rows in batches(len(x), BATCH_SIZE, description):
         p_y, log_prob_x = model.predict_distribution(x[rows], BATCH_SIZE)
+        log_prob_x = np.nan_to_num(log_prob_x, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
         mean = model.head.mean(p_y).numpy()
         classes = mean.ndim == 2 and model.head.integer_labels
         parts.append(
@@ -83,8 +84,7 @@ def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | 
     """
     positive = np.r_[np.zeros(len(inside.log_prob_x)), np.ones(len(outside.log_prob_x))]
     score = -np.r_[inside.log_prob_x, outside.log_prob_x]
-    score = np.nan_to_num(score, nan=np.inf)  # an input whose density overflows is as unlikely as can be
-    score = np.clip(score, np.finfo(np.float32).min, np.finfo(np.float32).max)
+    score = np.clip(score, np.finfo(np.float32).min, np.finfo(np.float32).max)  # scikit-learn wants finite scores
     fpr, tpr, _ = sklearn.metrics.roc_curve(positive, score, drop_intermediate=False)
     return {
         "auroc": float(sklearn.metrics.roc_auc_score(positive, score)),

@@ -38,8 +38,8 @@ def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.F
     axes = figure.subplots()
     inside = next(iter(log_probs.values()))
     finite = np.concatenate([values[np.isfinite(values)] for values in log_probs.values()])
-    spread = np.ptp(np.quantile(inside, [0.01, 0.99]))
-    low, high = max(finite.min(), inside.min() - 6 * spread), min(finite.max(), inside.max() + 3 * spread)
+    least, median, most = np.quantile(inside[np.isfinite(inside)], [0.001, 0.5, 1.0])
+    low, high = max(finite.min(), median - 6 * (median - least)), min(finite.max(), median + 3 * (most - median))
     bins = np.linspace(low, high, 80)
     for name, values in log_probs.items():
         clipped = np.clip(np.nan_to_num(values, nan=low, neginf=low, posinf=high), low, high)

@@ -47,13 +47,17 @@ def head_for(dataset: Dataset) -> heads.Head:
     return heads.Categorical(dataset.num_classes) if dataset.num_classes else heads.HeteroscedasticNormal()
 
 
-def optimizer_for(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """Adam with a linear warm-up over 5 % of the steps, then a cosine decay to 2 % of the rate."""
+def schedule(learning_rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A linear warm-up over 5 % of the steps, at most 100, then a cosine decay to 2 % of the rate."""
     warmup = max(1, min(100, steps // 20))
-    schedule = keras.optimizers.schedules.CosineDecay(
+    return keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warmup), alpha=0.02, warmup_target=learning_rate, warmup_steps=warmup
     )
-    return keras.optimizers.Adam(schedule, clipnorm=50.0)
+
+
+def optimizer_for(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+    """Adam with that schedule."""
+    return keras.optimizers.Adam(schedule(learning_rate, steps), clipnorm=50.0)
 
 
 def _glow(dataset, **options):

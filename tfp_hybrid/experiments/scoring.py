@@ -26,8 +26,8 @@ def load_model(path) -> tuple[HybridModel, dict]:
     try:
         model = keras.models.load_model(file)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model. ({reason})") from None
+        reason = "" if "File not found" in str(error) else f" ({str(error).strip().splitlines()[0][:300]})"
+        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model.{reason}") from None
     if not isinstance(model, HybridModel):
         raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel.")
     metrics = file.with_name("metrics.json")
@@ -95,7 +95,7 @@ def score(model: HybridModel, x, reference_quantiles, abstain_below: float) -> p
             "uncertainty": answers.entropy,
         }
     else:
-        table = {"prediction": answers.mean, "uncertainty": answers.stddev}
+        table = _columns("prediction", answers.mean) | _columns("uncertainty", answers.stddev)
     table["log_prob_x"] = answers.log_prob_x
     if reference_quantiles is not None:
         quantiles = np.asarray(reference_quantiles)
@@ -103,6 +103,13 @@ def score(model: HybridModel, x, reference_quantiles, abstain_below: float) -> p
         table["percentile"] = np.round(100 * below, 2)
         table["abstain"] = table["percentile"] < abstain_below
     return pd.DataFrame(table)
+
+
+def _columns(name, values):
+    """One column, or one for each entry of a vector response."""
+    if values.ndim == 1:
+        return {name: values}
+    return {f"{name}_{i}": column for i, column in enumerate(values.T)}
 
 
 def _read_npz(path):

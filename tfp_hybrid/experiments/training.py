@@ -77,6 +77,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     started = time.perf_counter()
     out = pathlib.Path(out)
     check_config(config)
+    check_folder(out, resume)
     with CONSOLE.status(f"loading {config.dataset}"):
         dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
         recipe = recipes.recipe_for(dataset)
@@ -84,15 +85,18 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
         foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
     keras.utils.set_random_seed(config.seed)
     data = training_data(dataset, recipe, config)
-    check_folder(out, config, resume)
+    if resume:
+        _check_same_settings(out, config)
     with CONSOLE.status("building the model"):
         resumed = resume and (out / CHECKPOINT).exists()
-        model, history = _resumed(out, len(data)) if resumed else (_new_model(dataset, recipe, config), [])
+        model, history = _resumed(out, config, len(data)) if resumed else (_new_model(dataset, recipe, config), [])
         for name, (x, _) in foreign.items():
             checks.check_inputs(x, model.distribution, f"--ood {name}: x")
     start_folder(out, config)
 
     checkpoint = Checkpoint(out, history)
+    checkpoint.set_model(model)
+    checkpoint.save()
     with TrainingBar(len(history)) as training_bar:
         model.fit(
             data,
@@ -123,8 +127,8 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     }
     with CONSOLE.status("writing the report"):
         model.save(out / MODEL)
+        (out / METRICS).write_text(json.dumps(metrics, indent=1))
         report.write(out / REPORT, model, dataset, metrics, checkpoint.columns(), test, outside)
-    (out / METRICS).write_text(json.dumps(metrics, indent=1))
     (out / CHECKPOINT).unlink()
     (out / CONFIG).unlink()
     return metrics
@@ -176,10 +180,10 @@ def check_config(config: Config):
     """Raises ValueError for settings that cannot be used, before anything is loaded."""
     if config.dataset not in recipes.NAMES:
         raise ValueError(f"Unknown data set {config.dataset!r}; wanted one of {', '.join(recipes.NAMES)}.")
-    for name in ("epochs", "batch_size"):
+    for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
         value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; wanted at least 1.")
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; wanted at least {least}.")
     weight, rate = config.generative_weight, config.learning_rate
     if weight is not None and not 0 <= weight < float("inf"):
         raise ValueError(f"--generative-weight is {weight}; wanted lambda >= 0, finite.")
@@ -187,21 +191,15 @@ def check_config(config: Config):
         raise ValueError(f"--learning-rate is {rate}; wanted a positive number.")
 
 
-def check_folder(out: pathlib.Path, config: Config, resume: bool):
-    """Raises ValueError if the folder is not empty (without `resume`), or holds no run with these settings (with)."""
+def check_folder(out: pathlib.Path, resume: bool):
+    """Raises ValueError if the folder is not empty (without `resume`), or holds no interrupted run (with it)."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; wanted a folder.")
-    if not resume:
-        if out.exists() and any(out.iterdir()):
-            raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to go on with a run in it.")
-        return
-    if not (out / CONFIG).exists():
+    if not resume and out.exists() and any(out.iterdir()):
+        raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to go on with a run in it.")
+    if resume and not (out / CONFIG).exists():
         done = " It holds a finished run." if (out / METRICS).exists() else ""
         raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
-    before = json.loads((out / CONFIG).read_text())
-    changed = [f"{k} was {before.get(k)}, is {v}" for k, v in _settings(config).items() if before.get(k) != v]
-    if changed:
-        raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
 
 
 def start_folder(out: pathlib.Path, config: Config):
@@ -230,15 +228,30 @@ def _settings(config):
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def _check_same_settings(out, config):
+    """All but the learning rate, which may be lowered after a run that diverged."""
+    before, now = json.loads((out / CONFIG).read_text()), _settings(config)
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if before.get(name) != value and name != "learning_rate"
+    ]
+    if changed:
+        raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
+
+
 def _new_model(dataset, recipe, config):
     model = HybridModel(flow_distribution(recipe.flow(dataset)), recipes.head_for(dataset), config.generative_weight)
     steps = config.epochs * (len(dataset.train[0]) // config.batch_size)
     model.compile(recipes.optimizer_for(config.learning_rate, steps))
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _resumed(out, steps_per_epoch):
+def _resumed(out, config, steps_per_epoch):
     model = keras.models.load_model(out / CHECKPOINT)
+    schedule = recipes.schedule(config.learning_rate, config.epochs * steps_per_epoch)
+    model.optimizer.learning_rate = schedule
     epochs = int(model.optimizer.iterations) // steps_per_epoch
     with open(out / HISTORY, newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -51,6 +51,16 @@ class ExponentialFamily(Head):
         super().__init__(event_shape, **kwargs)
         self.dispersion = ModuleLayer(family, name="dispersion")
 
+    def build(self, latent_shape):
+        super().build(latent_shape)
+        self.bias.assign(tf.fill(self.bias.shape, self._start))
+
+    @property
+    def _start(self):
+        """A linear predictor at which the mean is finite: 0, or 1 for a reciprocal link."""
+        zero = tf.zeros((), self.variable_dtype)
+        return zero if np.isfinite(self.family.as_distribution(zero).mean()) else zero + 1
+
     @property
     def family(self) -> tfp.glm.ExponentialFamily:
         """The family."""
@@ -66,9 +76,10 @@ class ExponentialFamily(Head):
         if name.startswith(_INTEGER) and (values != np.round(values)).any():
             example = values[values != np.round(values)].ravel()[0]
             raise ValueError(f"y holds {example}; wanted whole numbers for the family {name}.")
-        # Everywhere in the support the density at mean-parameter zero is finite.
-        zeros = tf.zeros(values.shape, self.variable_dtype)
-        log_prob = self.family.as_distribution(zeros).log_prob(tf.cast(values, self.variable_dtype))
+        # Everywhere in the support the density is finite, at any parameter.
+        log_prob = self.family.as_distribution(tf.fill(values.shape, self._start)).log_prob(
+            tf.cast(values, self.variable_dtype)
+        )
         outside = ~np.isfinite(log_prob.numpy())
         if name.startswith(_POSITIVE):  # an exponential's formula is finite below zero, too
             outside |= values <= 0
