@@ -10,8 +10,6 @@ from tfp_hybrid.datasets import loading
 def test_unknown_name():
     with pytest.raises(ValueError, match="'cifar'; known are digits, .*, simulation"):
         datasets.load("cifar")
-    with pytest.raises(ValueError, match="Unknown data set"):
-        datasets.load_inputs("cifar")
 
 
 def test_names():
@@ -52,10 +50,6 @@ def test_contract(name, real_data):
 def test_seed_reaches_the_simulation():
     one, other = (datasets.load("simulation", seed=seed).test[1] for seed in (0, 1))
     assert not np.array_equal(one, other)
-
-
-def test_load_inputs_are_the_test_inputs():
-    np.testing.assert_array_equal(datasets.load_inputs("digits"), datasets.load("digits").test[0])
 
 
 def test_example_in_the_docstring():

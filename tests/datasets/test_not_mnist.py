@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from tfp_hybrid.datasets import load_inputs, not_mnist
+from tfp_hybrid.datasets import load, not_mnist
 
 
 def write_idx(folder, prefix, x, y):
@@ -102,7 +102,7 @@ def test_download(archive, web, monkeypatch, data_dir):
     folder, address = web
     archive.rename(folder / archive.name)
     monkeypatch.setitem(not_mnist._FILES, archive.name, f"{address}/{archive.name}")
-    x = load_inputs("not_mnist")
+    x = load("not_mnist").test[0]
     assert sorted(x[:, 0, 0, 0]) == list(range(10))
     rows = tfds.load("not_mnist", data_dir=data_dir, split="test", batch_size=-1)
     np.testing.assert_array_equal(rows["image"], x)
@@ -152,7 +152,7 @@ def test_real_files(real_data, files_of):
     before = files_of(folder)
     content = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     assert struct.unpack(">IIII", content[:16]) == (0x803, 10_000, 28, 28)
-    x = load_inputs("not_mnist", data_dir=real_data / "tfds")
+    x = load("not_mnist", data_dir=real_data / "tfds").test[0]
     assert x.shape == (10_000, 28, 28, 1) and x.dtype == np.uint8
     assert x.tobytes() == content[16:]
     assert files_of(folder) == before

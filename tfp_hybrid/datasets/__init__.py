@@ -2,7 +2,7 @@
 
 from tfp_hybrid.datasets.dataset import Dataset
 from tfp_hybrid.datasets.flights import Flights
-from tfp_hybrid.datasets.loading import NAMES, load, load_inputs
+from tfp_hybrid.datasets.loading import NAMES, load
 from tfp_hybrid.datasets.not_mnist import NotMnist
 from tfp_hybrid.datasets.simulation import simulate, true_mean, true_stddev
 
@@ -12,7 +12,6 @@ __all__ = [
     "Flights",
     "NotMnist",
     "load",
-    "load_inputs",
     "simulate",
     "true_mean",
     "true_stddev",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from tfp_hybrid.datasets import catalogue, digits, flights, manual, not_mnist, simulation
 from tfp_hybrid.datasets.dataset import Dataset
 
@@ -19,7 +17,7 @@ _LOADERS: dict[str, Callable[[manual.PathLike | None, int], Dataset]] = {
 }
 
 NAMES = tuple(_LOADERS)
-"""The names that `load` and `load_inputs` know."""
+"""The names that `load` knows."""
 
 
 def load(name: str, *, data_dir: manual.PathLike | None = None, seed: int = 0) -> Dataset:
@@ -46,19 +44,3 @@ def load(name: str, *, data_dir: manual.PathLike | None = None, seed: int = 0) -
     if name not in _LOADERS:
         raise ValueError(f"Unknown data set {name!r}; known are {', '.join(NAMES)}")
     return _LOADERS[name](data_dir, seed)
-
-
-def load_inputs(name: str, *, data_dir: manual.PathLike | None = None) -> np.ndarray:
-    """Loads the inputs of a test part alone, as out-of-distribution data for another set.
-
-    Args:
-        name: One of `NAMES`.
-        data_dir: See `load`.
-
-    Returns:
-        The test inputs, `(n, ...)`.
-
-    Raises:
-        ValueError, ConnectionError: As `load`.
-    """
-    return load(name, data_dir=data_dir).test[0]
