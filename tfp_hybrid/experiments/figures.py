@@ -3,7 +3,6 @@
 import math
 
 import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 import sklearn.calibration
 
@@ -18,14 +17,16 @@ def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure
     titles = {"error": "error", "rmse": "RMSE", "nll": "-log p(y|x)  [nats]", "bits_per_dim": "bits/dim"}
     figure = matplotlib.figure.Figure(figsize=(3.4 * len(names), 3.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        marker = "o" if len(history["epoch"]) < 20 else None
+        few = len(history["epoch"]) < 10
+        marker = "o" if few else None
         axes.plot(history["epoch"], history[name], marker=marker, label="training")
         if f"val_{name}" in history:
             axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, label="validation")
         values = np.asarray(history[name])
         if name != "log_prob_x" and (values > 0).all() and values.max() > 10 * values.min():
             axes.set_yscale("log")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        if few:
+            axes.set_xticks(history["epoch"])
         axes.set(xlabel="epoch", title=titles.get(name, "log p(x)  [nats]"))
         axes.grid(alpha=0.3)
     axes.legend()
@@ -70,10 +71,10 @@ def column_histograms(real, drawn, names) -> matplotlib.figure.Figure:
     for axes in grid[len(names) :]:
         axes.axis("off")
     for i, (axes, name) in enumerate(zip(grid, names, strict=False)):
-        low, high = np.quantile(real[:, i], [0.001, 0.999])
+        low, high = np.quantile(np.concatenate([real[:, i], drawn[:, i]]), [0.001, 0.999])
         bins = np.linspace(low, high + 1e-6, 40)
         axes.hist(real[:, i], bins, density=True, alpha=0.55, label="test rows")
-        axes.hist(np.clip(drawn[:, i], low, high), bins, density=True, alpha=0.55, label="samples")
+        axes.hist(drawn[:, i], bins, density=True, alpha=0.55, label="samples")
         axes.set_title(name, fontsize=9)
         axes.set_yticks([])
     grid[0].legend(fontsize=8)
