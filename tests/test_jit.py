@@ -1,0 +1,55 @@
+"""XLA compiles and trains every head and every kind of flow."""
+
+import keras
+import numpy as np
+import pytest
+from stock_flows import STOCK_FLOWS
+
+import tfp_hybrid as hy
+from tfp_hybrid.bijectors import Glow, RealNVP
+from tfp_hybrid.heads.exponential_family import FAMILIES
+
+pytestmark = pytest.mark.slow
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 2)).astype("float32")
+IMAGES = RNG.integers(0, 16, (32, 4, 4, 1))
+POSITIVE, COUNTS = RNG.gamma(2, 1, 32).astype("float32"), RNG.poisson(2, 32)
+
+
+def labels_for(family):
+    if family.startswith(("Bernoulli", "Binomial")):
+        return COUNTS % 2
+    return COUNTS if family.startswith(("Poisson", "NegativeBinomial")) else POSITIVE
+
+
+HEADS = {
+    "Categorical": (lambda: hy.heads.Categorical(3), COUNTS % 3),
+    "HeteroscedasticNormal": (hy.heads.HeteroscedasticNormal, POSITIVE),
+    "LearnedScaleNormal": (hy.heads.Normal, POSITIVE),
+} | {name: (lambda name=name: hy.heads.ExponentialFamily(name), labels_for(name)) for name in FAMILIES}
+FLOWS = {
+    "real_nvp_image": (lambda: hy.flow_distribution(RealNVP((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),
+    "glow": (lambda: hy.flow_distribution(Glow((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),
+} | {name: (make, X) for name, make in STOCK_FLOWS.items()}
+
+
+def check_trains(distribution, head, x, y):
+    model = hy.HybridModel(distribution, head, generative_weight=0.1)
+    before = model.get_weights()
+    model.compile(keras.optimizers.Adam(1e-3), jit_compile=True)
+    history = model.fit(x, y, epochs=1, batch_size=16, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    changed = [(new != old).any() for new, old in zip(model.get_weights(), before, strict=True)]
+    assert sum(changed) > 2
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head(name):
+    head, y = HEADS[name]
+    check_trains(hy.flow_distribution(RealNVP((2,), 2, hidden_units=(8,))), head(), X, y)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flow(name):
+    make, x = FLOWS[name]
+    check_trains(make(), hy.heads.Normal(), x, POSITIVE)
