@@ -62,5 +62,5 @@ def test_several_steps_per_execution():
 def test_finite_losses_pass():
     callback = StopOnNonFinite()
     callback.set_model(tiny_model())
-    callback.on_train_batch_end(0, {"loss": 1e30})
-    callback.on_train_batch_end(0)
+    assert callback.on_train_batch_end(0, {"loss": 1e30}) is None
+    assert callback.on_epoch_end(0, {"val_loss": -1e30}) is None

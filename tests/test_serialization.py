@@ -130,3 +130,17 @@ def test_registered_function():
     again = round_trip(tfb.RealNVP(1, shift_and_log_scale_fn=scaled))
     z = normal(3, 2)
     np.testing.assert_allclose(again.forward(z)[:, 1], z[:, 1] * np.exp(0.1 * z[:, 0]) + 2 * z[:, 0], rtol=1e-5)
+
+
+class OptionalScale(hy.bijectors.FusedBijector):
+    """A user's bijector with an option that can be switched off."""
+
+    def __init__(self, scale=2.0, name="optional_scale"):
+        super().__init__((3,), parameters=dict(locals()), name=name)
+        self.scale = scale
+
+
+def test_an_argument_that_is_none_where_the_default_is_not_stays_none():
+    assert round_trip(OptionalScale(None)).scale is None
+    assert round_trip(OptionalScale()).scale == 2.0
+    assert round_trip(OptionalScale(3.0)).scale == 3.0

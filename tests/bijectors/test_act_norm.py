@@ -32,3 +32,9 @@ def test_inverse_formula():
     z, log_det = bijector.inverse_and_log_det([[3.0, 6.0]])
     np.testing.assert_allclose(z, [[1.0, 1.0]])
     np.testing.assert_allclose(log_det, [-np.log(8)], rtol=1e-6)
+
+
+def test_features_of_a_tiny_scale_are_standardized_too():
+    x = 1e-7 * np.random.default_rng(0).normal(size=(500, 2)).astype("float32")
+    z = ActNorm((2,)).adapt(x)
+    np.testing.assert_allclose(np.std(z, axis=0), 1.0, rtol=1e-3)

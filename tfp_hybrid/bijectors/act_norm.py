@@ -38,8 +38,7 @@ class ActNorm(base.FusedBijector):
         return (x - self.loc) * tf.exp(-log_scale), -self._log_det(log_scale, x)
 
     def _log_det(self, log_scale, value):
-        batch_shape = tf.shape(value)[: tf.rank(value) - self._event_shape.rank]
-        return tf.fill(batch_shape, self._positions * tf.reduce_sum(log_scale))
+        return self._same_log_det(self._positions * tf.reduce_sum(log_scale), value)
 
     def adapt(self, x):
         x = tf.convert_to_tensor(x)

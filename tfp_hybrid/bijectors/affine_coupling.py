@@ -84,7 +84,7 @@ class AffineCoupling(base.FusedBijector):
         passing, transformed = self._split(z)
         shift, log_scale = self._shift_and_log_scale(passing, training)
         if log_scale is None:
-            return self._join(passing, transformed + shift), self._zero_log_det(z)
+            return self._join(passing, transformed + shift), self._same_log_det(tf.zeros((), z.dtype), z)
         transformed = transformed * tf.exp(log_scale) + shift
         return self._join(passing, transformed), self._sum_event(log_scale)
 
@@ -92,7 +92,7 @@ class AffineCoupling(base.FusedBijector):
         passing, transformed = self._split(x)
         shift, log_scale = self._shift_and_log_scale(passing, training)
         if log_scale is None:
-            return self._join(passing, transformed - shift), self._zero_log_det(x)
+            return self._join(passing, transformed - shift), self._same_log_det(tf.zeros((), x.dtype), x)
         transformed = (transformed - shift) * tf.exp(-log_scale)
         return self._join(passing, transformed), -self._sum_event(log_scale)
 
@@ -126,9 +126,6 @@ class AffineCoupling(base.FusedBijector):
 
     def _sum_event(self, log_scale):
         return tf.reduce_sum(log_scale, axis=list(range(-self._event_shape.rank, 0)))
-
-    def _zero_log_det(self, value):
-        return tf.zeros(tf.shape(value)[: tf.rank(value) - self._event_shape.rank], value.dtype)
 
 
 def _check_event_shape(shape, mask):

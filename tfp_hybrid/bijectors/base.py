@@ -130,6 +130,10 @@ class FusedBijector(tfb.Bijector):
     def _inverse_and_log_det(self, x, training=False):
         raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
 
+    def _same_log_det(self, log_det, value):
+        """`log_det`, a scalar, for every event in `value`; for maps whose Jacobian does not depend on it."""
+        return tf.fill(tf.shape(value)[: tf.rank(value) - self._event_shape.rank], log_det)
+
     def _checked_forward_and_log_det(self, z, training=False):
         return self._forward_and_log_det(self._check(z, self._latent_shape, "z"), training)
 

@@ -58,13 +58,13 @@ class Dequantize(base.FusedBijector):
 
     def _forward_and_log_det(self, z, training=False):
         x = tf.clip_by_value(tf.floor(z), 0, self.levels - 1)
-        return x, self._zero_log_det(z, z.dtype)
+        return x, self._same_log_det(tf.zeros((), z.dtype), z)
 
     def _inverse_and_log_det(self, x, training=False):
         noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
         # Any more, and x + u is rounded up to the next integer.
         noise = tf.minimum(noise, tf.constant(1 - self.levels * np.finfo(self._float.name).eps, self._float))
-        return tf.cast(x, self._float) + noise, self._zero_log_det(x, self._float)
+        return tf.cast(x, self._float) + noise, self._same_log_det(tf.zeros((), self._float), x)
 
     def _fresh_noise(self, x):
         seed = tf.identity(self._random_state)
@@ -78,9 +78,6 @@ class Dequantize(base.FusedBijector):
         event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)
         bits = _mixed(_mixed(event_hash) ^ self._hash_offsets) & (2**24 - 1)
         return tf.reshape(tf.cast(bits, self._float) / 2**24, tf.shape(x))
-
-    def _zero_log_det(self, value, dtype):
-        return tf.zeros(tf.shape(value)[: tf.rank(value) - self._event_shape.rank], dtype)
 
 
 def _mixed(bits):

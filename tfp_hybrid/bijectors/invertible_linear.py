@@ -61,8 +61,7 @@ class InvertibleLinear(base.FusedBijector):
         return _matmul(x, self.matrix()), self._log_det(x)
 
     def _log_det(self, value):
-        batch_shape = tf.shape(value)[: tf.rank(value) - self._event_shape.rank]
-        return tf.fill(batch_shape, self._positions * tf.reduce_sum(self.log_diagonal))
+        return self._same_log_det(self._positions * tf.reduce_sum(self.log_diagonal), value)
 
 
 def _matmul(x, matrix):
