@@ -1,11 +1,15 @@
 """Independent truths that the tests compare with, and small models."""
 
+import collections
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_hybrid as hy
+from tfp_hybrid.bijectors import FactorOut, FusedChain, Steps
 
 tfd = tfp.distributions
 
@@ -43,6 +47,42 @@ def calls_of(layer):
     calls, call = [], layer.call
     layer.call = lambda *args, **kwargs: calls.append(kwargs) or call(*args, **kwargs)
     return calls
+
+
+class Noting(keras.layers.Layer):
+    """Passes its input on, and notes its number at each execution, in whatever graph that is."""
+
+    def __init__(self, note, number):
+        super().__init__()
+        self.note = note
+        self.number = self.add_weight((), lambda shape, dtype: number, dtype="int32", trainable=False)
+
+    def call(self, x):
+        tf.py_function(self.note, [self.number.value], [])
+        return x
+
+
+def counted(network=hy.networks.MLP, **options):
+    """A function that makes conditioners with numbers 0, 1, ...; and how often each has been executed.
+
+    It counts executions, where `calls_of` counts traces in functions; not under XLA, which has no Python inside.
+    """
+    executions, numbers = collections.Counter(), itertools.count()
+
+    def conditioner(shape, units):
+        noting = Noting(lambda number: executions.update([int(number)]), next(numbers))
+        return keras.Sequential([keras.Input(shape), noting, network(shape, units, **options)])
+
+    return conditioner, executions
+
+
+def parts(bijector):
+    """All bijectors inside, the data side first, in all levels; those of `Steps` as often as there are steps."""
+    if isinstance(bijector, FusedChain):
+        return [part for inner in bijector.bijectors for part in parts(inner)]
+    if isinstance(bijector, Steps):
+        return bijector.count * parts(bijector.step)
+    return [bijector, *parts(bijector.bijector)] if isinstance(bijector, FactorOut) else [bijector]
 
 
 def blobs(rows=64, seed=0, classes=2):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import blobs, integer_model, randomize, tiny_model, weights_of
+from helpers import blobs, integer_model, parts, randomize, tiny_model, weights_of
 
 import tfp_hybrid as hy
 
@@ -173,7 +173,8 @@ def test_mixed_precision(policy, name, kind):
     _, wanted, wanted_history = trained()
     policy(name)
     model, log_prob, history = trained()
-    computes = {layer.compute_dtype for network in model.density.networks for layer in network.layers}
+    couplings = [part for part in parts(model.flow) if isinstance(part, hy.bijectors.AffineCoupling)]
+    computes = {layer.compute_dtype for coupling in couplings for layer in coupling.conditioner.layers}
     assert computes == {name.removeprefix("mixed_")}
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     size = 2 if kind == "vector" else 16

@@ -12,7 +12,7 @@ from stock_flows import STOCK_FLOWS
 
 import tfp_hybrid as hy
 from tfp_hybrid.bijectors import AffineCoupling, FusedChain, Glow, InvertibleLinear, RealNVP
-from tfp_hybrid.interop import adopt, find_weights
+from tfp_hybrid.interop import ModuleLayer, adopt, find_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -43,7 +43,24 @@ def test_find_weights_looks_everywhere_once():
     holder.attribute = {"key": [variables[0], (variables[1],)]}
     value = [functools.partial(min, variables[2], key=variables[4]), closure, holder.method, kept]
     found = [id(item) for item in find_weights([value, value, variables[5:6]])]
-    assert set(found) == {id(item) for item in [*variables[:6], layer, kept.value]} and len(found) == 8
+    assert set(found) == {id(item) for item in [*variables[:6], layer, kept]} and len(found) == 8
+
+
+def test_a_keras_variable_found_with_its_storage_is_one_weight():
+    kept, other = keras.Variable([1.0, 2.0]), tf.Variable(3.0)
+    module = tf.Module()
+    module.found = [kept.value, kept, other]
+    layer = ModuleLayer(module)
+    assert {id(weight.value) for weight in layer.weights} == {id(kept.value), id(other)} and len(layer.weights) == 2
+
+
+def test_keras_variables_keep_their_regularizers():
+    module = tf.Module()
+    module.found = keras.Variable([1.0, 2.0])
+    module.found.regularizer = keras.regularizers.L2(0.5)
+    layer = ModuleLayer(module)
+    assert layer.weights == [module.found]
+    np.testing.assert_allclose(sum(layer.losses), 0.5 * 5)
 
 
 FLOWS = {

@@ -13,8 +13,8 @@ class ModuleLayer(keras.layers.Layer):
     """A `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
 
     Keras layers found inside are tracked as sublayers, with their names, `trainable` and regularization
-    losses. Every other `tf.Variable` found is adopted: a `keras.Variable` that shares its storage, so Keras
-    trains, counts, freezes (`layer.trainable = False`) and saves it, and TFP sees the result.
+    losses, and so are Keras variables. Every other `tf.Variable` found is adopted: a `keras.Variable` that shares its
+    storage, so Keras trains, counts, freezes (`layer.trainable = False`) and saves it, and TFP sees the result.
 
     Found are attributes, in nested containers and modules, and what Python functions among them refer to
     (closures, globals, `functools.partial`). Variables must exist: call the object once before if it builds
@@ -31,7 +31,12 @@ class ModuleLayer(keras.layers.Layer):
         found = list(find_weights(module))
         self.networks = [item for item in found if isinstance(item, keras.layers.Layer)]
         tracked = {id(weight.value) for network in self.networks for weight in network.variables}
-        self.adopted = [adopt(item) for item in found if isinstance(item, tf.Variable) and id(item) not in tracked]
+        self.adopted = []
+        for item in found:
+            storage = item.value if isinstance(item, keras.Variable) else item
+            if isinstance(storage, tf.Variable) and id(storage) not in tracked:
+                self.adopted.append(item if isinstance(item, keras.Variable) else adopt(item))
+                tracked.add(id(storage))
         self.built = True
 
 
@@ -54,18 +59,16 @@ def adopt(variable: tf.Variable) -> keras.Variable:
     return adopted
 
 
-def find_weights(value, seen: set[int] | None = None) -> Iterator[keras.layers.Layer | tf.Variable]:
-    """Yields the Keras layers and the `tf.Variable`s inside `value`, each once, in a repeatable order."""
+def find_weights(value, seen: set[int] | None = None) -> Iterator[keras.layers.Layer | keras.Variable | tf.Variable]:
+    """Yields the Keras layers and variables and the `tf.Variable`s inside `value`, in a repeatable order."""
     seen = set() if seen is None else seen
     if value is None or isinstance(value, (str, bytes, int, float)) or id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, (keras.layers.Layer, tf.Variable)):
+    if isinstance(value, (keras.layers.Layer, keras.Variable, tf.Variable)):
         yield value
         return
-    if isinstance(value, keras.Variable):
-        parts = [value.value]
-    elif isinstance(value, tf_keras.layers.Layer):
+    if isinstance(value, tf_keras.layers.Layer):
         parts = value.weights
     elif isinstance(value, tf.Module):
         ignored = value._TF_MODULE_IGNORED_PROPERTIES

@@ -11,6 +11,7 @@ from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.real_nvp import RealNVP
 from tfp_hybrid.bijectors.squeeze import Squeeze
+from tfp_hybrid.bijectors.steps import Steps
 
 __all__ = [
     "ActNorm",
@@ -23,6 +24,7 @@ __all__ = [
     "InvertibleLinear",
     "RealNVP",
     "Squeeze",
+    "Steps",
     "forward_and_log_det",
     "integer_preprocessing",
     "inverse_and_log_det",

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.channel_affine import ChannelAffine
 
 
-class ActNorm(base.FusedBijector):
+class ActNorm(ChannelAffine):
     """Shift and scale of each channel (the last axis), set by `adapt` so that its output is standardized.
 
         z = (x - loc) * exp(-log_scale)         log|det dz/dx| = -S sum_c log_scale_c
@@ -24,21 +24,24 @@ class ActNorm(base.FusedBijector):
     def __init__(self, event_shape, dtype="float32", name="act_norm"):
         parameters = dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
-        channels = self._event_shape[-1]
-        self._positions = self._event_shape.num_elements() // channels
-        self.loc = tf.Variable(tf.zeros(channels, dtype), name=f"{name}/loc")
-        self.log_scale = tf.Variable(tf.zeros(channels, dtype), name=f"{name}/log_scale")
+        self.loc = self._add_weight(tf.zeros(self._channels, dtype), "loc")
+        self.log_scale = self._add_weight(tf.zeros(self._channels, dtype), "log_scale")
 
     def _forward_and_log_det(self, z, training=False):
-        log_scale = tf.convert_to_tensor(self.log_scale)
-        return z * tf.exp(log_scale) + self.loc, self._log_det(log_scale, z)
+        return z * tf.exp(self.log_scale) + self.loc, -self._log_det(z)
 
     def _inverse_and_log_det(self, x, training=False):
-        log_scale = tf.convert_to_tensor(self.log_scale)
-        return (x - self.loc) * tf.exp(-log_scale), -self._log_det(log_scale, x)
+        return (x - self.loc) * tf.exp(-self.log_scale), self._log_det(x)
 
-    def _log_det(self, log_scale, value):
-        return self._same_log_det(self._positions * tf.reduce_sum(log_scale), value)
+    def _forward_map(self):
+        return tf.linalg.diag(tf.exp(self.log_scale)), tf.convert_to_tensor(self.loc)
+
+    def _inverse_map(self):
+        scale = tf.exp(-self.log_scale)
+        return tf.linalg.diag(scale), -self.loc * scale
+
+    def _channel_log_det(self):
+        return -tf.reduce_sum(self.log_scale)
 
     def adapt(self, x):
         x = tf.convert_to_tensor(x)

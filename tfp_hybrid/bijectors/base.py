@@ -10,6 +10,7 @@ makes the bijector copyable and savable), and write two methods, each of which e
 entry an event (the batch shape). TFP's own methods are derived from the two.
 """
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -48,6 +49,8 @@ class FusedBijector(tfb.Bijector):
         SAVABLE_BIJECTORS[savable_name(cls)] = cls
 
     def __init__(self, event_shape, latent_shape=None, *, parameters, name):
+        self._keras_weights: list[keras.Variable] = []
+        self._variables: list[tf.Variable] = []  # what TFP sees of them: their storage
         self._event_shape = tf.TensorShape(event_shape)
         self._latent_shape = tf.TensorShape(event_shape if latent_shape is None else latent_shape)
         super().__init__(
@@ -73,6 +76,22 @@ class FusedBijector(tfb.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype):
         return {}
+
+    def _add_weight(self, value, name, trainable=True) -> keras.Variable:
+        """A weight of this bijector: a Keras variable whose storage TFP sees."""
+        value = tf.convert_to_tensor(value)
+        weight = keras.Variable(value, dtype=value.dtype.name, trainable=trainable, autocast=False, name=name)
+        self._own([weight])
+        return weight
+
+    def _own(self, weights):
+        self._keras_weights += weights
+        self._variables += [weight.value for weight in weights]
+
+    def keras_weights(self) -> list[keras.Variable]:
+        """Every weight, of the bijectors inside and their conditioners too, in an order that the structure sets."""
+        parts = (self, *self.submodules)
+        return [weight for part in parts if isinstance(part, FusedBijector) for weight in part._keras_weights]
 
     @property
     def event_shape(self) -> tf.TensorShape:
@@ -129,6 +148,30 @@ class FusedBijector(tfb.Bijector):
 
     def _inverse_and_log_det(self, x, training=False):
         raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
+
+    def _pull_back(self, z, dz, dlog_det, training=False):
+        """The gradient of `inverse`, from its output: x is computed from z, and was not stored.
+
+        Args:
+          z: `inverse(x)`.
+          dz: gradient with respect to z.
+          dlog_det: gradient with respect to the log-det.
+          training: as `inverse` had it.
+
+        Returns:
+          x, the gradient with respect to x, and a dictionary from the `id` of a weight to its gradient.
+        """
+        x = tf.stop_gradient(self._forward_and_log_det(z, training)[0])
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            weights = self._watch(tape, x)
+            outputs = self._inverse_and_log_det(x, training)
+        dx, dweights = tape.gradient(outputs, (x, weights), (dz, dlog_det))
+        return x, dx, dweights
+
+    def _watch(self, tape, value):
+        weights = {id(weight): weight.value for weight in self.keras_weights() if weight.dtype.startswith("float")}
+        tape.watch([value, *weights.values()])
+        return weights
 
     def _same_log_det(self, log_det, value):
         """`log_det`, a scalar, for every event in `value`; for maps whose Jacobian does not depend on it."""

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.channel_affine import folded
 
 tfb = tfp.bijectors
 
@@ -29,6 +30,8 @@ class FusedChain(base.FusedBijector):
     >>> x = chain.forward(tf.zeros((2, 3)))
     """
 
+    _TF_MODULE_IGNORED_PROPERTIES = base.FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"_folded"}
+
     def __init__(self, bijectors, event_shape, name="fused_chain"):
         parameters = dict(locals())
         if not bijectors:
@@ -41,15 +44,23 @@ class FusedChain(base.FusedBijector):
         for bijector in self.bijectors:
             shape = bijector.inverse_event_shape(shape)
         super().__init__(event_shape, shape, parameters=parameters, name=name)
+        self._folded = folded(self.bijectors)
         self.is_exact = all(getattr(bijector, "is_exact", True) for bijector in self.bijectors)
 
     def _forward_and_log_det(self, z, training=False):
-        x, log_det = base.chain_forward_and_log_det(self.bijectors, z, self._latent_shape.rank, training)
+        x, log_det = base.chain_forward_and_log_det(self._folded, z, self._latent_shape.rank, training)
         return x, _to_batch(log_det, z, self._latent_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
-        z, log_det = base.chain_inverse_and_log_det(self.bijectors, x, self._event_shape.rank, training)
+        z, log_det = base.chain_inverse_and_log_det(self._folded, x, self._event_shape.rank, training)
         return z, _to_batch(log_det, x, self._event_shape.rank)
+
+    def _pull_back(self, z, dz, dlog_det, training=False):
+        dweights = {}
+        for bijector in reversed(self._folded):
+            z, dz, more = bijector._pull_back(z, dz, dlog_det, training)
+            dweights |= more
+        return z, dz, dweights
 
     def adapt(self, x):
         for bijector in self.bijectors:

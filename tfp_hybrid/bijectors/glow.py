@@ -10,6 +10,7 @@ from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
 from tfp_hybrid.bijectors.multi_scale import check_builder, check_image, factor_out_or_flatten
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.squeeze import Squeeze
+from tfp_hybrid.bijectors.steps import Steps
 
 
 def Glow(
@@ -20,6 +21,7 @@ def Glow(
     conditioner=None,
     additive: bool = False,
     quantization_levels: int | None = 256,
+    recompute: bool = False,
     dtype: str = "float32",
     name: str = "glow",
 ) -> FusedChain:
@@ -38,6 +40,7 @@ def Glow(
       additive: additive couplings instead of affine ones.
       quantization_levels: the images are integers 0 .. quantization_levels-1; they are dequantized and scaled,
         and log p(x) is that of the integers' unit cubes. None: the images are real numbers, taken as they are.
+      recompute: save memory in training: do not store the steps' activations, compute them again; see `Steps`.
       dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: prefix of the names of the ops.
 
@@ -55,17 +58,19 @@ def Glow(
     if conditioner is None:
         conditioner = functools.partial(networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
+    def step(shape):
+        parts = [
+            ActNorm(shape, dtype),
+            InvertibleLinear(shape, dtype),
+            AffineCoupling(shape, additive=additive, conditioner=conditioner, dtype=dtype),
+        ]
+        return FusedChain(parts, shape, name="step")
+
     def level(shape, remaining):
         squeeze = Squeeze(shape)
         shape = tuple(squeeze.latent_shape)
-        flow = [squeeze]
-        for _ in range(steps):
-            flow += [
-                ActNorm(shape, dtype),
-                InvertibleLinear(shape, dtype),
-                AffineCoupling(shape, additive=additive, conditioner=conditioner, dtype=dtype),
-            ]
-        return flow + [factor_out_or_flatten(shape, remaining, level)]
+        flow = Steps(functools.partial(step, shape), steps, shape, recompute)
+        return [squeeze, flow, factor_out_or_flatten(shape, remaining, level)]
 
     shape = tuple(event_shape)
     flow = level(shape, levels - 1)

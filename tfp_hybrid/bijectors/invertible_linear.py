@@ -1,12 +1,13 @@
 """An invertible linear map of the channels: Glow's 1x1 convolution."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.channel_affine import ChannelAffine
 
 
-class InvertibleLinear(base.FusedBijector):
+class InvertibleLinear(ChannelAffine):
     """`z = x W` on the last axis; for images the invertible 1x1 convolution. W is LU-parametrized:
 
         W = P L (U + diag(s)),   s = sign * exp(log_diagonal)
@@ -28,22 +29,21 @@ class InvertibleLinear(base.FusedBijector):
     def __init__(self, event_shape, dtype="float32", name="invertible_linear"):
         parameters = dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
-        channels = self._event_shape[-1]
-        self._positions = self._event_shape.num_elements() // channels
+        channels = self._channels
         rotation = tf.cast(keras.initializers.Orthogonal()((channels, channels)), tf.float64)
         lu, rows = tf.linalg.lu(rotation)
         diagonal = tf.linalg.diag_part(lu)
         # In P L U, row i of L U is row rows[i] of W; `permutation` says where row i of W comes from.
-        self.permutation = tf.Variable(tf.math.invert_permutation(rows), trainable=False, name=f"{name}/permutation")
-        self.sign = tf.Variable(tf.cast(tf.sign(diagonal), dtype), trainable=False, name=f"{name}/sign")
-        self.log_diagonal = tf.Variable(tf.cast(tf.math.log(tf.abs(diagonal)), dtype), name=f"{name}/log_diagonal")
-        self._below = tf.linalg.band_part(tf.ones((channels, channels), dtype), -1, 0) - tf.eye(channels, dtype=dtype)
-        self.lower = tf.Variable(tf.cast(lu, dtype) * self._below, name=f"{name}/lower")
-        self.upper = tf.Variable(tf.cast(lu, dtype) * tf.transpose(self._below), name=f"{name}/upper")
+        self.permutation = self._add_weight(tf.math.invert_permutation(rows), "permutation", trainable=False)
+        self.sign = self._add_weight(tf.cast(tf.sign(diagonal), dtype), "sign", trainable=False)
+        self.log_diagonal = self._add_weight(tf.cast(tf.math.log(tf.abs(diagonal)), dtype), "log_diagonal")
+        self._below = np.tri(channels, k=-1, dtype=dtype)
+        self.lower = self._add_weight(tf.cast(lu, dtype) * self._below, "lower")
+        self.upper = self._add_weight(tf.cast(lu, dtype) * self._below.T, "upper")
 
     def _factors(self):
-        lower = self.lower * self._below + tf.eye(self._event_shape[-1], dtype=self.lower.dtype)
-        upper = self.upper * tf.transpose(self._below)
+        lower = self.lower * self._below + tf.eye(self._channels, dtype=self.lower.dtype)
+        upper = self.upper * self._below.T
         return lower, upper + tf.linalg.diag(self.sign * tf.exp(self.log_diagonal))
 
     def matrix(self) -> tf.Tensor:
@@ -51,18 +51,15 @@ class InvertibleLinear(base.FusedBijector):
         lower, upper = self._factors()
         return tf.gather(lower @ upper, self.permutation)
 
-    def _forward_and_log_det(self, z, training=False):
+    def _forward_map(self):
         lower, upper = self._factors()
-        identity = tf.eye(self._event_shape[-1], dtype=lower.dtype)
+        identity = tf.eye(self._channels, dtype=lower.dtype)
         inverse = tf.linalg.triangular_solve(upper, tf.linalg.triangular_solve(lower, identity), lower=False)
-        return _matmul(z, tf.gather(inverse, self.permutation, axis=1)), -self._log_det(z)
+        return tf.gather(inverse, self.permutation, axis=1), tf.zeros(self._channels, lower.dtype)
 
-    def _inverse_and_log_det(self, x, training=False):
-        return _matmul(x, self.matrix()), self._log_det(x)
+    def _inverse_map(self):
+        matrix = self.matrix()
+        return matrix, tf.zeros(self._channels, matrix.dtype)
 
-    def _log_det(self, value):
-        return self._same_log_det(self._positions * tf.reduce_sum(self.log_diagonal), value)
-
-
-def _matmul(x, matrix):
-    return tf.tensordot(x, matrix, axes=1)
+    def _channel_log_det(self):
+        return tf.reduce_sum(self.log_diagonal)

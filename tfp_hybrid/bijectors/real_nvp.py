@@ -9,6 +9,7 @@ from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.multi_scale import check_builder, check_image, factor_out_or_flatten
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.squeeze import Squeeze
+from tfp_hybrid.bijectors.steps import Steps
 
 
 def RealNVP(
@@ -19,6 +20,7 @@ def RealNVP(
     conditioner=None,
     additive: bool = False,
     quantization_levels: int | None = None,
+    recompute: bool = False,
     dtype: str = "float32",
     name: str = "real_nvp",
 ) -> FusedChain:
@@ -39,6 +41,7 @@ def RealNVP(
       additive: additive couplings instead of affine ones.
       quantization_levels: the data are integers 0 .. quantization_levels-1, to be dequantized; images then go
         through a logit, vectors are scaled. None: real numbers, taken as they are.
+      recompute: save memory in training: do not store the couplings' activations, compute them again; see `Steps`.
       dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: prefix of the names of the ops.
 
@@ -64,14 +67,15 @@ def RealNVP(
             network, hidden_units = networks.ResNet, hidden_units or 64
         conditioner = functools.partial(network, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
+    def coupling(shape, mask, swap):
+        return [ActNorm(shape, dtype), AffineCoupling(shape, mask, swap, additive, conditioner, dtype=dtype)]
+
+    def pair(shape, mask):
+        return FusedChain(coupling(shape, mask, False) + coupling(shape, mask, True), shape, name="pair")
+
     def coupled(shape, count, mask):
-        flow = []
-        for i in range(count):
-            flow += [
-                ActNorm(shape, dtype),
-                AffineCoupling(shape, mask, bool(i % 2), additive, conditioner, dtype=dtype),
-            ]
-        return flow
+        pairs = [Steps(functools.partial(pair, shape, mask), count // 2, shape, recompute)] if count > 1 else []
+        return pairs + (coupling(shape, mask, False) if count % 2 else [])
 
     def level(shape, remaining):
         flow = coupled(shape, couplings - couplings // 2, "checkerboard") + [Squeeze(shape)]

@@ -1,16 +1,20 @@
-"""Data sets as arrays, through tensorflow-datasets, and the builders they need."""
+"""Data sets as arrays, through tensorflow-datasets, and the builders they need; streams of files of any size."""
 
 from tfp_hybrid.datasets.dataset import Dataset
 from tfp_hybrid.datasets.flights import Flights
 from tfp_hybrid.datasets.loading import NAMES, load
 from tfp_hybrid.datasets.not_mnist import NotMnist
+from tfp_hybrid.datasets.parquet import from_parquet
 from tfp_hybrid.datasets.simulation import simulate, true_mean, true_stddev
+from tfp_hybrid.datasets.tfrecord import from_tfrecord
 
 __all__ = [
     "NAMES",
     "Dataset",
     "Flights",
     "NotMnist",
+    "from_parquet",
+    "from_tfrecord",
     "load",
     "simulate",
     "true_mean",

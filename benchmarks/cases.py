@@ -1,0 +1,137 @@
+"""What is measured: the models' sizes and their data."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+
+BATCHES = 16  # of data, over which every contestant cycles
+MATMUL_SIZE = 2048  # rows and columns of a large matrix product
+
+
+@dataclasses.dataclass(frozen=True)
+class Glow:
+    """A Glow of square images with a linear head for ten classes.
+
+    Args:
+      side: height and width of the images in pixels.
+      channels: of the images.
+      levels: number of scales.
+      steps: steps of flow on each level.
+      hidden: channels of the two hidden layers of each coupling's network.
+      batch: images in a call.
+      generative_weight: lambda, on log p(x) in nats per dimension.
+      recompute: train without storing the steps' activations; tfp_hybrid only.
+    """
+
+    side: int = 28
+    channels: int = 1
+    levels: int = 2
+    steps: int = 8
+    hidden: int = 64
+    batch: int = 128
+    generative_weight: float = 1.0
+    recompute: bool = False
+
+    family: ClassVar[str] = "glow"
+    classes: ClassVar[int] = 10
+    outputs: ClassVar[int] = classes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.side, self.side, self.channels
+
+    @property
+    def level_shapes(self) -> list[tuple[int, int]]:
+        """Side and channels of the images on each level, after its squeeze."""
+        return [(self.side >> level, self.channels << (level + 1)) for level in range(1, self.levels + 1)]
+
+    def labels(self, rng, size):
+        """Random labels, int32."""
+        return rng.integers(self.classes, size=size).astype("int32")
+
+    def __str__(self):
+        return (
+            f"Glow {self.side}x{self.side}x{self.channels}, {self.levels} levels x {self.steps} steps, "
+            f"{self.hidden} hidden, batch {self.batch}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RealNVP:
+    """A RealNVP of vectors with a heteroscedastic Gaussian head, linear in z.
+
+    Args:
+      features: size of an input.
+      couplings: number of couplings.
+      hidden: units of the two hidden ReLU layers of each coupling's network.
+      batch: rows in a call.
+      generative_weight: lambda, on log p(x) in nats per dimension.
+    """
+
+    features: int = 8
+    couplings: int = 8
+    hidden: int = 64
+    batch: int = 1024
+    generative_weight: float = 1.0
+
+    family: ClassVar[str] = "real_nvp"
+    outputs: ClassVar[int] = 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return (self.features,)
+
+    def labels(self, rng, size):
+        """Random responses, float32."""
+        return rng.normal(size=size).astype("float32")
+
+    def __str__(self):
+        return (
+            f"RealNVP {self.features} inputs, {self.couplings} couplings, 2 x {self.hidden} hidden, batch {self.batch}"
+        )
+
+
+FAMILIES = {family.family: family for family in (Glow, RealNVP)}
+CASES = {
+    "glow_64": Glow(),
+    "glow_128": Glow(hidden=128),
+    "glow_rgb": Glow(side=32, channels=3, levels=3),
+    "real_nvp_1024": RealNVP(),
+    "real_nvp_4096": RealNVP(batch=4096),
+}
+QUICK_CASES = {
+    "glow": Glow(side=8, steps=1, hidden=4, batch=4),
+    "real_nvp": RealNVP(features=4, couplings=2, hidden=8, batch=8),
+}
+
+
+def dimensions(case) -> int:
+    """Numbers in one input, and in its latent."""
+    return math.prod(case.shape)
+
+
+def batches(case, seed: int):
+    """`BATCHES` batches of random inputs and labels, the same for everybody.
+
+    Returns:
+      x, float32 `(BATCHES, batch, *shape)`, uniform images or normal vectors; and y, `(BATCHES, batch)`.
+    """
+    rng = np.random.default_rng(seed)
+    draw = rng.uniform if case.family == "glow" else rng.normal
+    x = draw(size=(BATCHES, case.batch, *case.shape)).astype("float32")
+    return x, case.labels(rng, (BATCHES, case.batch))
+
+
+def to_json(case) -> dict:
+    """A case as a dictionary, with its family."""
+    return {"family": case.family, **dataclasses.asdict(case)}
+
+
+def from_json(fields: dict):
+    """The case that `to_json` wrote."""
+    fields = dict(fields)
+    return FAMILIES[fields.pop("family")](**fields)

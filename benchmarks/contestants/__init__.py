@@ -1,0 +1,56 @@
+"""Who is measured: a module here for each package, named after it.
+
+Each has `build(case, work, variant, data) -> Work`.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+
+COMPARED_WORKS = {
+    "step": "a hybrid training step: log p(y|x) + lambda log p(x), Adam, the loss fetched",
+    "density": "log p(x) and p(y|x) of a batch, without gradients",
+    "sample": "a batch of samples of p(x)",
+}
+LEARNING_RATE = 1e-3
+SIXTEEN = "xla, 16 steps a call"
+VARIANTS = {
+    "tfp_hybrid": ("graph", "xla", SIXTEEN),
+    "tensorflow_probability": ("graph", "xla"),
+    "normflows": ("eager", "compile"),
+    "nflows": ("eager", "compile"),
+    "zuko": ("eager", "compile"),
+}
+OURS = "tfp_hybrid"
+VECTORS_ONLY = ("nflows", "zuko")
+
+
+@dataclasses.dataclass
+class Work:
+    """One contestant's work on one case, ready to be called again and again.
+
+    Args:
+      call: does it once, fetches the result, and returns a number of it, which must be finite.
+      items: rows or images in a call.
+      parameters: trainable numbers of the model.
+    """
+
+    call: Callable[[], float]
+    items: int
+    parameters: int
+
+
+def entries(case, work: str, libraries) -> list[tuple[str, str]]:
+    """(library, variant) of all who take part in a work on a case."""
+    return [
+        (library, variant)
+        for library in libraries
+        if case.family == "real_nvp" or library not in VECTORS_ONLY
+        for variant in VARIANTS[library]
+        if variant != SIXTEEN or (case.family, work) == ("real_nvp", "step")
+    ]
+
+
+def missing(library: str) -> str | None:
+    """Why a library cannot take part, or None."""
+    return None if importlib.util.find_spec(library) else f"{library} is not installed"

@@ -1,0 +1,99 @@
+"""The pictures of the commands' results."""
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot
+
+from benchmarks.contestants import OURS, SIXTEEN
+
+matplotlib.use("agg")
+HIGHLIGHT, PLAIN = "#1f6fb2", "#b8bfc6"
+WORK_TITLES = {"step": "training step", "density": "log p(x) and p(y|x)", "sample": "sampling"}
+
+
+def bars(rows, descriptions, path):
+    """Items per second: a panel for each case and work, a bar for each package's fastest variant.
+
+    Args:
+      rows: the results of `compare`.
+      descriptions: from a case's name to its title.
+      path: of the .png file.
+    """
+    works = list(dict.fromkeys(row["work"] for row in rows))
+    panels = {key: [_fastest(rows, key, work) for work in works] for key in descriptions}
+    heights = [0.7 + 0.24 * max(map(len, panels[key])) for key in panels]
+    figure = pyplot.figure(figsize=(3.8 * len(works), sum(heights)), layout="constrained")
+    strips = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for strip, key in zip(strips, panels, strict=True):
+        strip.suptitle(descriptions[key], x=0.01, ha="left", fontsize=11, fontweight="bold")
+        for axis, work, shown in zip(strip.subplots(1, len(works), squeeze=False)[0], works, panels[key], strict=True):
+            axis.set_title(f"{WORK_TITLES[work]}, items/s", loc="left", fontsize=10)
+            _bars(axis, shown[::-1])
+    _save(figure, path)
+
+
+def _bars(axis, rows):
+    rates = [row["items_per_second"] for row in rows]
+    errors = [[r["median"] - r["min"] for r in rates], [r["max"] - r["median"] for r in rates]]
+    names = [f"{row['library'].replace('tensorflow_probability', 'TFP')}, {row['variant']}" for row in rows]
+    names = [name.replace(SIXTEEN, "16 steps a call") for name in names]
+    colors = [HIGHLIGHT if row["library"] == OURS else PLAIN for row in rows]
+    medians = [rate["median"] for rate in rates]
+    axis.barh(names, medians, height=0.75, color=colors, xerr=errors, error_kw={"lw": 1, "ecolor": "#555555"})
+    for position, rate in enumerate(rates):
+        place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        axis.annotate(f"{rate['median']:,.0f}", (rate["max"], position), **place)
+    axis.set_xlim(0, 1.3 * max((rate["max"] for rate in rates), default=1))
+    axis.xaxis.set_visible(False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axis.tick_params(left=False, labelsize=9)
+
+
+def lines(series, labels, path):
+    """One line for each series of points `(x, y)`; `labels` are those of the axes."""
+    figure, axis = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for (name, points), color in zip(series.items(), ("#555555", HIGHLIGHT), strict=True):
+        x, y = zip(*points, strict=True)
+        axis.plot(x, y, "o-", color=color, label=name)
+    axis.set_xticks(sorted({x for points in series.values() for x, _ in points}))
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
+    axis.set_ylim(bottom=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def power_laws(rows, labels, path):
+    """Time against each size, on logarithmic axes, with the fitted power law."""
+    figure, axes = pyplot.subplots(
+        1, len(rows), figsize=(3 * len(rows), 3), sharey=True, squeeze=False, layout="constrained"
+    )
+    for row, axis in zip(rows, axes[0], strict=True):
+        fit, values = row["fit"], np.asarray(row["values"])
+        axis.loglog(values, fit["seconds_at_1"] * values ** fit["exponent"], color=PLAIN)
+        axis.loglog(values, row["median_seconds"], "o", color=HIGHLIGHT)
+        axis.set_title(f"exponent {fit['exponent']:.2f} ± {fit['standard_error']:.2f}", fontsize=10)
+        axis.set_xlabel(labels[row["axis"]])
+        axis.set_xticks(values, map(str, values))
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("training step (s)")
+    _save(figure, path)
+
+
+def _fastest(rows, key, work):
+    """The fastest variant of each package, the fastest package first; 16 steps a call stand apart."""
+    fastest = {}
+    for row in rows:
+        if (row["case"], row["work"]) == (key, work) and not row["skipped"]:
+            name = row["library"], row["variant"] == SIXTEEN
+            best = fastest.setdefault(name, row)
+            if row["items_per_second"]["median"] > best["items_per_second"]["median"]:
+                fastest[name] = row
+    return sorted(fastest.values(), key=lambda row: -row["items_per_second"]["median"])
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

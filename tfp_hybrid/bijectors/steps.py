@@ -1,0 +1,207 @@
+"""Equal steps of flow, their weights stacked: traced once, and, if asked to, without storing their activations."""
+
+import functools
+import json
+import re
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid.bijectors import base
+from tfp_hybrid.execution import is_for_xla
+from tfp_hybrid.interop import find_weights
+
+tfb = tfp.bijectors
+
+
+class Steps(base.FusedBijector):
+    """`count` steps that differ in nothing but the values of their weights, one after the other.
+
+        forward(z) = step_1(step_2(... step_count(z)))
+
+    Each weight of the step is stored once, stacked, as `(count, *shape)`. TensorFlow traces one step, and calls it
+    with each slice; so that the time to the first training step hardly grows with `count`, and an optimizer has
+    as many variables as one step has. (What an optimizer does to each variable, such as `clipnorm`, it does to all
+    slices together. Regularizers and constraints of the step's layers act on each slice.)
+
+    With `recompute`, the gradient of `inverse` stores z only: the backward pass inverts step after step and
+    computes the activations that it needs again. Memory does not grow with the number of steps; each conditioner
+    is evaluated once more, about a third more work.
+
+    Args:
+      step: a function `() -> FusedBijector`, called for the initial values of each step; all it returns are of one
+        structure, from `event_shape` to `event_shape`. Or one such bijector: then all steps start at its values.
+      count: number of steps.
+      event_shape: shape of one data point x.
+      recompute: do not store activations for the backward pass of `inverse`.
+      name: prefix of the names of the ops.
+
+    Raises:
+      ValueError: if `count` < 1, if the steps differ in structure, or if a bijector of TFP in them has weights.
+
+    References:
+      Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network", for `recompute`.
+    """
+
+    # The weights of the step itself are only places for the slices.
+    _TF_MODULE_IGNORED_PROPERTIES = base.FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"step", "_slots", "_parameters"}
+
+    def __init__(self, step, count, event_shape, recompute=False, name="steps"):
+        parameters = dict(locals())
+        if count < 1:
+            raise ValueError(f"Steps: `count` is {count}; wanted at least 1.")
+        super().__init__(event_shape, parameters=parameters, name=name)
+        given = isinstance(step, base.FusedBijector)
+        built = [step] * count if given else [step() for _ in range(count)]
+        if not given and len({_structure(one) for one in built}) > 1:
+            raise ValueError("Steps: the steps differ in structure; wanted ones that differ only in their weights.")
+        self.step, self.count, self.recompute = built[0], count, recompute
+        self._parameters["step"] = self.step
+        self.is_exact = self.step.is_exact
+        self._slots = self.step.keras_weights()
+        _check_weights(self.step, self._slots)
+        for slot, *values in zip(self._slots, *(one.keras_weights() for one in built), strict=True):
+            stack = tf.stack([value.value for value in values])
+            weight = self._add_weight(stack, slot.path.replace("/", "_"), slot.trainable)
+            weight.regularizer = slot.regularizer and functools.partial(_sum_of, slot.regularizer)
+            weight.constraint = slot.constraint and functools.partial(_stack_of, slot.constraint)
+        self._functions = self._no_dependency({})
+
+    def _forward_and_log_det(self, z, training=False):
+        return self._run("_forward_and_log_det", z, training, backwards=True)
+
+    def _inverse_and_log_det(self, x, training=False):
+        if self.recompute:
+            return self._recomputed_inverse(x, training)
+        return self._run("_inverse_and_log_det", x, training)
+
+    def _run(self, method, value, training, backwards=False):
+        function, total, news = self._traced(method, training), 0.0, []
+        order = -1 if backwards else 1
+        for values in self._slices()[::order]:
+            (value, log_det), new = function(values, value)
+            total += log_det
+            news.append(new)
+        self._update(news[::order])
+        return value, total
+
+    def _recomputed_inverse(self, x, training):
+        """As `_run`, but the gradient comes from the step's `_pull_back`."""
+        news = []
+
+        @tf.custom_gradient
+        def inverse(x, *flat):
+            slices = [flat[i : i + len(self._slots)] for i in range(0, len(flat), len(self._slots))]
+            run, z, total = self._traced("_inverse_and_log_det", training), tf.stop_gradient(x), 0.0
+            for values in slices:
+                (z, log_det), new = run([tf.stop_gradient(value) for value in values], z)
+                total += log_det
+                news.append(new)
+
+            def gradient(dz, dlog_det):
+                pull_back, value, dflat = self._traced("_pull_back", training), z, []
+                for values in reversed(slices):
+                    (value, dz, dvalues), _ = pull_back(list(values), value, dz, dlog_det)
+                    dflat = [dvalues.get(str(i)) for i in range(len(values))] + dflat
+                return dz, *dflat
+
+            return (z, total), gradient
+
+        outputs = inverse(x, *(value for values in self._slices() for value in values))
+        self._update(news)
+        return outputs
+
+    def _slices(self):
+        """The values of the weights of each step."""
+        stacks = [tf.unstack(weight.value) for weight in self._keras_weights]
+        return [list(values) for values in zip(*stacks, strict=True)] if stacks else [[]] * self.count
+
+    def _update(self, news):
+        """Stores what the steps have changed, such as the seeds of dropout."""
+        for i in news[0]:
+            self._keras_weights[int(i)].assign(tf.stack([new[i] for new in news]))
+
+    def _traced(self, method, training):
+        """`function(values, value, ...) -> outputs, new`: a method of the step, at these values of its weights.
+
+        `new` has the values, by position, of weights that the call has changed.
+        """
+        key = method, bool(training)
+        call = functools.partial(self._call_step, *key)
+        if is_for_xla():
+            # A function hands constants, such as axes, on to its gradient; to XLA all its inputs would be constants
+            # too, and it would compile for each batch.
+            return call
+        if key not in self._functions:
+            # Not inlined, the body is optimized once, and a step's memory is free before the next one begins.
+            self._functions[key] = tf.function(call, autograph=False, experimental_attributes={"_noinline": True})
+        return self._functions[key]
+
+    def _call_step(self, method, training, values, *inputs):
+        with keras.StatelessScope(zip(self._slots, values, strict=True)) as scope:
+            given = [scope.get_current_value(slot) for slot in self._slots]
+            outputs = getattr(self.step, method)(*inputs, training=training)
+            now = [scope.get_current_value(slot) for slot in self._slots]
+        if method == "_pull_back":
+            value, dvalue, dweights = outputs
+            found = ((str(i), dweights.get(id(slot))) for i, slot in enumerate(self._slots))
+            outputs = value, dvalue, {i: gradient for i, gradient in found if gradient is not None}
+        return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
+
+    def adapt(self, x):
+        for i in range(self.count):
+            self._load(i)
+            x = self.step.adapt(x)
+            for slot, weight in zip(self._slots, self._keras_weights, strict=True):
+                weight.assign(tf.tensor_scatter_nd_update(weight.value, [[i]], slot.value[tf.newaxis]))
+        return x
+
+    def is_adapted(self):
+        for i in range(self.count):
+            self._load(i)
+            if not self.step.is_adapted():
+                return False
+        return True
+
+    def _load(self, i):
+        for slot, weight in zip(self._slots, self._keras_weights, strict=True):
+            slot.assign(weight.value[i])
+
+
+def _check_weights(step, slots):
+    ours = {id(part) for weight in slots for part in (weight, weight.value)}
+    found = [item.weights if isinstance(item, keras.layers.Layer) else [item] for item in find_weights(step)]
+    others = [weight.name for weights in found for weight in weights if id(weight) not in ours]
+    if others:
+        raise ValueError(f"Steps: a bijector of TFP in the step has weights, {others}; wanted them in ours only.")
+
+
+def _structure(bijector):
+    """A text that is the same for bijectors that differ only in their weights."""
+    parts = [part for part in (bijector, *bijector.submodules) if isinstance(part, tfb.Bijector)]
+    settings = [(type(part).__name__, part.parameters) for part in parts]
+    networks = [_config(part.conditioner) for part in parts if hasattr(part, "conditioner")]
+    shapes = [(weight.shape, weight.dtype) for weight in bijector.keras_weights()]
+    text = json.dumps([settings, shapes, networks], default=repr, sort_keys=True)
+    text = re.sub(r"_\d+\b|at 0x[0-9a-f]+", "", text)  # Keras numbers its layers
+    return str(json.loads(text, object_hook=_without_initial_values))
+
+
+def _config(network):
+    try:
+        return network.get_config()
+    except NotImplementedError:  # a subclass of keras.Model with nothing but `call`
+        return type(network).__name__
+
+
+def _without_initial_values(config):
+    return {key: value for key, value in config.items() if key != "seed" and not key.endswith("_initializer")}
+
+
+def _sum_of(regularizer, stacked):
+    return sum(regularizer(value) for value in tf.unstack(stacked))
+
+
+def _stack_of(constraint, stacked):
+    return tf.stack([constraint(value) for value in tf.unstack(stacked)])

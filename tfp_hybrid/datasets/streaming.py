@@ -1,0 +1,107 @@
+"""Blocks of rows to shuffled batches, in memory that does not grow with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tfp_hybrid.datasets.manual import PathLike
+
+SOURCES = 16
+"""Sources read at a time when shuffling, if memory allows."""
+
+_BLOCK_ROWS, _BLOCK_VALUES = 2**14, 2**22
+"""Rows of a block when not shuffling; and the most numbers in one, which narrows that for wide rows."""
+
+
+def block_rows(shuffle_rows: int, columns: int, together: int = SOURCES) -> int:
+    """Returns how many rows to read at a time, so that a pool has blocks of all sources that are read together."""
+    wanted = shuffle_rows // together if shuffle_rows else _BLOCK_ROWS
+    return max(1, min(wanted, _BLOCK_VALUES // columns))
+
+
+def batches(
+    read: Callable[[tf.Tensor], tf.data.Dataset],
+    sources: int,
+    batch_size: int,
+    shuffle_rows: int,
+    seed: int | None,
+    drop_remainder: bool,
+    rows: int | None,
+    together: int = SOURCES,
+) -> tf.data.Dataset:
+    """Reads sources block by block, shuffles their rows, and deals them out in batches.
+
+    With `shuffle_rows`, the sources are visited in random order, `together` at a time, a block of each in turn; and
+    each `shuffle_rows` rows that have come in, a pool, leave in a uniformly random order. One pool is dealt out
+    while the next is read.
+
+    Args:
+        read: From the number of a source, an int64 scalar, to its blocks `(x, y)`.
+        sources: Number of sources.
+        batch_size: Rows of a batch.
+        shuffle_rows: Rows of a pool; 0 keeps the order.
+        seed: Of the order. None follows the global seed.
+        drop_remainder: Leave out the last batch if it is smaller.
+        rows: Rows of all sources, or None if nobody knows.
+        together: Sources that are read at a time when shuffling.
+
+    Returns:
+        Batches `(x, y)`, each source's rows once an iteration, in another order at each iteration.
+    """
+    blocks = tf.data.Dataset.range(sources)
+    if shuffle_rows:
+        blocks = blocks.shuffle(sources, seed=seed, reshuffle_each_iteration=True)
+    blocks = blocks.interleave(read, cycle_length=together if shuffle_rows else 1, block_length=1)
+    if shuffle_rows:
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+        blocks = tf.data.Dataset.zip(blocks.rebatch(shuffle_rows), seeds).map(_permute)
+    dataset = blocks.prefetch(1).rebatch(batch_size, drop_remainder=drop_remainder)
+    options = tf.data.Options()
+    options.experimental_optimization.map_parallelization = False  # else there are as many pools as cores
+    dataset = dataset.with_options(options)
+    if rows is not None:
+        steps = rows // batch_size if drop_remainder else -(-rows // batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.prefetch(2)
+
+
+def check_arguments(
+    paths: PathLike | Sequence[PathLike],
+    features: Sequence[str],
+    response: str,
+    batch_size: int,
+    shuffle_rows: int,
+) -> list[str]:
+    """Returns the paths as a list; raises ValueError for arguments that cannot be used."""
+    paths = [str(path) for path in ([paths] if isinstance(paths, PathLike) else paths)]
+    if not paths:
+        raise ValueError("paths is empty; wanted at least one file.")
+    if isinstance(features, str) or not features:
+        raise ValueError(f"features is {features!r}; wanted a list of at least one name.")
+    for argument, names in (("paths", paths), ("features", list(features))):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{argument} has {twice[0]!r} twice; wanted each once.")
+    if response in features:
+        raise ValueError(f"response is {response!r}, which is among the features.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; wanted at least 1.")
+    if shuffle_rows < 0:
+        raise ValueError(f"shuffle_rows is {shuffle_rows}; wanted a number of rows, or 0 to keep the order.")
+    return paths
+
+
+def check_rows(rows: int, batch_size: int, drop_remainder: bool, of: str):
+    """Raises ValueError if there is not one batch."""
+    if not rows:
+        raise ValueError(f"{of} has no rows; wanted at least one.")
+    if drop_remainder and rows < batch_size:
+        raise ValueError(f"batch_size is {batch_size}; {of} has {rows} rows, of which drop_remainder leaves none.")
+
+
+def _permute(block, seed):
+    x, y = block
+    order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(y)[0]), seed=seed)
+    return tf.gather(x, order), tf.gather(y, order)

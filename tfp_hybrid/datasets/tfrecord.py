@@ -1,0 +1,153 @@
+"""Batches from TFRecord files of any size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from tfp_hybrid.datasets import streaming
+from tfp_hybrid.datasets.manual import PathLike
+
+
+def from_tfrecord(
+    paths: PathLike | Sequence[PathLike],
+    features: Sequence[str],
+    response: str,
+    batch_size: int,
+    *,
+    rows: int | None = None,
+    shuffle_rows: int = 2**18,
+    seed: int | None = None,
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Streams batches `(x, y)` for `HybridModel.fit` from TFRecord files that need not fit into memory.
+
+    A record is a `tf.train.Example`, whose features are of fixed length: numbers, or vectors of them. The first
+    record of each file tells which. Files whose names end in `.gz` are compressed by gzip.
+
+    Each row comes once an epoch. To shuffle, the files are visited in random order, 16 at a time, a block of each in
+    turn; and each `shuffle_rows` rows that have come in leave in a uniformly random order, another one at each epoch.
+    So rows that lie together in a large file are better spread if there are many files.
+
+    Memory is that of some six times `shuffle_rows` rows, whatever the size of the files.
+
+        data = from_tfrecord(glob.glob("flights-*.tfrecord"), ["Month", "Distance"], "ArrDelay", batch_size=4096)
+        model.fit(data, epochs=3)
+
+    Args:
+        paths: A file, or several with the same features.
+        features: Names of the features that x is made of, side by side in this order.
+        response: Name of the feature of y, one number.
+        batch_size: Rows of a batch.
+        rows: Number of rows of all files, if you know it. TFRecord does not tell; None has them counted, by a pass
+            over the files.
+        shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
+        seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
+        drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
+            a training step anew for a batch of another size.
+
+    Returns:
+        A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, with d numbers in all features;
+        whole numbers beyond 2**24 are rounded. y is `(batch_size,)`: int64 for a feature of integers, else float32.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged, empty, or lacks a feature; a feature has no numbers; or the first records of
+            two files differ in type or length.
+        tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
+            feature and row.
+    """
+    paths = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
+    spec = _spec(paths, features, response)
+    if rows is None:
+        rows = sum(_count(path) for path in paths)
+    streaming.check_rows(rows, batch_size, drop_remainder, f"{paths[0]}{' ...' if len(paths) > 1 else ''}")
+    size = streaming.block_rows(shuffle_rows, sum(spec[name].shape[0] for name in features) + 1)
+
+    def parse(path, number, records):
+        columns = tf.io.parse_example(records, spec)
+        columns = {name: tf.cast(column, _dtype(name)) for name, column in columns.items()}
+        checks = [_check_finite(column, path, name, number * size) for name, column in columns.items()]
+        with tf.control_dependencies(checks):
+            x = tf.concat([columns[name] for name in features], axis=1)
+            return x, tf.squeeze(columns[response], 1)
+
+    def _dtype(name):
+        return spec[name].dtype if name == response else tf.float32
+
+    def read(index):
+        path = tf.gather(paths, index)
+        return _records(path).batch(size).enumerate().map(lambda number, block: parse(path, number, block))
+
+    return streaming.batches(read, len(paths), batch_size, shuffle_rows, seed, drop_remainder, rows)
+
+
+def _spec(paths, features, response) -> dict[str, tf.io.FixedLenFeature]:
+    """What `tf.io.parse_example` needs, by the first record of each file."""
+    specs = {}
+    for path in paths:
+        values = _first_record(path)
+        specs[path] = {name: _feature(path, values, name) for name in (*features, response)}
+        for name, feature in specs[path].items():
+            first = specs[paths[0]][name]
+            if feature != first:
+                raise ValueError(
+                    f"The feature {name!r} is {first.shape[0]} x {first.dtype.name} in {paths[0]}, but "
+                    f"{feature.shape[0]} x {feature.dtype.name} in {path}."
+                )
+    length = specs[paths[0]][response].shape[0]
+    if length != 1:
+        raise ValueError(f"The response {response!r} of {paths[0]} has {length} numbers; wanted one.")
+    return specs[paths[0]]
+
+
+def _first_record(path):
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"{path} does not exist.")
+    with _named_errors(path):
+        record = next(_records(path).take(1).as_numpy_iterator(), None)
+        if record is None:
+            raise ValueError("it has no rows")
+        return tf.train.Example.FromString(record).features.feature
+
+
+def _count(path) -> int:
+    with _named_errors(path):
+        blocks = _records(path).batch(2**14)
+        return int(blocks.reduce(np.int64(0), lambda count, block: count + tf.size(block, tf.int64)))
+
+
+def _records(path) -> tf.data.Dataset:
+    compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
+    return tf.data.TFRecordDataset(path, compression)
+
+
+@contextlib.contextmanager
+def _named_errors(path):
+    try:
+        yield
+    except (ValueError, tf.errors.OpError, DecodeError) as error:
+        raise ValueError(f"{path} is not a readable TFRecord file of tf.train.Example: {error}") from None
+
+
+def _feature(path, values, name) -> tf.io.FixedLenFeature:
+    if name not in values:
+        raise ValueError(f"{path} has no feature {name!r}; it has {', '.join(sorted(values))}.")
+    kind = values[name].WhichOneof("kind")
+    if kind not in ("float_list", "int64_list") or not getattr(values[name], kind).value:
+        raise ValueError(f"The feature {name!r} of {path} is a {kind or 'missing value'}; wanted numbers.")
+    dtype = tf.float32 if kind == "float_list" else tf.int64
+    return tf.io.FixedLenFeature((len(getattr(values[name], kind).value),), dtype)
+
+
+def _check_finite(column, path, name, first_row):
+    if column.dtype.is_integer:
+        return tf.no_op()
+    bad = tf.where(tf.reduce_any(~tf.math.is_finite(column), axis=1))
+    row = tf.strings.as_string(first_row + tf.reduce_min(bad))
+    message = [f"The feature {name} of ", path, " holds NaN or infinity in row ", row, "; wanted finite numbers."]
+    return tf.debugging.Assert(tf.shape(bad)[0] == 0, [tf.strings.join(message)])
