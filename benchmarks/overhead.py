@@ -25,7 +25,7 @@ RATIOS = {
 }
 FIRST_STEPS = [(library, steps) for library in ("tfp_hybrid", "tensorflow_probability") for steps in (8, 32)]
 QUICK_FIRST_STEPS = [("tfp_hybrid", 1)]
-FIRST_STEP_ROUNDS = 3
+FIRST_STEP_ROUNDS = 1
 FIRST_STEP_LIMIT = 180.0
 
 

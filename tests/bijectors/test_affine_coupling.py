@@ -62,6 +62,38 @@ def test_what_passes_and_what_it_depends_on(shape, mask, swap, passes):
     assert [tuple(index) for index in np.argwhere(changed)] == [where]
 
 
+@pytest.mark.parametrize(("shape", "swap"), [((5,), False), ((5,), True), ((2, 3, 4), False), ((2, 3, 3), True)])
+@pytest.mark.parametrize("second_order", [False, True])
+def test_gradients_are_those_of_the_formula(shape, swap, second_order):
+    """Ours are written by hand; here autodiff finds them, those of the log-det too, from eq. 7 of Dinh et al. 2017."""
+    coupling = random_coupling(shape, swap=swap, log_scale_bound=1.5, dtype="float64")
+    first, axes = shape[-1] // 2, list(range(1, len(shape) + 1))
+
+    def formula(x):
+        head, tail = x[..., :first], x[..., first:]
+        passing, transformed = (tail, head) if swap else (head, tail)
+        shift, raw = tf.split(coupling.conditioner(passing), 2, axis=-1)
+        log_scale = 1.5 * tf.tanh(raw / 1.5)
+        transformed = (transformed - shift) * tf.exp(-log_scale)
+        z = tf.concat([transformed, passing] if swap else [passing, transformed], -1)
+        return z, -tf.reduce_sum(log_scale, axes)
+
+    def gradients(function):
+        x = normal(4, *shape, dtype="float64")
+        inputs = [x, *coupling.trainable_variables]
+        with tf.GradientTape() as outer, tf.GradientTape() as tape:
+            for watching in (outer, tape):
+                watching.watch(x)
+            z, log_det = function(x)
+            loss = tf.reduce_sum(z * normal(*z.shape, dtype="float64")) + tf.reduce_sum(log_det * [1.0, -2.0, 3.0, 0.5])
+            first_order = tape.gradient(loss, inputs)
+            squares = sum(tf.reduce_sum(gradient**2) for gradient in first_order)
+        return outer.gradient(squares, inputs) if second_order else first_order
+
+    for got, wanted in zip(gradients(coupling.inverse_and_log_det), gradients(formula), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 2, 2)])
 def test_starts_as_the_identity(shape):
     x = normal(3, *shape)

@@ -150,11 +150,13 @@ class Steps(base.FusedBijector):
         return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
 
     def adapt(self, x):
+        values = []
         for i in range(self.count):
             self._load(i)
             x = self.step.adapt(x)
-            for slot, weight in zip(self._slots, self._keras_weights, strict=True):
-                weight.assign(tf.tensor_scatter_nd_update(weight.value, [[i]], slot.value[tf.newaxis]))
+            values.append([tf.identity(slot.value) for slot in self._slots])
+        for weight, slices in zip(self._keras_weights, zip(*values, strict=True), strict=True):
+            weight.assign(tf.stack(slices))
         return x
 
     def is_adapted(self):

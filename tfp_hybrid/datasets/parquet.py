@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.datasets import streaming
 from tfp_hybrid.datasets.manual import PathLike
 from tfp_hybrid.datasets.parquet_table import ParquetTable
+from tfp_hybrid.datasets.readers import Readers
 
 
 def from_parquet(
@@ -75,13 +77,19 @@ def from_parquet(
     of = f"{paths[0]}{' and the other files' if len(paths) > 1 else ''}{' after filters' if filters else ''}"
     streaming.check_rows(rows, batch_size, drop_remainder, of)
 
-    def read(index):
-        signature = (
-            tf.TensorSpec((None, len(features)), tf.float32),
-            tf.TensorSpec((None,), table.response_dtype),
-        )
-        return tf.data.Dataset.from_generator(
-            lambda i: table.blocks(groups[i], size), args=(index,), output_signature=signature
-        )
+    readers = Readers(lambda source: table.blocks(groups[source], size), most=2 * together)
+    end = np.empty((0, len(features)), np.float32), np.empty(0, table.response_dtype)
+
+    def read(source):
+        def block(number):
+            x, y = tf.numpy_function(
+                lambda source, number: readers.block(int(source), int(number)) or end,
+                (source, number),
+                (tf.float32, table.response_dtype),
+            )
+            return tf.ensure_shape(x, (None, len(features))), tf.ensure_shape(y, (None,))
+
+        blocks = tf.data.Dataset.range(tf.int64.max).map(block)
+        return blocks.take_while(lambda _, y: tf.size(y) > 0)
 
     return streaming.batches(read, len(groups), batch_size, shuffle_rows, seed, drop_remainder, rows, together)

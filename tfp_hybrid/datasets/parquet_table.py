@@ -92,8 +92,8 @@ class ParquetTable:
         return groups
 
     def blocks(self, group: RowGroup, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields x, float32 `(n, d)`, and y, `(n,)`, of at most `size` rows at a time."""
-        for table in self._tables(group, size, self.columns):
+        """Yields x, float32 `(n, d)`, and y, `(n,)`, of 1 to `size` rows at a time."""
+        for table in filter(len, self._tables(group, size, self.columns)):
             x = np.empty((table.num_rows, len(self.features)), np.float32)
             for i, name in enumerate(self.features):
                 x[:, i] = _numbers(table, name, np.float32)
