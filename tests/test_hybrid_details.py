@@ -156,7 +156,8 @@ def test_a_validation_generator_loses_nothing():
 
 
 def test_integer_flows_train_on_two_replicas():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # Collectives, the default, are numbered per process: a strategy of an earlier test would be mixed up with this one.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     images = np.random.default_rng(0).integers(0, 8, (16, 4, 4, 1))
     with strategy.scope():
         flow = Glow((4, 4, 1), 1, 1, 4, quantization_levels=8)

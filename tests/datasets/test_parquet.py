@@ -1,3 +1,4 @@
+import gc
 import inspect
 import pathlib
 import subprocess
@@ -14,7 +15,8 @@ import tensorflow as tf
 from helpers import tiny_model
 
 import tfp_hybrid as hy
-from tfp_hybrid.datasets import from_parquet, parquet_table
+from tfp_hybrid.datasets import from_parquet, parquet, parquet_table
+from tfp_hybrid.datasets.readers import Readers
 
 FEATURES = ["b", "a", "whole"]
 
@@ -240,6 +242,32 @@ def test_missing_values_without_statistics_are_told_when_read(tmp_path):
         list(data)
 
 
+def test_iterations_at_once_do_not_disturb_each_other(write):
+    frame = table()
+    data = from_parquet(write(frame), FEATURES, "row", 64, shuffle_rows=0)
+    given_up = iter(data)
+    for _ in range(3):
+        next(given_up)
+    for (_, a), (_, b), first in zip(data, data, range(0, 1000, 64), strict=True):
+        np.testing.assert_array_equal(a, frame["row"][first : first + 64])
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_data_set_that_is_gone_leaves_no_file_open(write, monkeypatch):
+    made = []
+    monkeypatch.setattr(parquet, "Readers", lambda *args, **kwargs: made.append(Readers(*args, **kwargs)) or made[-1])
+    data = from_parquet(write(table()), FEATURES, "row", 10, shuffle_rows=100).map(lambda x, y: (2 * x, y))
+    iterator = iter(data)
+    next(iterator)
+    del data
+    gc.collect()
+    next(iterator)
+    assert made[0]._waiting
+    del iterator
+    gc.collect()
+    assert not made[0]._waiting
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The arguments of each look into a Parquet file."""
@@ -338,10 +366,11 @@ def test_fit_shuffles_validates_and_repeats(write):
 
 
 @pytest.mark.slow
-def test_a_strategy_trains_on_a_stream(write):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_a_strategy_trains_on_a_stream(write, calls):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     with strategy.scope():
         model = tiny_model()
-    data = from_parquet(write(table(1000)), ["a", "b"], "label", 64, drop_remainder=True)
+    data = from_parquet(write(table(1000)), ["a", "b"], "label", 64, shuffle_rows=64, drop_remainder=True)
     history = model.fit(data, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all() and model.optimizer.iterations == 2 * 15
+    assert len(calls) <= 5 * 6  # row groups, and iterations that Keras starts

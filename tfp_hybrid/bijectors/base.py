@@ -285,6 +285,22 @@ def chain_forward_and_log_det(bijectors, z, event_ndims, training=False):
     return z, total
 
 
+def pull_back(bijector, z, dz, dlog_det, event_ndims, training=False):
+    """`FusedBijector._pull_back` for any bijector, at a z whose event has rank `event_ndims`."""
+    if isinstance(bijector, FusedBijector):
+        extra = event_ndims - bijector.forward_min_event_ndims
+        if extra:
+            dlog_det = tf.reshape(dlog_det, tf.concat([tf.shape(dlog_det), [1] * extra], 0))
+            dlog_det = tf.broadcast_to(dlog_det, tf.shape(z)[: -bijector.forward_min_event_ndims or None])
+        return bijector._pull_back(z, dz, dlog_det, training)
+    x = tf.stop_gradient(bijector.forward(z))
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        z, log_det = inverse_and_log_det(bijector, x, bijector.forward_event_ndims(event_ndims), training)
+        log_det += tf.zeros_like(dlog_det)  # that of a stock bijector may be one for all events
+    return x, tape.gradient((z, log_det), x, (dz, dlog_det)), {}
+
+
 def adapt(bijector, x):
     """Sets the data-dependent weights of every bijector of ours inside `bijector`; returns `inverse(x)`."""
     if isinstance(bijector, FusedBijector):

@@ -56,10 +56,10 @@ class FusedChain(base.FusedBijector):
         return z, _to_batch(log_det, x, self._event_shape.rank)
 
     def _pull_back(self, z, dz, dlog_det, training=False):
-        dweights = {}
+        dweights, event_ndims = {}, self._latent_shape.rank
         for bijector in reversed(self._folded):
-            z, dz, more = bijector._pull_back(z, dz, dlog_det, training)
-            dweights |= more
+            z, dz, more = base.pull_back(bijector, z, dz, dlog_det, event_ndims, training)
+            dweights, event_ndims = dweights | more, bijector.forward_event_ndims(event_ndims)
         return z, dz, dweights
 
     def adapt(self, x):

@@ -27,7 +27,7 @@ class Steps(base.FusedBijector):
 
     With `recompute`, the gradient of `inverse` stores z only: the backward pass inverts step after step and
     computes the activations that it needs again. Memory does not grow with the number of steps; each conditioner
-    is evaluated once more, about a third more work.
+    is evaluated once more, about a third more work. There are no second derivatives then.
 
     Args:
       step: a function `() -> FusedBijector`, called for the initial values of each step; all it returns are of one
@@ -104,7 +104,7 @@ class Steps(base.FusedBijector):
                 for values in reversed(slices):
                     (value, dz, dvalues), _ = pull_back(list(values), value, dz, dlog_det)
                     dflat = [dvalues.get(str(i)) for i in range(len(values))] + dflat
-                return dz, *dflat
+                return _once_differentiable(dz), *map(_once_differentiable, dflat)
 
             return (z, total), gradient
 
@@ -199,6 +199,11 @@ def _config(network):
 
 def _without_initial_values(config):
     return {key: value for key, value in config.items() if key != "seed" and not key.endswith("_initializer")}
+
+
+def _once_differentiable(gradient):
+    message = "Steps: with `recompute` there are no second derivatives; build the flow without it."
+    return gradient if gradient is None else tf.raw_ops.PreventGradient(input=gradient, message=message)
 
 
 def _sum_of(regularizer, stacked):

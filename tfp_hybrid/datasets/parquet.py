@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,7 @@ def from_parquet(
 
     Memory does not grow with the files: it is that of some six times `shuffle_rows` rows of the columns in use, and
     at most 2 MB for each of them in each open row group. Where that would be over 512 MB, fewer are open at a time.
+    (An iteration that is given up keeps as much until the next one is under way.)
 
     >>> import pandas, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -92,4 +94,6 @@ def from_parquet(
         blocks = tf.data.Dataset.range(tf.int64.max).map(block)
         return blocks.take_while(lambda _, y: tf.size(y) > 0)
 
-    return streaming.batches(read, len(groups), batch_size, shuffle_rows, seed, drop_remainder, rows, together)
+    dataset = streaming.batches(read, len(groups), batch_size, shuffle_rows, seed, drop_remainder, rows, together)
+    weakref.finalize(dataset, readers.close)  # TensorFlow never forgets a Python function
+    return dataset

@@ -38,8 +38,14 @@ class Readers:
         if block is not None:
             with self._lock:
                 self._waiting.append((source, number + 1, blocks))
-                del self._waiting[: -self._most]
+                del self._waiting[: max(0, len(self._waiting) - self._most)]
         return block
+
+    def close(self):
+        """Closes all readers; from now on none waits."""
+        with self._lock:
+            self._most = 0
+            self._waiting.clear()
 
     def _take(self, source, number):
         with self._lock:

@@ -28,7 +28,7 @@ def batches(
     shuffle_rows: int,
     seed: int | None,
     drop_remainder: bool,
-    rows: int | None,
+    rows: int,
     together: int = SOURCES,
 ) -> tf.data.Dataset:
     """Reads sources block by block, shuffles their rows, and deals them out in batches.
@@ -44,7 +44,7 @@ def batches(
         shuffle_rows: Rows of a pool; 0 keeps the order.
         seed: Of the order. None follows the global seed.
         drop_remainder: Leave out the last batch if it is smaller.
-        rows: Rows of all sources, or None if nobody knows.
+        rows: Rows of all sources.
         together: Sources that are read at a time when shuffling.
 
     Returns:
@@ -61,10 +61,8 @@ def batches(
     options = tf.data.Options()
     options.experimental_optimization.map_parallelization = False  # else there are as many pools as cores
     dataset = dataset.with_options(options)
-    if rows is not None:
-        steps = rows // batch_size if drop_remainder else -(-rows // batch_size)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset.prefetch(2)
+    steps = rows // batch_size if drop_remainder else -(-rows // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
 
 
 def check_arguments(
