@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from benchmarks import cases, contestants
+from benchmarks.export_stablehlo import export
 from benchmarks.run import Run
+from benchmarks.stream import stream
 
 app = typer.Typer(
     name="python -m benchmarks",
@@ -80,6 +82,10 @@ def growth(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed:
     from benchmarks.growth import growth
 
     growth(_run("growth", out, rounds, seconds, seed, quick))
+
+
+app.command()(stream)
+app.command()(export)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ Two runs that agree have the same loss up to rounding, and the same gradients: A
 times these. (Its step is the gradient's sign, hardly more, so that the weights tell less.) Under `mixed_bfloat16` the
 networks round to 8 bits; there the results are XLA's, since TensorFlow's own CPU kernels add up the gradients of the
 biases in 8 bits, too, and lose half of them. Those of float32 owe nothing to XLA.
-
-Alone: `python -m benchmarks.export_stablehlo DIR`.
 """
 
 import contextlib
@@ -155,7 +153,3 @@ def _check_arguments(name, text, values):
             f"{name}: the module has {len(found)} arguments, of which the first are {found[:3]}; wanted {len(wanted)}: "
             f"{wanted[:3]} ... If x is missing, XLA compiles each batch anew."
         )
-
-
-if __name__ == "__main__":
-    typer.run(export)

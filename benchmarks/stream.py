@@ -1,7 +1,4 @@
-"""Training on a Parquet file that is streamed, against training on the same rows in memory.
-
-Alone: `python -m benchmarks.stream`.
-"""
+"""Training on a Parquet file that is streamed, against training on the same rows in memory."""
 
 import concurrent.futures
 import multiprocessing
@@ -167,7 +164,3 @@ def _print(results, rows, batch, ratio, cpu):
     CONSOLE.print(
         f"Streamed / in memory: {ratio:.2f} in rows a second, {cpu:.2f} in rows a CPU second", highlight=False
     )
-
-
-if __name__ == "__main__":
-    typer.run(stream)
