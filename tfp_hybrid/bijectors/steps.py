@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.bijectors import base
-from tfp_hybrid.execution import is_for_xla
+from tfp_hybrid.execution import is_for_xla, parts_for_cores
 from tfp_hybrid.interop import find_weights
 
 tfb = tfp.bijectors
@@ -77,14 +77,19 @@ class Steps(base.FusedBijector):
         return self._run("_inverse_and_log_det", x, training)
 
     def _run(self, method, value, training, backwards=False):
-        function, total, news = self._traced(method, training), 0.0, []
-        order = -1 if backwards else 1
-        for values in self._slices()[::order]:
-            (value, log_det), new = function(values, value)
-            total += log_det
-            news.append(new)
-        self._update(news[::order])
-        return value, total
+        function, slices = self._traced(method, training), self._slices()
+        order, done, new = -1 if backwards else 1, [], {}
+        for part in parts_for_cores(value) if self._event_shape.rank == 1 else [value]:
+            total = 0.0
+            for values in slices[::order]:
+                (part, log_det), new = function(values, part)
+                total += log_det
+                for i in new:  # the next part goes on from there
+                    values[int(i)] = new[i]
+            done.append((part, total))
+        self._update([{i: values[int(i)] for i in new} for values in slices])
+        values, log_dets = zip(*done, strict=True)
+        return (tf.concat(values, 0), tf.concat(log_dets, 0)) if len(done) > 1 else done[0]
 
     def _recomputed_inverse(self, x, training):
         """As `_run`, but the gradient comes from the step's `_pull_back`."""
