@@ -114,7 +114,7 @@ class AffineCoupling(base.FusedBijector):
         return tf.reshape(raw, tf.concat([batch_shape, tf.shape(raw)[1:]], 0))
 
     def _shift_and_log_scale(self, raw):
-        shift, raw_log_scale = tf.split(raw, 2, axis=-1)
+        shift, raw_log_scale = _halves(raw)
         log_scale = self.log_scale_bound * tf.tanh(raw_log_scale / self.log_scale_bound)
         return self._masked(shift), self._masked(log_scale)
 
@@ -145,7 +145,7 @@ class AffineCoupling(base.FusedBijector):
     def _split(self, value):
         if self.mask == "checkerboard":
             return value * self._pass_mask, value * (1 - self._pass_mask)
-        parts = tf.split(value, self._sizes, axis=-1)
+        parts = _split(value, self._sizes[0])
         return parts[self.swap], parts[not self.swap]
 
     def _join(self, passing, transformed):
@@ -163,7 +163,7 @@ def _scaled(x, raw, bound, event_ndims):
 
     @tf.custom_gradient
     def function(x, raw):
-        shift, raw_log_scale = tf.split(raw, 2, axis=-1)
+        shift, raw_log_scale = _halves(raw)
         bounded = tf.tanh(raw_log_scale / bound)
         factor = tf.exp(-bound * bounded)
         z = (x - shift) * factor
@@ -176,6 +176,23 @@ def _scaled(x, raw, bound, event_ndims):
         return (z, -bound * tf.reduce_sum(bounded, axis=list(range(-event_ndims, 0)))), gradient
 
     return function(x, raw)
+
+
+def _halves(value):
+    return _split(value, value.shape[-1] // 2)
+
+
+def _split(value, first):
+    """The `first` channels and the others: as `tf.split`, in less time for the few channels of an image."""
+
+    @tf.custom_gradient
+    def function(value):
+        rows, outer = tf.reshape(value, [-1, value.shape[-1]]), tf.shape(value)[:-1]
+        columns = rows[:, :first], rows[:, first:]
+        parts = (tf.reshape(part, tf.concat([outer, part.shape[-1:]], 0)) for part in columns)
+        return tuple(parts), lambda *gradients: tf.concat(gradients, axis=-1)
+
+    return function(value)
 
 
 def _check_event_shape(shape, mask):
