@@ -77,7 +77,7 @@ class Steps(base.FusedBijector):
         return self._run("_inverse_and_log_det", x, training)
 
     def _run(self, method, value, training, backwards=False):
-        function, slices = self._traced(method, training), self._slices()
+        function, slices = self._traced(method, training=bool(training)), self._slices()
         order, done, new = -1 if backwards else 1, [], {}
         for part in parts_for_cores(value) if self._event_shape.rank == 1 else [value]:
             total = 0.0
@@ -98,14 +98,15 @@ class Steps(base.FusedBijector):
         @tf.custom_gradient
         def inverse(x, *flat):
             slices = [flat[i : i + len(self._slots)] for i in range(0, len(flat), len(self._slots))]
-            run, z, total = self._traced("_inverse_and_log_det", training), tf.stop_gradient(x), 0.0
+            run = self._traced("_inverse_and_log_det", training=bool(training))
+            z, total = tf.stop_gradient(x), 0.0
             for values in slices:
                 (z, log_det), new = run([tf.stop_gradient(value) for value in values], z)
                 total += log_det
                 news.append(new)
 
             def gradient(dz, dlog_det):
-                pull_back, value, dflat = self._traced("_pull_back", training), z, []
+                pull_back, value, dflat = self._traced("_pull_back", training=bool(training)), z, []
                 for values in reversed(slices):
                     (value, dz, dvalues), _ = pull_back(list(values), value, dz, dlog_det)
                     dflat = [dvalues.get(str(i)) for i in range(len(values))] + dflat
@@ -127,13 +128,13 @@ class Steps(base.FusedBijector):
         for i in news[0]:
             self._keras_weights[int(i)].assign(tf.stack([new[i] for new in news]))
 
-    def _traced(self, method, training):
+    def _traced(self, method, **options):
         """`function(values, value, ...) -> outputs, new`: a method of the step, at these values of its weights.
 
         `new` has the values, by position, of weights that the call has changed.
         """
-        key = method, bool(training)
-        call = functools.partial(self._call_step, *key)
+        key = method, *options.values()
+        call = functools.partial(self._call_step, method, options)
         if is_for_xla():
             # A function hands constants, such as axes, on to its gradient; to XLA all its inputs would be constants
             # too, and it would compile for each batch.
@@ -143,10 +144,10 @@ class Steps(base.FusedBijector):
             self._functions[key] = tf.function(call, autograph=False, experimental_attributes={"_noinline": True})
         return self._functions[key]
 
-    def _call_step(self, method, training, values, *inputs):
+    def _call_step(self, method, options, values, *inputs):
         with keras.StatelessScope(zip(self._slots, values, strict=True)) as scope:
             given = [scope.get_current_value(slot) for slot in self._slots]
-            outputs = getattr(self.step, method)(*inputs, training=training)
+            outputs = getattr(self.step, method)(*inputs, **options)
             now = [scope.get_current_value(slot) for slot in self._slots]
         if method == "_pull_back":
             value, dvalue, dweights = outputs
@@ -155,25 +156,19 @@ class Steps(base.FusedBijector):
         return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
 
     def adapt(self, x):
-        values = []
-        for i in range(self.count):
-            self._load(i)
-            x = self.step.adapt(x)
-            values.append([tf.identity(slot.value) for slot in self._slots])
-        for weight, slices in zip(self._keras_weights, zip(*values, strict=True), strict=True):
-            weight.assign(tf.stack(slices))
+        x, news = tf.convert_to_tensor(x), []
+        for values in self._slices():
+            x, new = self._traced("adapt")(values, x)
+            news.append(new)
+        self._update(news)
         return x
 
     def is_adapted(self):
-        for i in range(self.count):
-            self._load(i)
-            if not self.step.is_adapted():
-                return False
+        for values in self._slices():
+            with keras.StatelessScope(zip(self._slots, values, strict=True)):
+                if not self.step.is_adapted():
+                    return False
         return True
-
-    def _load(self, i):
-        for slot, weight in zip(self._slots, self._keras_weights, strict=True):
-            slot.assign(weight.value[i])
 
 
 def _check_weights(step, slots):
