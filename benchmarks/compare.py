@@ -46,7 +46,7 @@ class Entry:
 
 
 def compare(run: Run, chosen: dict, works, libraries):
-    """Measures, prints a table for each case and work, and writes compare.json and compare.png.
+    """Measures; for each case prints a table a work, and writes compare_<case>.json and compare_<case>.png.
 
     Args:
       run: the options.
@@ -57,16 +57,16 @@ def compare(run: Run, chosen: dict, works, libraries):
     Raises:
       ValueError: if a contestant has not the number of parameters that it should have.
     """
-    groups = [(key, case, work) for key, case in chosen.items() for work in works]
-    entries = [len(contestants.entries(case, work, libraries)) for _, case, work in groups]
-    results, descriptions = [], {key: str(case) for key, case in chosen.items()}
+    entries = [len(contestants.entries(case, work, libraries)) for case in chosen.values() for work in works]
     with progress(sum(entries) * (run.rounds + 2)) as advance:
-        for key, case, work in groups:
-            rows = [{"case": key, "work": work} | row for row in _measure(run, case, work, libraries, advance)]
-            results += rows
-            _print(case, work, rows)
-            run.write(works=contestants.COMPARED_WORKS, cases=descriptions, results=results)
-    pictures.bars(results, descriptions, run.picture)
+        for key, case in chosen.items():
+            files, results = dataclasses.replace(run, name=f"{run.name}_{key}"), []
+            for work in works:
+                rows = [{"work": work} | row for row in _measure(run, case, work, libraries, advance)]
+                results += rows
+                _print(case, work, rows)
+                files.write(case=str(case), works=contestants.COMPARED_WORKS, results=results)
+            pictures.bars(results, str(case), files.picture)
 
 
 def _measure(run, case, work, libraries, advance):

@@ -11,24 +11,23 @@ HIGHLIGHT, PLAIN = "#1f6fb2", "#b8bfc6"
 WORK_TITLES = {"step": "training step", "density": "log p(x) and p(y|x)", "sample": "sampling"}
 
 
-def bars(rows, descriptions, path):
-    """Items per second: a panel for each case and work, a bar for each package's fastest variant.
+def bars(rows, title, path):
+    """Items per second: a panel for each work, a bar for each package's fastest variant.
 
     Args:
-      rows: the results of `compare`.
-      descriptions: from a case's name to its title.
+      rows: the results of `compare` for one case.
+      title: the case.
       path: of the .png file.
     """
-    works = list(dict.fromkeys(row["work"] for row in rows))
-    panels = {key: [_fastest(rows, key, work) for work in works] for key in descriptions}
-    heights = [0.7 + 0.24 * max(map(len, panels[key])) for key in panels]
-    figure = pyplot.figure(figsize=(3.8 * len(works), sum(heights)), layout="constrained")
-    strips = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for strip, key in zip(strips, panels, strict=True):
-        strip.suptitle(descriptions[key], x=0.01, ha="left", fontsize=11, fontweight="bold")
-        for axis, work, shown in zip(strip.subplots(1, len(works), squeeze=False)[0], works, panels[key], strict=True):
-            axis.set_title(f"{WORK_TITLES[work]}, items/s", loc="left", fontsize=10)
-            _bars(axis, shown[::-1])
+    works = {work: _fastest(rows, work) for work in dict.fromkeys(row["work"] for row in rows)}
+    height = 0.7 + 0.24 * max(map(len, works.values()))
+    figure, axes = pyplot.subplots(
+        1, len(works), figsize=(3.8 * len(works), height), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    for axis, (work, shown) in zip(axes[0], works.items(), strict=True):
+        axis.set_title(f"{WORK_TITLES[work]}, items/s", loc="left", fontsize=10)
+        _bars(axis, shown[::-1])
     _save(figure, path)
 
 
@@ -82,11 +81,11 @@ def power_laws(rows, labels, path):
     _save(figure, path)
 
 
-def _fastest(rows, key, work):
+def _fastest(rows, work):
     """The fastest variant of each package, the fastest package first; 16 steps a call stand apart."""
     fastest = {}
     for row in rows:
-        if (row["case"], row["work"]) == (key, work) and not row["skipped"]:
+        if row["work"] == work and not row["skipped"]:
             name = row["library"], row["variant"] == SIXTEEN
             best = fastest.setdefault(name, row)
             if row["items_per_second"]["median"] > best["items_per_second"]["median"]:

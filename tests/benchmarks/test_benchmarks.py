@@ -24,11 +24,11 @@ CONTESTANTS = [
 ]
 
 
-def run(command, out, *options):
-    """What a command writes."""
+def run(command, out, *options, file=None):
+    """What a command prints and writes."""
     answer = CliRunner().invoke(app, [command, "--quick", "--out", str(out), *options])
     assert answer.exit_code == 0, answer.output
-    written = json.loads((out / f"{command}.json").read_text())
+    written = json.loads((out / f"{file or command}.json").read_text())
     assert {"command", "date", "machine", "versions", "seed", "rounds", "seconds_per_turn"} <= written.keys()
     assert {"cpu", "cores", "memory_gib", "os"} <= written["machine"].keys()
     assert written["versions"]["tensorflow"]
@@ -39,7 +39,9 @@ def run(command, out, *options):
 def test_compare(tmp_path, monkeypatch):
     is_missing = {"normflows": "normflows is not installed"}
     monkeypatch.setattr(contestants, "missing", is_missing.get)
-    printed, written = run("compare", tmp_path, "--only", "glow", "--work", "density", "--against", "normflows")
+    printed, written = run(
+        "compare", tmp_path, "--only", "glow", "--work", "density", "--against", "normflows", file="compare_glow"
+    )
     graph, xla, *skipped = written["results"]
     assert (graph["library"], graph["variant"], xla["variant"]) == ("tfp_hybrid", "graph", "xla")
     assert [row["skipped"] for row in skipped] == 2 * ["normflows is not installed"]
@@ -52,7 +54,7 @@ def test_compare(tmp_path, monkeypatch):
     assert graph["ratios"]["tfp_hybrid, xla"]["median"] == pytest.approx(
         graph["seconds_per_call"][0] / xla["seconds_per_call"][0]
     )
-    assert (tmp_path / "compare.png").stat().st_size > 1000
+    assert (tmp_path / "compare_glow.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
