@@ -46,8 +46,7 @@ def compare(
 ):
     """tfp_hybrid against TFP's own flows, normflows, nflows and zuko: training steps, densities, samples.
 
-    All have the same architecture, which their numbers of parameters must confirm. "16 steps a call" trains on 16
-    batches in one compiled loop, as `steps_per_execution` does; the other packages have no such thing.
+    All have the same architecture, which their numbers of parameters must confirm.
     """
     from benchmarks.compare import compare
 

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot
 
-from benchmarks.contestants import OURS, SIXTEEN
+from benchmarks.contestants import OURS
 
 matplotlib.use("agg")
 HIGHLIGHT, PLAIN = "#1f6fb2", "#b8bfc6"
@@ -35,7 +35,6 @@ def _bars(axis, rows):
     rates = [row["items_per_second"] for row in rows]
     errors = [[r["median"] - r["min"] for r in rates], [r["max"] - r["median"] for r in rates]]
     names = [f"{row['library'].replace('tensorflow_probability', 'TFP')}, {row['variant']}" for row in rows]
-    names = [name.replace(SIXTEEN, "16 steps a call") for name in names]
     colors = [HIGHLIGHT if row["library"] == OURS else PLAIN for row in rows]
     medians = [rate["median"] for rate in rates]
     axis.barh(names, medians, height=0.75, color=colors, xerr=errors, error_kw={"lw": 1, "ecolor": "#555555"})
@@ -82,14 +81,13 @@ def power_laws(rows, labels, path):
 
 
 def _fastest(rows, work):
-    """The fastest variant of each package, the fastest package first; 16 steps a call stand apart."""
+    """The fastest variant of each package, the fastest package first."""
     fastest = {}
     for row in rows:
         if row["work"] == work and not row["skipped"]:
-            name = row["library"], row["variant"] == SIXTEEN
-            best = fastest.setdefault(name, row)
+            best = fastest.setdefault(row["library"], row)
             if row["items_per_second"]["median"] > best["items_per_second"]["median"]:
-                fastest[name] = row
+                fastest[row["library"]] = row
     return sorted(fastest.values(), key=lambda row: -row["items_per_second"]["median"])
 
 

@@ -1,6 +1,5 @@
-"""How a step is run: its rows in parts for the cores, what XLA compiles, several steps in one of its programs."""
+"""How a step is run: whether XLA compiles it, and its rows in parts for the cores."""
 
-import itertools
 import os
 
 import tensorflow as tf
@@ -37,51 +36,3 @@ def parts_for_cores(rows) -> list:
     parts = min(max(parts, 1), PARTS)
     size = (tf.shape(rows)[0] if count is None else count) // parts
     return tf.split(rows, [size] * (parts - 1) + [-1]) if parts > 1 else [rows]
-
-
-def several_steps(one_step, logs, count):
-    """A function of an iterator that runs up to `count` training steps, in one XLA program if they are of one shape.
-
-    Entering a compiled program costs about as much as a small step, and here it is entered once. Batches of
-    different sizes, or fewer than `count` at the end of the data, are run one by one.
-
-    Args:
-      one_step: a function of a batch that trains on it.
-      logs: a function that returns what there is to log after the last step.
-      count: number of steps, at least 2.
-
-    Returns:
-      A function of an iterator, which returns the logs, and raises `StopIteration` at the end of the data.
-    """
-
-    @tf.function(jit_compile=True, autograph=False)
-    def loop(batches):
-        stacked = tf.nest.map_structure(lambda *columns: tf.stack(columns), *batches)
-
-        def body(i):
-            one_step(tf.nest.map_structure(lambda column: column[i], stacked))
-            return (i + 1,)
-
-        tf.while_loop(lambda i: i < count, body, (tf.constant(0),))
-        return logs()
-
-    @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
-    def single(batch):
-        one_step(batch)
-        return logs()
-
-    def run(iterator):
-        batches = list(itertools.islice(iterator, count))
-        if not batches:
-            raise StopIteration
-        if len(batches) == count and len({_shapes(batch) for batch in batches}) == 1:
-            return loop(batches)
-        for batch in batches:
-            result = single(batch)
-        return result
-
-    return run
-
-
-def _shapes(batch):
-    return tuple(tuple(column.shape) for column in tf.nest.flatten(batch))

@@ -13,7 +13,6 @@ from tfp_hybrid import checks
 from tfp_hybrid.bijectors import ActNorm
 from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import StopOnNonFinite
-from tfp_hybrid.execution import several_steps
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head
 from tfp_hybrid.interop import ModuleLayer
@@ -209,12 +208,6 @@ class HybridModel(keras.Model):
             bound.arguments["x"] = checks.check_data(x, y, self)[1]
         return super().evaluate(*bound.args[1:], **bound.kwargs)
 
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            super().make_train_function(force)
-            if self.jit_compile and self.steps_per_execution > 1 and self.distribute_strategy.num_replicas_in_sync == 1:
-                self.train_function = several_steps(self.train_step, self._current_logs, self.steps_per_execution)
-
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -326,9 +319,6 @@ class HybridModel(keras.Model):
     def _logs(self, x, y, y_pred, sample_weight, training):
         self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
         self.compute_metrics(x, y, y_pred, sample_weight)
-        return self._current_logs(training)
-
-    def _current_logs(self, training=True):
         hidden = ("log_prob_x", "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in self.get_metrics_result().items() if name not in hidden}
 

@@ -13,9 +13,8 @@ COMPARED_WORKS = {
     "sample": "a batch of samples of p(x)",
 }
 LEARNING_RATE = 1e-3
-SIXTEEN = "xla, 16 steps a call"
 VARIANTS = {
-    "tfp_hybrid": ("graph", "xla", SIXTEEN),
+    "tfp_hybrid": ("graph", "xla"),
     "tensorflow_probability": ("graph", "xla"),
     "normflows": ("eager", "compile"),
     "nflows": ("eager", "compile"),
@@ -47,7 +46,6 @@ def entries(case, work: str, libraries) -> list[tuple[str, str]]:
         for library in libraries
         if case.family == "real_nvp" or library not in VECTORS_ONLY
         for variant in VARIANTS[library]
-        if variant != SIXTEEN or (case.family, work) == ("real_nvp", "step")
     ]
 
 

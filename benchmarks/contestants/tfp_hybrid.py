@@ -8,15 +8,13 @@ import tensorflow as tf
 
 import tfp_hybrid as hy
 from benchmarks import cases
-from benchmarks.contestants import LEARNING_RATE, SIXTEEN, Work
+from benchmarks.contestants import LEARNING_RATE, Work
 
 FIT_BATCHES = {"glow": 16, "real_nvp": 256}
 
 
 def build(case, work, variant, data):
     """See `Work`; the works are those of `COMPARED_WORKS` and the functions named in `_WORKS`."""
-    if variant == SIXTEEN:
-        return _sixteen_steps(case, data)
     return _WORKS[work](case, data, variant == "xla")
 
 
@@ -67,21 +65,6 @@ def _compiled_step(model, xla, **options):
 
 def _training(model, case, step, batches):
     return Work(lambda: float(step(*next(batches))), case.batch, _trainable(model))
-
-
-def _sixteen_steps(case, data):
-    """All the batches in one compiled loop."""
-    model = _trained_model(case, data)
-    x, y = map(tf.constant, data)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def steps(x, y):
-        def step(i, loss):
-            return i + 1, model.train_step((x[i], y[i]))["loss"]
-
-        return tf.while_loop(lambda i, loss: i < cases.BATCHES, step, (0, 0.0))[1]
-
-    return Work(lambda: float(steps(x, y)), cases.BATCHES * case.batch, _trainable(model))
 
 
 def _density(case, data, xla):

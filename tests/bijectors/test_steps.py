@@ -219,6 +219,46 @@ def test_seeds_differ_between_steps_and_calls(recompute):
     np.testing.assert_array_equal(steps.inverse_and_log_det(batch("dropout"), training=True)[0], first)
 
 
+# Rows in parts, one for each core.
+
+
+def summed(steps, at, method):
+    """All that the whole batch says, of any size: value, log-det, and gradients of a sum over both."""
+    variables = [weight.value for weight in steps.keras_weights() if weight.trainable]
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value, log_det = getattr(steps, method)(at)
+        loss = tf.reduce_sum(tf.sin(value)) + tf.reduce_sum(log_det**2)
+    return [value, log_det, *tape.gradient(loss, [at, *variables])]
+
+
+@pytest.mark.parametrize("rows", [1030, None])
+@pytest.mark.parametrize("method", ["forward_and_log_det", "inverse_and_log_det"])
+@pytest.mark.parametrize("name", ["vector", "stock_parts", "nested"])
+def test_parts_of_the_rows_give_what_the_whole_gives(name, method, rows, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)  # sets the number of parts where that of the rows is unknown
+    steps, _ = twins(name, 2)
+    at = batch(name, rows=1030)
+    shape = tf.TensorSpec([rows, *STEPS[name][0]], at.dtype)
+    compiled = tf.function(functools.partial(summed, steps, method=method), input_signature=[shape])
+    splits = [op for op in compiled.get_concrete_function().graph.get_operations() if op.type == "SplitV"]
+    assert [len(op.outputs) for op in splits][:1] == [2 if rows else 3]
+    assert_same(compiled(at), summed(steps, at, method), 1e-9)  # eager execution takes the rows together
+    if rows is None:
+        assert_same(compiled(at[:2]), summed(steps, at[:2], method), 1e-9)  # fewer than parts
+
+
+def test_parts_of_the_rows_have_dropout_of_their_own():
+    steps, _ = twins("dropout", 2)
+    same_rows = tf.ones((1024, 4), tf.float64)
+    infer = tf.function(lambda: steps.inverse_and_log_det(same_rows, training=True)[0])
+    (before,) = seeds(steps)
+    first, second = infer().numpy(), infer().numpy()
+    assert np.abs(first[:512] - first[512:]).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3
+    assert np.all(np.any(seeds(steps)[0] != before, axis=1))
+
+
 # What recompute is for.
 
 

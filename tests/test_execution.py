@@ -1,0 +1,44 @@
+"""How a step is run: rows in parts."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_hybrid.execution import parts_for_cores
+
+
+def parts(rows, columns=3, **options):
+    """The parts of a matrix inside a compiled function, as arrays."""
+    values = tf.reshape(tf.range(rows * columns), [rows, columns])
+    function = tf.function(lambda x: tuple(parts_for_cores(x)), **options)
+    return values, [part.numpy() for part in function(values)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [(1, [1]), (1023, [1023]), (1024, [512, 512]), (1601, [533, 533, 535]), (100_003, [12_500] * 7 + [12_503])],
+)
+def test_parts_are_the_rows_in_their_order(rows, sizes):
+    values, found = parts(rows)
+    assert [len(part) for part in found] == sizes
+    np.testing.assert_array_equal(np.concatenate(found), values)
+
+
+@pytest.mark.parametrize(("cores", "sizes"), [(1, [10]), (2, [5, 5]), (4, [2, 2, 2, 4]), (64, [1] * 7 + [3])])
+def test_as_many_parts_as_cores_for_an_unknown_number_of_rows(cores, sizes, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    values, found = parts(10, input_signature=[tf.TensorSpec([None, 3], tf.int32)])
+    assert [len(part) for part in found] == sizes
+    np.testing.assert_array_equal(np.concatenate(found), values)
+
+
+def test_whole_in_eager_execution_under_xla_and_for_other_ranks():
+    rows = tf.zeros((4096, 2))
+    assert parts_for_cores(rows)[0] is rows
+    assert len(parts(4096, jit_compile=True)[1]) == 1
+    assert len(tf.function(lambda: parts_for_cores(tf.zeros((4096, 2, 2))))()) == 1
+
+
+def test_whole_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert len(parts(4096)[1]) == 1
