@@ -56,7 +56,7 @@ def stream(
     ratio = results["streamed"]["rows_per_second"] / results["in memory"]["rows_per_second"]
     cpu = results["in memory"]["cpu_microseconds_per_row"] / results["streamed"]["cpu_microseconds_per_row"]
     run.write(
-        model=f"RealNVP {COUPLINGS} couplings, {len(HIDDEN)} x {HIDDEN[0]} hidden, HeteroscedasticNormal, XLA, "
+        model=f"RealNVP {COUPLINGS} couplings, {len(HIDDEN)} x {HIDDEN[0]} hidden, HeteroscedasticNormal, "
         f"{STEPS_PER_EXECUTION} steps a call",
         rows=steps * batch,
         batch=batch,
@@ -125,7 +125,7 @@ def _measure(mode, path, batch, seed):
             (len(FEATURES),), couplings=COUPLINGS, hidden_units=HIDDEN, quantization_levels=LEVELS
         )
         model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.HeteroscedasticNormal(), generative_weight=0.1)
-        model.compile(keras.optimizers.Adam(1e-3), jit_compile=True, steps_per_execution=STEPS_PER_EXECUTION)
+        model.compile(keras.optimizers.Adam(1e-3), steps_per_execution=STEPS_PER_EXECUTION)
         ends = []
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: ends.append((step, *_clocks())))
         first = time.perf_counter()
