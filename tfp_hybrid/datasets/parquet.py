@@ -47,28 +47,28 @@ def from_parquet(
     [[[31.0, 5.0], [45.0, 1.5]], [[28.0, 2.5]]]
 
     Args:
-        paths: A file, or several with the same columns.
-        features: Names of the columns of x, in this order; numbers or booleans.
-        response: Name of the column of y, likewise.
-        batch_size: Rows of a batch.
-        filters: Keeps the rows for which these conditions hold, as in `pandas.read_parquet`: `[("year", "<=", 2016),
-            ("age", ">=", 0)]`, or a list of such lists, one of which has to hold. A comparison with a missing value
-            does not hold. The rows that are kept are counted by one pass over the columns of the conditions.
-        shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
-        seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
-        drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
-            a training step anew for a batch of another size.
+      paths: A file, or several with the same columns.
+      features: Names of the columns of x, in this order; numbers or booleans.
+      response: Name of the column of y, likewise.
+      batch_size: Rows of a batch.
+      filters: Keeps the rows for which these conditions hold, as in `pandas.read_parquet`: `[("year", "<=", 2016),
+        ("age", ">=", 0)]`, or a list of such lists, one of which has to hold. A comparison with a missing value
+        does not hold. The rows that are kept are counted by one pass over the columns of the conditions.
+      shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
+      seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
+      drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
+        a training step anew for a batch of another size.
 
     Returns:
-        A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, len(features))`; whole numbers beyond
-        2**24 are rounded. y is `(batch_size,)`: int64 for a column of integers or booleans, else float32.
+      A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, len(features))`; whole numbers beyond
+      2**24 are rounded. y is `(batch_size,)`: int64 for a column of integers or booleans, else float32.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged or lacks a column, a column has no numbers or misses some, the response is an
-            integer in one file only, or no row is left.
-        tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; names its file, column
-            and row. (What the files' statistics tell is a ValueError before any work.)
+      FileNotFoundError: A file is missing.
+      ValueError: A file is damaged or lacks a column, a column has no numbers or misses some, the response is an
+        integer in one file only, or no row is left.
+      tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; names its file, column
+        and row. (What the files' statistics tell is a ValueError before any work.)
     """
     paths = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     table = ParquetTable.open(paths, tuple(features), response, filters)

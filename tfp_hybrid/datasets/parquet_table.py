@@ -29,11 +29,11 @@ class ParquetTable:
     """The rows of Parquet files of the same columns.
 
     Attributes:
-        files: The metadata of each file, by its path.
-        features, response: Names of columns.
-        response_dtype: Of y.
-        condition: What a row has to fulfil, or None.
-        condition_columns: Names of the columns that it is about.
+      files: The metadata of each file, by its path.
+      features, response: Names of columns.
+      response_dtype: Of y.
+      condition: What a row has to fulfil, or None.
+      condition_columns: Names of the columns that it is about.
     """
 
     files: dict[str, pyarrow.parquet.FileMetaData]

@@ -19,9 +19,9 @@ class Readers:
     step slower, by a fifth to a half on a CPU.)
 
     Args:
-        open_source: From the number of a source to an iterator over its blocks.
-        most: Readers that may wait; the one that has waited longest is closed first. A block whose reader was closed
-            takes the time to read all blocks before it.
+      open_source: From the number of a source to an iterator over its blocks.
+      most: Readers that may wait; the one that has waited longest is closed first. A block whose reader was closed
+        takes the time to read all blocks before it.
     """
 
     def __init__(self, open_source: Callable[[int], Iterator[Block]], most: int):

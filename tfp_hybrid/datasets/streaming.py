@@ -38,17 +38,17 @@ def batches(
     while the next is read.
 
     Args:
-        read: From the number of a source, an int64 scalar, to its blocks `(x, y)`.
-        sources: Number of sources.
-        batch_size: Rows of a batch.
-        shuffle_rows: Rows of a pool; 0 keeps the order.
-        seed: Of the order. None follows the global seed.
-        drop_remainder: Leave out the last batch if it is smaller.
-        rows: Rows of all sources.
-        together: Sources that are read at a time when shuffling.
+      read: From the number of a source, an int64 scalar, to its blocks `(x, y)`.
+      sources: Number of sources.
+      batch_size: Rows of a batch.
+      shuffle_rows: Rows of a pool; 0 keeps the order.
+      seed: Of the order. None follows the global seed.
+      drop_remainder: Leave out the last batch if it is smaller.
+      rows: Rows of all sources.
+      together: Sources that are read at a time when shuffling.
 
     Returns:
-        Batches `(x, y)`, each source's rows once an iteration, in another order at each iteration.
+      Batches `(x, y)`, each source's rows once an iteration, in another order at each iteration.
     """
     blocks = tf.data.Dataset.range(sources)
     if shuffle_rows:

@@ -39,27 +39,27 @@ def from_tfrecord(
         model.fit(data, epochs=3)
 
     Args:
-        paths: A file, or several with the same features.
-        features: Names of the features that x is made of, side by side in this order.
-        response: Name of the feature of y, one number.
-        batch_size: Rows of a batch.
-        rows: Number of rows of all files, if you know it. TFRecord does not tell; None has them counted, by a pass
-            over the files.
-        shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
-        seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
-        drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
-            a training step anew for a batch of another size.
+      paths: A file, or several with the same features.
+      features: Names of the features that x is made of, side by side in this order.
+      response: Name of the feature of y, one number.
+      batch_size: Rows of a batch.
+      rows: Number of rows of all files, if you know it. TFRecord does not tell; None has them counted, by a pass
+        over the files.
+      shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
+      seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
+      drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
+        a training step anew for a batch of another size.
 
     Returns:
-        A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, with d numbers in all features;
-        whole numbers beyond 2**24 are rounded. y is `(batch_size,)`: int64 for a feature of integers, else float32.
+      A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, with d numbers in all features;
+      whole numbers beyond 2**24 are rounded. y is `(batch_size,)`: int64 for a feature of integers, else float32.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, empty, or lacks a feature; a feature has no numbers; or the first records of
-            two files differ in type or length.
-        tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
-            feature and row.
+      FileNotFoundError: A file is missing.
+      ValueError: A file is damaged, empty, or lacks a feature; a feature has no numbers; or the first records of
+        two files differ in type or length.
+      tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
+        feature and row.
     """
     paths = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     spec = _spec(paths, features, response)
