@@ -18,16 +18,26 @@ def parts(rows, columns=3, **options):
     ("rows", "sizes"),
     [(1, [1]), (1023, [1023]), (1024, [512, 512]), (1601, [533, 533, 535]), (100_003, [12_500] * 7 + [12_503])],
 )
-def test_parts_are_the_rows_in_their_order(rows, sizes):
+def test_parts_are_the_rows_in_their_order(rows, sizes, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
     values, found = parts(rows)
     assert [len(part) for part in found] == sizes
     np.testing.assert_array_equal(np.concatenate(found), values)
 
 
-@pytest.mark.parametrize(("cores", "sizes"), [(1, [10]), (2, [5, 5]), (4, [2, 2, 2, 4]), (64, [1] * 7 + [3])])
-def test_as_many_parts_as_cores_for_an_unknown_number_of_rows(cores, sizes, monkeypatch):
+@pytest.mark.parametrize(
+    ("cores", "rows", "sizes"),
+    [
+        (1, 10, [10, 0]),
+        (1, 1100, [550, 550]),
+        (2, 1100, [512, 512, 76, 0]),
+        (2, 0, 4 * [0]),
+        (64, 8001, 7 * [1001] + [994]),
+    ],
+)
+def test_two_parts_a_core_for_an_unknown_number_of_rows(cores, rows, sizes, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    values, found = parts(10, input_signature=[tf.TensorSpec([None, 3], tf.int32)])
+    values, found = parts(rows, input_signature=[tf.TensorSpec([None, 3], tf.int32)])
     assert [len(part) for part in found] == sizes
     np.testing.assert_array_equal(np.concatenate(found), values)
 

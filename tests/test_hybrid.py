@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from helpers import blobs, counted, integer_model, mvn_log_prob, normal, randomize, tiny_model, weights_of
 
 import tfp_hybrid as hy
-from tfp_hybrid.bijectors import ActNorm, AffineCoupling, FusedChain, InvertibleLinear
+from tfp_hybrid.bijectors import ActNorm, AffineCoupling, FusedBijector, FusedChain, InvertibleLinear, Steps
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -43,6 +43,41 @@ def test_lambda_zero_is_the_plain_classifier():
     wanted = autodiff(cross_entropy, model.trainable_weights)
     assert_same(gradients_of_a_step(model, x, y), wanted)
     assert "log_prob_x" not in model.fit(x, y, verbose=0).history
+
+
+class NotingLogDet(FusedBijector):
+    """The identity; its log-det, zero, notes that it is computed."""
+
+    def __init__(self, note, event_shape, name="noting_log_det"):
+        super().__init__(event_shape, parameters=dict(locals()), name=name)
+        self._note = note
+
+    def _inverse_and_log_det(self, x, training=False):
+        @tf.custom_gradient
+        def log_det(x):
+            zeros = tf.numpy_function(self._note, [x], x.dtype, stateful=False)  # may be pruned
+            return tf.ensure_shape(zeros, x.shape[:1]), lambda _: tf.zeros_like(x)
+
+        return tf.identity(x), log_det(x)
+
+
+@pytest.mark.parametrize("in_steps", [False, True])
+@pytest.mark.parametrize("weight", [0, 0.5])
+def test_lambda_zero_computes_no_log_det(weight, in_steps):
+    computed = []
+
+    def step():
+        noting = NotingLogDet(lambda x: computed.append(1) or np.zeros(len(x), x.dtype), (2,))
+        return FusedChain([noting, AffineCoupling((2,))], (2,))
+
+    flow = Steps(step, 3, (2,)) if in_steps else step()
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2), generative_weight=weight)
+    model.compile(keras.optimizers.SGD(1e-3))
+    x, y = blobs()
+    model.fit(x, y, batch_size=len(x), verbose=0)
+    computed.clear()
+    model.fit(x, y, batch_size=len(x), verbose=0)
+    assert len(computed) == (0 if weight == 0 else 3 if in_steps else 1)
 
 
 def test_constant_head_and_lambda_one_is_the_plain_flow():

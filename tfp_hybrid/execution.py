@@ -11,10 +11,9 @@ def is_for_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-# A part's rows; and at most as many parts. Measured with two cores, at 64 units: the activations of a part stay in the
-# caches, and it is large enough for what an operation costs besides.
-ROWS_OF_A_PART = 512
-PARTS = 8
+# Measured with two cores, at 64 units: a part's activations stay in the caches, and it is large enough for what an
+# operation costs besides.
+ROWS_OF_A_PART, PARTS_OF_A_CORE, PARTS = 512, 2, 8
 
 
 def parts_for_cores(rows) -> list:
@@ -27,12 +26,15 @@ def parts_for_cores(rows) -> list:
       rows: `(n, d)`. Comes back whole if it is anything else, too small, or meant for a GPU, XLA or eager execution.
 
     Returns:
-      A list of matrices, one after the other the rows.
+      A list of matrices, one after the other the rows. Where n is not known, those that few rows leave over are empty.
     """
     if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or tf.config.list_physical_devices("GPU"):
         return [rows]
-    count = rows.shape[0]
-    parts = os.cpu_count() if count is None else count // ROWS_OF_A_PART
-    parts = min(max(parts, 1), PARTS)
-    size = (tf.shape(rows)[0] if count is None else count) // parts
-    return tf.split(rows, [size] * (parts - 1) + [-1]) if parts > 1 else [rows]
+    count, parts = rows.shape[0], min(PARTS_OF_A_CORE * os.cpu_count(), PARTS)
+    if count is not None:
+        parts = max(min(parts, count // ROWS_OF_A_PART), 1)
+        return tf.split(rows, [count // parts] * (parts - 1) + [-1]) if parts > 1 else [rows]
+    count = tf.shape(rows)[0]
+    size = tf.maximum(-(-count // parts), ROWS_OF_A_PART)
+    ends = tf.minimum(size * tf.range(parts + 1), count)
+    return tf.split(rows, ends[1:] - ends[:-1], num=parts)

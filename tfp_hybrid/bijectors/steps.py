@@ -78,18 +78,18 @@ class Steps(base.FusedBijector):
 
     def _run(self, method, value, training, backwards=False):
         function, slices = self._traced(method, training=bool(training)), self._slices()
-        order, done, new = -1 if backwards else 1, [], {}
+        outputs, totals, new, order = [], [], {}, -1 if backwards else 1
         for part in parts_for_cores(value) if self._event_shape.rank == 1 else [value]:
-            total = 0.0
-            for values in slices[::order]:
-                (part, log_det), new = function(values, part)
-                total += log_det
-                for i in new:  # the next part goes on from there
-                    values[int(i)] = new[i]
-            done.append((part, total))
-        self._update([{i: values[int(i)] for i in new} for values in slices])
-        values, log_dets = zip(*done, strict=True)
-        return (tf.concat(values, 0), tf.concat(log_dets, 0)) if len(done) > 1 else done[0]
+            log_dets = []
+            for weights in slices[::order]:
+                (part, log_det), new = function(weights, part)
+                log_dets.append(log_det)
+                for i in new:  # from there, the next part goes on
+                    weights[int(i)] = new[i]
+            outputs.append(part)
+            totals.append(tf.add_n(log_dets))
+        self._update([{i: weights[int(i)] for i in new} for weights in slices])
+        return tuple(tf.concat(parts, 0) if len(parts) > 1 else parts[0] for parts in (outputs, totals))
 
     def _recomputed_inverse(self, x, training):
         """As `_run`, but the gradient comes from the step's `_pull_back`."""
