@@ -25,7 +25,7 @@ MODES = {
 
 
 def stream(
-    rows: Annotated[int, typer.Option(min=1, help="Of the table: those of flights, again and again.")] = 5_000_000,
+    rows: Annotated[int, typer.Option(min=1, help="Of the table, at least: those of flights, repeated.")] = 5_000_000,
     batch: Annotated[int, typer.Option(min=1, help="Rows of a training step.")] = 4096,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the JSON file.")] = pathlib.Path("benchmarks/results"),
     seed: Annotated[int, typer.Option(help="Of the weights and of the order.")] = 0,
@@ -36,9 +36,9 @@ def stream(
     Each in a process of its own. The time is that after the first 16 steps, which compile. Rows a CPU second say more
     than rows a second on a machine that is not idle.
     """
-    steps = rows // batch // STEPS_PER_EXECUTION * STEPS_PER_EXECUTION
+    steps = -(-rows // (batch * STEPS_PER_EXECUTION)) * STEPS_PER_EXECUTION
     if steps < 2 * STEPS_PER_EXECUTION:
-        raise typer.BadParameter(f"--rows is {rows}; wanted at least {2 * STEPS_PER_EXECUTION} batches of {batch}.")
+        raise typer.BadParameter(f"--rows is {rows}; wanted more than {STEPS_PER_EXECUTION} batches of {batch}.")
     os.environ.update(ENVIRONMENT)
     run = Run("stream", out, rounds=1, seconds=0.0, seed=seed, quick=False)
     with tempfile.TemporaryDirectory() as folder, progress(1 + len(MODES)) as advance:

@@ -180,7 +180,8 @@ def test_mixed_precision(policy, name, kind):
     size = 2 if kind == "vector" else 16
     np.testing.assert_allclose(log_prob, wanted, atol=0.05 * size)
     assert np.abs(log_prob - wanted).max() > 0  # the networks did compute in 16 bits
-    np.testing.assert_allclose(history["loss"], wanted_history["loss"], atol=0.05 * size)
+    same = slice(1 if name == "mixed_float16" else None)  # its first loss scale may be too large, and skip a step
+    np.testing.assert_allclose(history["loss"][same], wanted_history["loss"][same], atol=0.05 * size)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (name == "mixed_float16")
 
 

@@ -53,3 +53,15 @@ def test_head(name):
 def test_flow(name):
     make, x = FLOWS[name]
     check_trains(make(), hy.heads.Normal(), x, POSITIVE)
+
+
+def test_several_steps_per_execution_are_the_single_ones():
+    weights = []
+    for steps_per_execution in (1, 2):
+        keras.utils.set_random_seed(0)
+        model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), 2, hidden_units=(8,))), hy.heads.Normal())
+        model.compile(keras.optimizers.Adam(1e-2), jit_compile=True, steps_per_execution=steps_per_execution)
+        model.fit(X, POSITIVE, batch_size=12, shuffle=False, verbose=0)  # steps of 12, 12 and 8 rows
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -66,6 +66,11 @@ def check_labels(y, head, rows=None, argument="y"):
         raise ValueError(str(error).replace("y ", f"{argument} ", 1)) from None
 
 
+def is_array(x) -> bool:
+    """Whether x holds all rows at once; False for what Keras takes batch by batch."""
+    return not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, types.GeneratorType))
+
+
 def first_batch(x, y=None):
     """The first batch of any data that Keras' `fit` takes, and the data to go on with.
 

@@ -16,6 +16,7 @@ from tfp_hybrid.callbacks import StopOnNonFinite
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head
 from tfp_hybrid.interop import ModuleLayer
+from tfp_hybrid.pipeline import batches
 from tfp_hybrid.serialization import deserialize, serialize
 
 tfd = tfp.distributions
@@ -183,10 +184,17 @@ class HybridModel(keras.Model):
         self._check_loss()
         (x_batch, y_batch), arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
         if arguments.get("validation_data") is not None:
-            x_val, y_val, _ = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])
+            x_val, y_val, weight_val = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])
             _, x_val = checks.check_data(x_val, y_val, self, "_val")
             if y_val is None:  # a generator gets back the item that was looked at
                 arguments["validation_data"] = x_val
+            elif checks.is_array(x_val):
+                size = arguments.get("validation_batch_size") or arguments.get("batch_size")
+                arguments["validation_data"] = _batches_of(x_val, y_val, weight_val, size)
+        if checks.is_array(arguments["x"]) and not arguments.get("validation_split"):
+            options = arguments.pop("batch_size", None), arguments.pop("shuffle", True)
+            arguments["x"] = _batches_of(x_batch, y_batch, arguments.pop("sample_weight", None), *options)
+            del arguments["y"]
         some = slice(None, None, max(1, len(x_batch) // 1024))
         if not is_adapted(self.distribution):
             self.adapt(x_batch[some])
@@ -204,9 +212,17 @@ class HybridModel(keras.Model):
         bound = inspect.signature(keras.Model.evaluate).bind(self, *args, **kwargs)
         if not bound.kwargs.get("_use_cached_eval_dataset"):
             self._check_loss()
-            x, y = bound.arguments.get("x"), bound.arguments.get("y")
-            bound.arguments["x"] = checks.check_data(x, y, self)[1]
+            arguments = bound.arguments
+            _, arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
+            if checks.is_array(arguments["x"]):
+                columns = (arguments["x"], arguments.pop("y"), arguments.pop("sample_weight", None))
+                arguments["x"] = _batches_of(*columns, arguments.pop("batch_size", None))
         return super().evaluate(*bound.args[1:], **bound.kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        if isinstance(x, np.ndarray) and len(x):
+            x, batch_size = batches((x,), batch_size), None
+        return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -376,3 +392,10 @@ def _check_arguments(distribution, head, generative_weight, weighting):
             )
     if weighting not in WEIGHTINGS:
         raise ValueError(f"HybridModel: `weighting` is {weighting!r}; wanted one of {WEIGHTINGS}.")
+
+
+def _batches_of(x, y, sample_weight, batch_size, shuffle=False):
+    columns = [np.asarray(column) for column in (x, y, sample_weight) if column is not None]
+    if len(columns[-1]) != len(columns[0]):
+        raise ValueError(f"sample_weight has {len(columns[-1])} rows and x has {len(columns[0])}; wanted as many.")
+    return batches(tuple(columns), batch_size, shuffle)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfp_hybrid.datasets.manual import PathLike
+from tfp_hybrid.pipeline import untuned
 
 SOURCES = 16
 """Sources read at a time when shuffling, if memory allows."""
@@ -62,7 +63,7 @@ def batches(
     options.experimental_optimization.map_parallelization = False  # else there are as many pools as cores
     dataset = dataset.with_options(options)
     steps = rows // batch_size if drop_remainder else -(-rows // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2))
 
 
 def check_arguments(

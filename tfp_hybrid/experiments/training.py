@@ -19,6 +19,7 @@ from tfp_hybrid.experiments import evaluation, outliers, recipes, report
 from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.hybrid import HybridModel
+from tfp_hybrid.pipeline import untuned
 
 MODEL, METRICS, HISTORY, REPORT = "model.keras", "metrics.json", "history.csv", "report.html"
 CHECKPOINT, CONFIG = "checkpoint.keras", "config.json"
@@ -100,7 +101,8 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     with TrainingBar(len(history)) as training_bar:
         model.fit(
             data,
-            validation_data=tf.data.Dataset.from_tensor_slices(dataset.validation).batch(evaluation.BATCH_SIZE),
+            validation_data=dataset.validation,
+            validation_batch_size=evaluation.BATCH_SIZE,
             initial_epoch=len(history),
             epochs=config.epochs,
             callbacks=[training_bar, checkpoint],
@@ -267,4 +269,4 @@ def training_data(dataset, recipe, config) -> tf.data.Dataset:
     data = data.batch(config.batch_size, drop_remainder=True)
     if recipe.augment is not None:
         data = data.map(lambda x, y: (recipe.augment(x), y))
-    return data.prefetch(tf.data.AUTOTUNE)
+    return untuned(data.prefetch(2))
