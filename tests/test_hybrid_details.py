@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from helpers import parts
+from helpers import blobs, parts, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid.bijectors import ActNorm, FusedBijector, FusedChain, Glow, RealNVP
@@ -165,3 +165,20 @@ def test_integer_flows_train_on_two_replicas():
         model.compile(keras.optimizers.SGD(1e-3))
     history = model.fit(images, np.arange(16) % 2, batch_size=8, epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_metrics_of_a_subclass_are_reported():
+    class Twice(hy.HybridModel):
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            return super().compute_metrics(x, y, y_pred, sample_weight) | {"two": 2.0}
+
+    model = tiny_model()
+    twice = Twice(model.distribution, model.head)
+    twice.compile(keras.optimizers.Adam(1e-3))
+    assert twice.fit(*blobs(), verbose=0).history["two"] == [2.0]
+
+
+def test_data_sets_are_at_hand():
+    assert hy.datasets.load and "datasets" in hy.__all__
+    with pytest.raises(AttributeError, match="no attribute 'data_sets'"):
+        hy.data_sets  # noqa: B018

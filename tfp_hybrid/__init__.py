@@ -3,6 +3,7 @@
 See `HybridModel`, and the README for where to start.
 """
 
+import importlib as _importlib
 import os as _os
 
 # Keras itself fails to import where the backend it was told to use is not installed.
@@ -22,4 +23,10 @@ from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.interop import ModuleLayer
 
 __version__ = "0.1.0"
-__all__ = ["HybridModel", "ModuleLayer", "bijectors", "flow_distribution", "heads", "networks"]
+__all__ = ["HybridModel", "ModuleLayer", "bijectors", "datasets", "flow_distribution", "heads", "networks"]
+
+
+def __getattr__(name):
+    if name == "datasets":  # imports pandas and tensorflow_datasets, which nothing else here needs
+        return _importlib.import_module("tfp_hybrid.datasets")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
             self._stop("A weight became NaN or infinite", {})
 
     def _stop(self, what, logs):
-        step = int(self.model.optimizer.iterations)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         if not math.isfinite(float(logs.get("log_prob_x", 0.0))):
             part = "log p(x)"
             cause = "the flow diverged (learning rate too high, or a batch with extreme inputs)"

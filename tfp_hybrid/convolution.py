@@ -26,7 +26,7 @@ class Conv2D(layers.Conv2D):
             or self.data_format != "channels_last"
             or not self.use_bias
             or any(size % 2 == 0 for size in self.kernel_size)
-            or tf.config.list_physical_devices("GPU")
+            or tf.config.get_visible_devices("GPU")
         ):
             return super().call(inputs)
         relu = self.activation is keras.activations.relu

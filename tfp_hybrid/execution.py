@@ -28,7 +28,7 @@ def parts_for_cores(rows) -> list:
     Returns:
       A list of matrices, one after the other the rows. Where n is not known, those that few rows leave over are empty.
     """
-    if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or tf.config.list_physical_devices("GPU"):
+    if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or tf.config.get_visible_devices("GPU"):
         return [rows]
     count, parts = rows.shape[0], min(PARTS_OF_A_CORE * os.cpu_count(), PARTS)
     if count is not None:

@@ -334,9 +334,9 @@ class HybridModel(keras.Model):
 
     def _logs(self, x, y, y_pred, sample_weight, training):
         self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
-        self.compute_metrics(x, y, y_pred, sample_weight)
+        logs = self.compute_metrics(x, y, y_pred, sample_weight)
         hidden = ("log_prob_x", "bits_per_dim") if training and self._discriminative else ()
-        return {name: value for name, value in self.get_metrics_result().items() if name not in hidden}
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     @property
     def _discriminative(self):

@@ -6,9 +6,9 @@ import tensorflow as tf
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset`, without TensorFlow tuning it while it runs.
 
-    With tuning, to end an iteration takes, now and then, as long again as it has lasted: it waits for the next tuning,
-    and these come at intervals that double (seen with TensorFlow 2.21; 2.5 s after an epoch of 7.8 s). So set the
-    parallelism of the stages yourself.
+    With tuning, the end of an iteration may wait for the next tuning, and these come at intervals that double, up to a
+    minute: 2.5 s after an epoch of 7.8 s, for one. (TensorFlow 2.21: the tuning thread is woken before the flag is set
+    that tells it to stop.) The parallelism of the stages is then what they say, or the number of cores.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -559,3 +559,88 @@ def test_weights_of_stock_bijectors_are_refused():
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match="Steps: `count` is 0; wanted at least 1"):
         Steps(coupling, 0, (4,))
+
+
+# Conditioners that are more than a function of their input.
+
+
+def with_network(*layers, units_dtype="float64"):
+    """A conditioner with these layers before its last one."""
+
+    def conditioner(shape, units):
+        last = keras.layers.Dense(units, dtype=units_dtype)
+        return keras.Sequential([keras.Input(shape, dtype=units_dtype), *(make() for make in layers), last])
+
+    return conditioner
+
+
+def gradients_of(flow, x):
+    with tf.GradientTape() as tape:
+        z, log_det = flow.inverse_and_log_det(x)
+        loss = tf.reduce_sum(tf.sin(z)) + tf.reduce_sum(log_det**2)
+    return tape.gradient(loss, [weight.value for weight in flow.keras_weights() if weight.trainable])
+
+
+@pytest.mark.parametrize("wrap", [tfb.Invert, lambda bijector: tfb.Chain([bijector])])
+def test_recompute_trains_ours_inside_stock_bijectors(wrap):
+    def step():
+        return FusedChain([wrap(ActNorm((4,), "float64")), glow_step((4,), "float64")], (4,))
+
+    stored, recomputed = (Steps(step, 2, (4,), recompute) for recompute in (False, True))
+    for one, other in zip(
+        randomize(stored.keras_weights(), scale=0.3), randomize(recomputed.keras_weights(), scale=0.3), strict=True
+    ):
+        other.assign(one)
+    x = normal(3, 4, dtype="float64")
+    assert_same(gradients_of(recomputed, x), gradients_of(stored, x), 1e-8)
+
+
+@both_ways
+def test_a_network_that_two_couplings_share(recompute):
+    def step():
+        network = networks.MLP((2,), 4, (8,), dtype="float64")
+        couplings = [AffineCoupling((4,), swap=swap, conditioner=network, dtype="float64") for swap in (False, True)]
+        return FusedChain([ActNorm((4,), "float64"), *couplings], (4,))
+
+    steps = Steps(step, 2, (4,), recompute)
+    randomize(steps.keras_weights(), scale=0.3)
+    assert len(steps.keras_weights()) == 2 + 4
+    chain = FusedChain([step() for _ in range(2)], (4,))
+    for i, one in enumerate(chain.bijectors):
+        for weight, stack in zip(one.keras_weights(), steps.keras_weights(), strict=True):
+            weight.assign(stack[i])
+    x = normal(3, 4, dtype="float64")
+    flat = gradients_of(chain, x)
+    assert_same(gradients_of(steps, x), [np.stack(flat[i::6]) for i in range(6)], 1e-8)
+
+
+def test_recompute_trains_networks_in_bfloat16():
+    conditioner = functools.partial(networks.MLP, hidden_units=(4,), dtype="bfloat16")
+    steps = Steps(lambda: AffineCoupling((4,), conditioner=conditioner), 2, (4,), recompute=True)
+    assert all(gradient is not None for gradient in gradients_of(steps, normal(3, 4)))
+
+
+def test_batch_statistics_are_those_of_whole_batches():
+    normalization = functools.partial(keras.layers.BatchNormalization, dtype="float64")
+    conditioner = with_network(normalization)
+    steps = Steps(lambda: AffineCoupling((4,), conditioner=conditioner, dtype="float64"), 2, (4,))
+    at = normal(1030, 4, dtype="float64")
+    whole = steps.inverse_and_log_det(at, training=True)
+    for rows in (1030, None):
+        signature = [tf.TensorSpec([rows, 4], tf.float64)]
+        infer = tf.function(lambda x: steps.inverse_and_log_det(x, training=True), input_signature=signature)
+        assert_same(infer(at), whole, 1e-10)
+    assert all(np.isfinite(weight.numpy()).all() for weight in steps.keras_weights())
+
+
+def test_losses_of_calls_are_refused():
+    conditioner = with_network(lambda: keras.layers.Dense(4, activity_regularizer="l2", dtype="float64"))
+    steps = Steps(lambda: AffineCoupling((4,), conditioner=conditioner, dtype="float64"), 2, (4,))
+    with pytest.raises(ValueError, match="a conditioner adds a loss when it is called"):
+        steps.inverse(normal(3, 4, dtype="float64"))
+
+
+def test_copies_have_the_values():
+    steps, _ = twins("vector", 2)
+    copied = steps.copy(name="other")
+    assert_same(copied.inverse_and_log_det(batch("vector")), steps.inverse_and_log_det(batch("vector")), 1e-12)

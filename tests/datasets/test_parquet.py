@@ -374,3 +374,24 @@ def test_a_strategy_trains_on_a_stream(write, calls):
     history = model.fit(data, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all() and model.optimizer.iterations == 2 * 15
     assert len(calls) <= 5 * 6  # row groups, and iterations that Keras starts
+
+
+def test_names_in_any_sequence(write):
+    wanted = rows_of(from_parquet(write(table()), FEATURES, "row", 64, shuffle_rows=0))
+    for features in (np.array(FEATURES), pd.Index(FEATURES), iter(FEATURES)):
+        got = rows_of(from_parquet(write(table()), features, "row", 64, shuffle_rows=0))
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_is_gone_while_reading(write):
+    path = write(table())
+    data = from_parquet(path, FEATURES, "row", 64)
+    path.unlink()
+    with pytest.raises(tf.errors.OpError, match="rows.parquet cannot be read"):
+        list(data)
+
+
+def test_filters_that_are_no_list(write):
+    with pytest.raises(ValueError, match="filters is .*wanted a list of"):
+        from_parquet(write(table()), FEATURES, "row", 64, filters=pyarrow.compute.field("a") > 0)

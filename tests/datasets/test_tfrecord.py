@@ -100,6 +100,11 @@ def test_the_number_of_batches_is_known(write, count):
     assert [tuple(part.shape) for part in data.element_spec] == [(64, 1), (64,)]
 
 
+def test_a_negative_number_of_rows_is_an_error(write):
+    with pytest.raises(ValueError, match="rows is -5; wanted the number of rows"):
+        from_tfrecord(write(rows()), ["a"], "row", 64, rows=-5)
+
+
 def test_a_wrong_number_of_rows_is_an_error(write):
     with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain 10 elements but contained only 8"):
         list(from_tfrecord(write(rows()), ["a"], "row", 64, rows=600))

@@ -90,8 +90,7 @@ class FusedBijector(tfb.Bijector):
 
     def keras_weights(self) -> list[keras.Variable]:
         """Every weight, of the bijectors inside and their conditioners too, in an order that the structure sets."""
-        parts = (self, *self.submodules)
-        return [weight for part in parts if isinstance(part, FusedBijector) for weight in part._keras_weights]
+        return _weights_of((self, *self.submodules))
 
     @property
     def event_shape(self) -> tf.TensorShape:
@@ -102,6 +101,15 @@ class FusedBijector(tfb.Bijector):
     def latent_shape(self) -> tf.TensorShape:
         """Shape of one latent z."""
         return self._latent_shape
+
+    def copy(self, **overrides):
+        """Another bijector of these settings, and of these weights' values if the overrides leave their shapes."""
+        copied = super().copy(**overrides)
+        mine, its = self.keras_weights(), copied.keras_weights()
+        if [(weight.shape, weight.dtype) for weight in mine] == [(weight.shape, weight.dtype) for weight in its]:
+            for weight, value in zip(its, mine, strict=True):
+                weight.assign(value)
+        return copied
 
     def forward_and_log_det(self, z, event_ndims=None, training=False):
         """`x = forward(z)` and `log|det dx/dz|`, in one evaluation.
@@ -169,9 +177,7 @@ class FusedBijector(tfb.Bijector):
         return x, dx, dweights
 
     def _watch(self, tape, value):
-        weights = {id(weight): weight.value for weight in self.keras_weights() if weight.dtype.startswith("float")}
-        tape.watch([value, *weights.values()])
-        return weights
+        return _watch(tape, value, self.keras_weights())
 
     def _same_log_det(self, log_det, value):
         """`log_det`, a scalar, for every event in `value`; for maps whose Jacobian does not depend on it."""
@@ -295,10 +301,22 @@ def pull_back(bijector, z, dz, dlog_det, event_ndims, training=False):
         return bijector._pull_back(z, dz, dlog_det, training)
     x = tf.stop_gradient(bijector.forward(z))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
+        weights = _watch(tape, x, _weights_of(bijector.submodules))  # of ours inside `tfb.Chain` or `tfb.Invert`
         z, log_det = inverse_and_log_det(bijector, x, bijector.forward_event_ndims(event_ndims), training)
         log_det += tf.zeros_like(dlog_det)  # that of a stock bijector may be one for all events
-    return x, tape.gradient((z, log_det), x, (dz, dlog_det)), {}
+    return x, *tape.gradient((z, log_det), (x, weights), (dz, dlog_det))
+
+
+def _weights_of(parts):
+    """The weights of those parts that are ours, each once: couplings may share a network."""
+    ours = (part for part in parts if isinstance(part, FusedBijector))
+    return list({id(weight): weight for part in ours for weight in part._keras_weights}.values())
+
+
+def _watch(tape, value, weights):
+    values = {id(weight): weight.value for weight in weights if tf.as_dtype(weight.dtype).is_floating}
+    tape.watch([value, *values.values()])
+    return values
 
 
 def adapt(bijector, x):

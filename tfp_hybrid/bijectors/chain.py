@@ -59,7 +59,10 @@ class FusedChain(base.FusedBijector):
         dweights, event_ndims = {}, self._latent_shape.rank
         for bijector in reversed(self._folded):
             z, dz, more = base.pull_back(bijector, z, dz, dlog_det, event_ndims, training)
-            dweights, event_ndims = dweights | more, bijector.forward_event_ndims(event_ndims)
+            for i, dweight in more.items():  # bijectors may share a network
+                both = [part for part in (dweights.get(i), dweight) if part is not None]
+                dweights[i] = tf.add_n(both) if both else None
+            event_ndims = bijector.forward_event_ndims(event_ndims)
         return z, dz, dweights
 
     def adapt(self, x):

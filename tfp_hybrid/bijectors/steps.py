@@ -23,7 +23,8 @@ class Steps(base.FusedBijector):
     Each weight of the step is stored once, stacked, as `(count, *shape)`. TensorFlow traces one step, and calls it
     with each slice; so that the time to the first training step hardly grows with `count`, and an optimizer has
     as many variables as one step has. (What an optimizer does to each variable, such as `clipnorm`, it does to all
-    slices together. Regularizers and constraints of the step's layers act on each slice.)
+    slices together. Regularizers and constraints of weights act on each slice. A network that several steps share is
+    a network of each from here on.)
 
     With `recompute`, the gradient of `inverse` stores z only: the backward pass inverts step after step and
     computes the activations that it needs again. Memory does not grow with the number of steps; each conditioner
@@ -67,6 +68,7 @@ class Steps(base.FusedBijector):
             weight.regularizer = slot.regularizer and functools.partial(_sum_of, slot.regularizer)
             weight.constraint = slot.constraint and functools.partial(_stack_of, slot.constraint)
         self._functions = self._no_dependency({})
+        self._in_parts = self._event_shape.rank == 1 and not _has_statistics(self.step)
 
     def _forward_and_log_det(self, z, training=False):
         return self._run("_forward_and_log_det", z, training, backwards=True)
@@ -79,7 +81,7 @@ class Steps(base.FusedBijector):
     def _run(self, method, value, training, backwards=False):
         function, slices = self._traced(method, training=bool(training)), self._slices()
         outputs, totals, new, order = [], [], {}, -1 if backwards else 1
-        for part in parts_for_cores(value) if self._event_shape.rank == 1 else [value]:
+        for part in parts_for_cores(value) if self._in_parts else [value]:
             log_dets = []
             for weights in slices[::order]:
                 (part, log_det), new = function(weights, part)
@@ -98,11 +100,10 @@ class Steps(base.FusedBijector):
         @tf.custom_gradient
         def inverse(x, *flat):
             slices = [flat[i : i + len(self._slots)] for i in range(0, len(flat), len(self._slots))]
-            run = self._traced("_inverse_and_log_det", training=bool(training))
-            z, total = tf.stop_gradient(x), 0.0
+            run, z, log_dets = self._traced("_inverse_and_log_det", training=bool(training)), tf.stop_gradient(x), []
             for values in slices:
                 (z, log_det), new = run([tf.stop_gradient(value) for value in values], z)
-                total += log_det
+                log_dets.append(log_det)
                 news.append(new)
 
             def gradient(dz, dlog_det):
@@ -112,7 +113,7 @@ class Steps(base.FusedBijector):
                     dflat = [dvalues.get(str(i)) for i in range(len(values))] + dflat
                 return _once_differentiable(dz), *map(_once_differentiable, dflat)
 
-            return (z, total), gradient
+            return (z, tf.add_n(log_dets)), gradient
 
         outputs = inverse(x, *(value for values in self._slices() for value in values))
         self._update(news)
@@ -145,10 +146,15 @@ class Steps(base.FusedBijector):
         return self._functions[key]
 
     def _call_step(self, method, options, values, *inputs):
-        with keras.StatelessScope(zip(self._slots, values, strict=True)) as scope:
+        with keras.StatelessScope(zip(self._slots, values, strict=True), collect_losses=True) as scope:
             given = [scope.get_current_value(slot) for slot in self._slots]
             outputs = getattr(self.step, method)(*inputs, **options)
             now = [scope.get_current_value(slot) for slot in self._slots]
+        if scope.losses:
+            raise ValueError(
+                "Steps: a conditioner adds a loss when it is called, such as an activity regularizer's, which would be "
+                "lost here; wanted one without. Regularizers of weights are kept."
+            )
         if method == "_pull_back":
             value, dvalue, dweights = outputs
             found = ((str(i), dweights.get(id(slot))) for i, slot in enumerate(self._slots))
@@ -177,6 +183,13 @@ def _check_weights(step, slots):
     others = [weight.name for weights in found for weight in weights if id(weight) not in ours]
     if others:
         raise ValueError(f"Steps: a bijector of TFP in the step has weights, {others}; wanted them in ours only.")
+
+
+def _has_statistics(step):
+    """Whether a conditioner keeps a running statistic of its batches, so that it must see whole ones."""
+    networks = [part.conditioner for part in (step, *step.submodules) if hasattr(part, "conditioner")]
+    weights = [weight for network in networks for weight in network.non_trainable_variables]
+    return any(tf.as_dtype(weight.dtype).is_floating for weight in weights)
 
 
 def _structure(bijector):

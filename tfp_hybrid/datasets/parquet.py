@@ -70,7 +70,7 @@ def from_parquet(
       tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; names its file, column
         and row. (What the files' statistics tell is a ValueError before any work.)
     """
-    paths = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
+    paths, features = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     table = ParquetTable.open(paths, tuple(features), response, filters)
     together = table.row_groups_at_a_time(streaming.SOURCES)
     size = streaming.block_rows(shuffle_rows, len(features) + 1, together)

@@ -104,6 +104,12 @@ class ParquetTable:
 
     def _tables(self, group: RowGroup, size: int, columns: tuple[str, ...]) -> Iterator[pyarrow.Table]:
         """Yields the rows that fulfil the condition, each with its number in the file."""
+        try:
+            yield from self._read(group, size, columns)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{group.path} cannot be read: {error}") from error
+
+    def _read(self, group, size, columns):
         row = group.first_row
         # By default pyarrow holds a whole row group.
         bounded = dict(pre_buffer=False, buffer_size=2**16)
@@ -146,6 +152,10 @@ def _metadata(path: str) -> pyarrow.parquet.FileMetaData:
 
 
 def _columns_of(filters: list | None) -> tuple[str, ...]:
+    if not isinstance(filters, list | None):
+        raise ValueError(
+            f"filters is {filters!r}; wanted a list of conditions (column, operation, value), or of such lists."
+        )
     conjunctions = filters if filters and isinstance(filters[0], list) else [filters or []]
     return tuple(dict.fromkeys(name for conditions in conjunctions for name, _, _ in conditions))
 

@@ -72,14 +72,15 @@ def check_arguments(
     response: str,
     batch_size: int,
     shuffle_rows: int,
-) -> list[str]:
-    """Returns the paths as a list; raises ValueError for arguments that cannot be used."""
+) -> tuple[list[str], list[str]]:
+    """Returns the paths and the features as lists; raises ValueError for arguments that cannot be used."""
     paths = [str(path) for path in ([paths] if isinstance(paths, PathLike) else paths)]
     if not paths:
         raise ValueError("paths is empty; wanted at least one file.")
+    features = features if isinstance(features, str) else list(features)
     if isinstance(features, str) or not features:
         raise ValueError(f"features is {features!r}; wanted a list of at least one name.")
-    for argument, names in (("paths", paths), ("features", list(features))):
+    for argument, names in (("paths", paths), ("features", features)):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"{argument} has {twice[0]!r} twice; wanted each once.")
@@ -89,7 +90,7 @@ def check_arguments(
         raise ValueError(f"batch_size is {batch_size}; wanted at least 1.")
     if shuffle_rows < 0:
         raise ValueError(f"shuffle_rows is {shuffle_rows}; wanted a number of rows, or 0 to keep the order.")
-    return paths
+    return paths, features
 
 
 def check_rows(rows: int, batch_size: int, drop_remainder: bool, of: str):

@@ -61,8 +61,10 @@ def from_tfrecord(
       tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
         feature and row.
     """
-    paths = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
+    paths, features = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     spec = _spec(paths, features, response)
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows is {rows}; wanted the number of rows of all files, or None to have them counted.")
     if rows is None:
         rows = sum(_count(path) for path in paths)
     streaming.check_rows(rows, batch_size, drop_remainder, f"{paths[0]}{' ...' if len(paths) > 1 else ''}")
