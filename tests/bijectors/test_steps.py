@@ -43,6 +43,24 @@ def image_with_parts_of_vectors(dtype):
     return FusedChain(parts, (2, 2, 3))
 
 
+class Same(keras.layers.Layer):
+    """Gives the same parameters for every input."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.bias = self.add_weight((self.units,), name="bias")
+
+    def call(self, x):
+        return tf.broadcast_to(self.bias, tf.concat([tf.shape(x)[:-1], [self.units]], 0))
+
+
+def constant(shape, units):
+    return keras.Sequential([keras.Input(shape, dtype="float64"), Same(units, dtype="float64")])
+
+
 DROPOUT = functools.partial(networks.MLP, hidden_units=(16,), dropout=0.5, dtype="float64")
 STEPS = {
     "vector": ((5,), lambda dtype: glow_step((5,), dtype)),
@@ -56,6 +74,7 @@ STEPS = {
     "stock_parts": ((4,), with_stock_parts),
     "parts_of_vectors": ((2, 2, 3), image_with_parts_of_vectors),
     "dropout": ((4,), lambda dtype: glow_step((4,), dtype, DROPOUT)),
+    "constant_conditioner": ((4,), lambda dtype: glow_step((4,), dtype, constant)),
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),
 }
 both_ways = pytest.mark.parametrize("recompute", [False, True])
@@ -557,6 +576,10 @@ def test_weights_of_stock_bijectors_are_refused():
 
 
 def test_no_steps_are_refused():
+    with pytest.raises(ValueError, match=r"Steps: `event_shape` is \(3,\); wanted \(4,\)"):
+        Steps(lambda: ActNorm((4,)), 2, (3,))
+    with pytest.raises(ValueError, match="Steps: `count` is 2.0; wanted"):
+        Steps(lambda: ActNorm((4,)), 2.0, (4,))
     with pytest.raises(ValueError, match="Steps: `count` is 0; wanted at least 1"):
         Steps(coupling, 0, (4,))
 

@@ -101,7 +101,8 @@ class AffineCoupling(base.FusedBijector):
             outer_tape.watch((transformed, raw))
             outputs = self._transformed_inverse(transformed, raw)
         dtransformed, draw = outer_tape.gradient(outputs, (transformed, raw), (dtransformed, dlog_det))
-        through_conditioner, dweights = tape.gradient(raw, (z, weights), draw)
+        none = tf.UnconnectedGradients.ZERO  # of a conditioner that ignores its input
+        through_conditioner, dweights = tape.gradient(raw, (z, weights), draw, none)
         dx = self._join(dpassing, dtransformed) + through_conditioner
         return self._join(passing, transformed), dx, dweights
 

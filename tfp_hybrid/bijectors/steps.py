@@ -2,6 +2,7 @@
 
 import functools
 import json
+import numbers
 import re
 
 import keras
@@ -39,7 +40,8 @@ class Steps(base.FusedBijector):
       name: prefix of the names of the ops.
 
     Raises:
-      ValueError: if `count` < 1, if the steps differ in structure, or if a bijector of TFP in them has weights.
+      ValueError: if `count` < 1, if the steps differ in structure or in `event_shape`, or if a
+        bijector of TFP in them has weights.
 
     References:
       Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network", for `recompute`.
@@ -50,13 +52,16 @@ class Steps(base.FusedBijector):
 
     def __init__(self, step, count, event_shape, recompute=False, name="steps"):
         parameters = dict(locals())
-        if count < 1:
-            raise ValueError(f"Steps: `count` is {count}; wanted at least 1.")
+        if not isinstance(count, numbers.Integral) or count < 1:
+            raise ValueError(f"Steps: `count` is {count}; wanted at least 1, a whole number.")
         super().__init__(event_shape, parameters=parameters, name=name)
         given = isinstance(step, base.FusedBijector)
         built = [step] * count if given else [step() for _ in range(count)]
         if not given and len({_structure(one) for one in built}) > 1:
             raise ValueError("Steps: the steps differ in structure; wanted ones that differ only in their weights.")
+        shape = tuple(built[0].event_shape)
+        if len(shape) == len(self._event_shape) and shape != tuple(self._event_shape):
+            raise ValueError(f"Steps: `event_shape` is {tuple(self._event_shape)}; wanted {shape}, as the step has.")
         self.step, self.count, self.recompute = built[0], count, recompute
         self._parameters["step"] = self.step
         self.is_exact = self.step.is_exact
