@@ -83,6 +83,14 @@ def growth(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed:
     growth(_run("growth", out, rounds, seconds, seed, quick))
 
 
+@app.command()
+def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
+    """Time of each out-of-distribution score, of all at once, and of a rejector, against that of `predict`."""
+    from benchmarks.scoring import scoring
+
+    scoring(_run("scoring", out, rounds, 0.0, seed, quick))
+
+
 app.command()(stream)
 app.command()(export)
 

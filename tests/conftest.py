@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import os
+import pathlib
 
 import keras
 import pytest
@@ -15,6 +16,16 @@ tf.config.set_logical_device_configuration(CPU, 2 * [tf.config.LogicalDeviceConf
 def seeded():
     """Each test starts from the same seed."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with real data, read-only by agreement."""
+    default = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("TFP_HYBRID_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} does not exist (set TFP_HYBRID_TEST_DATA)")
+    return folder
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -50,7 +51,46 @@ def test_score_prints_a_row_for_each_input(folder, tmp_path):
     assert not table["abstain"].iloc[:20].all()
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "score"])
+def test_score_takes_a_saved_rejector(folder, tmp_path):
+    """The run's own, by its path; `--abstain-below` in place of its threshold."""
+    np.savez(tmp_path / "rows.npz", x=datasets.load("simulation").test[0])
+    found = []
+    for options in ((), ("--abstain-below", "50")):
+        result = invoke("score", folder / "rejector.keras", tmp_path / "rows.npz", *options)
+        assert result.exit_code == 0, result.output
+        found.append(pd.read_csv(io.StringIO(result.stdout))["abstain"].mean())
+    assert found[0] < 0.1 and found[1] == pytest.approx(0.5, abs=0.1)
+
+
+def test_evaluate_compares_all_scores(folder, tmp_path):
+    drawn = tmp_path / "drawn"
+    result = invoke("evaluate", folder, "simulation", "--ood", "noise", "--json", "--pictures", drawn)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["scores"]["noise"]
+    assert {"-log p(x)", "typicality", "variance of p(y|x)"} <= set(rows)
+    assert rows["-log p(x)"]["auroc"] == pytest.approx(json.loads(result.stdout)["ood"]["noise"]["auroc"])
+    assert {"log_prob_x.png", "roc.png", "precision_recall.png"} <= {path.name for path in drawn.iterdir()}
+    result = invoke("evaluate", folder, "simulation", "--ood", "noise", "--other", folder, "--likelihood-ratio")
+    assert result.exit_code == 0 and "WAIC" in result.output and "likelihood ratio" in result.output, result.output
+
+
+def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
+    x = datasets.load("simulation").test[0]
+    p_values = {}
+    for name, rows in {"same": x, "moved": x + 3}.items():
+        np.savez(tmp_path / f"{name}.npz", x=rows)
+        result = invoke("drift", folder, tmp_path / f"{name}.npz", "--json", "--picture", tmp_path / f"{name}.png")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert found["rows"] == len(x) and (tmp_path / f"{name}.png").stat().st_size > 1000
+        p_values[name] = [test["p_value"] for test in found["tests"]]
+        assert [test["drifted"] for test in found["tests"]] == [p < 0.05 for p in p_values[name]]
+    assert min(p_values["same"]) > 0.001 and max(p_values["moved"]) < 0.001
+    table = invoke("drift", folder, tmp_path / "moved.npz")
+    assert "KS" in table.stdout and "yes" in table.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0 and "Examples" in result.output and f"tfp-hybrid {command}" in result.output
@@ -63,6 +103,8 @@ def test_help_has_examples(command):
         (("train", "digits", "--out", "OUT", "--epochs", "0"), "--epochs is 0"),
         (("evaluate", "OUT", "digits"), "There is no model"),
         (("score", "OUT", "rows.npz"), "There is no model"),
+        (("drift", "OUT", "rows.npz"), "There is no model"),
+        (("drift", "OUT", "rows.npz", "--picture", "a.txt"), "wanted .png"),
     ],
 )
 def test_mistakes_are_one_line_and_status_1(arguments, message, tmp_path):

@@ -12,7 +12,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", BLOCKS, ids=["keras", "tfp"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["keras", "tfp", "uncertainty"])
 def test_block_runs(code, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (64, 28, 28)).astype("uint8"), rng.integers(0, 10, 64)

@@ -17,13 +17,22 @@ if _backend != "tensorflow":
         "variable KERAS_BACKEND=tensorflow before Keras is imported, or set it in ~/.keras/keras.json."
     )
 
-from tfp_hybrid import bijectors, heads, networks
+from tfp_hybrid import bijectors, heads, networks, uncertainty
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.interop import ModuleLayer
 
 __version__ = "0.1.0"
-__all__ = ["HybridModel", "ModuleLayer", "bijectors", "datasets", "flow_distribution", "heads", "networks"]
+__all__ = [
+    "HybridModel",
+    "ModuleLayer",
+    "bijectors",
+    "datasets",
+    "flow_distribution",
+    "heads",
+    "networks",
+    "uncertainty",
+]
 
 
 def __getattr__(name):

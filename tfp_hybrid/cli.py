@@ -1,6 +1,7 @@
-"""The command line: `tfp-hybrid train`, `evaluate`, `score`."""
+"""The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from typing import Annotated
@@ -18,12 +19,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Deep invertible generalized linear models: p(y|x) and p(x) from one flow.",
 )
+OOD_HELP = "An out-of-distribution set: a data set, or noise, inverted, rotated, shuffled. Repeatable."
 DatasetName = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(help="Where data sets lie; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."),
 ]
-ModelPath = Annotated[pathlib.Path, typer.Argument(help="The folder of a run, or its model.keras.")]
+ModelPath = Annotated[pathlib.Path, typer.Argument(help="The folder of a run, or a saved model or rejector.")]
 
 
 @app.command(
@@ -42,14 +44,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the cosine schedule.")] = None,
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
-    ood: Annotated[
-        list[str] | None,
-        typer.Option(help="An out-of-distribution set: a data set, or noise, inverted, shuffled. Repeatable."),
-    ] = None,
+    ood: Annotated[list[str] | None, typer.Option(help=OOD_HELP)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     data_dir: DataDir = None,
 ):
-    """Trains a model; writes model.keras, metrics.json, history.csv and report.html.
+    """Trains a model; writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
 
     What is not given follows the data set's recipe.
     """
@@ -74,41 +73,56 @@ def train(
 @app.command(
     epilog="Examples:\n\n"
     "  tfp-hybrid evaluate runs/digits digits --ood inverted\n\n"
+    "  tfp-hybrid evaluate runs/mnist mnist --ood not_mnist --ood rotated --pictures runs/mnist/pictures\n\n"
     "  tfp-hybrid evaluate runs/mnist fashion_mnist --json"
 )
 def evaluate(
     model: ModelPath,
     dataset: DatasetName,
-    ood: Annotated[
-        list[str] | None,
-        typer.Option(help="An out-of-distribution set: a data set, or noise, inverted, shuffled. Repeatable."),
+    ood: Annotated[list[str] | None, typer.Option(help=OOD_HELP)] = None,
+    other: Annotated[
+        list[pathlib.Path] | None,
+        typer.Option(help="A run of the same data set from another seed, for the score WAIC. Repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    likelihood_ratio: Annotated[
+        bool, typer.Option("--likelihood-ratio", help="Also this score; trains a background model on held-out rows.")
+    ] = False,
+    pictures: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder for histograms, ROC, risk-coverage, reliability, ...")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     data_dir: DataDir = None,
 ):
-    """Prints a trained model's metrics on the test rows of a data set."""
+    """Prints a trained model's metrics on the test rows of a data set, and how well each score finds foreign inputs."""
     with _errors():
         from tfp_hybrid import checks, datasets
-        from tfp_hybrid.experiments import evaluation, outliers, scoring
+        from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring
+        from tfp_hybrid.uncertainty import LikelihoodRatio
 
-        loaded, trained = scoring.load_model(model)
+        if pictures is not None and pictures.exists() and not pictures.is_dir():
+            raise ValueError(f"--pictures {pictures} is a file; wanted a folder.")
+        loaded, _, trained = scoring.load_model(model)
         seed = trained.get("config", {}).get("seed", 0)
         data = datasets.load(dataset, data_dir=data_dir, seed=seed)
         checks.check_inputs(data.test[0], loaded.distribution)
         checks.check_labels(data.test[1], loaded.head)
         foreign = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood or ()}
-        test = evaluation.predict(loaded, *data.test, "test rows")
+        others = [scoring.load_model(path)[0] for path in other or ()]
+        ratio = LikelihoodRatio() if likelihood_ratio else None
+        test, outside, table = detection_report.measure(loaded, data, foreign, others, ratio)
         metrics = {
             "test": evaluation.test_metrics(loaded, test, data.test[1]),
-            "ood": {
-                name: evaluation.ood_metrics(test, evaluation.predict(loaded, *rows, name))
-                for name, rows in foreign.items()
-            },
+            "ood": {name: evaluation.ood_metrics(test, answers) for name, answers in outside.items()},
+            "scores": {name: table.loc[name].to_dict("index") for name in foreign},
         }
+        if pictures is not None:
+            detection_report.draw(pictures, loaded, data, test, outside, table)
     if as_json:
         print(json.dumps(metrics, indent=1))
     else:
         _print_metrics(metrics)
+        if foreign:
+            _print_scores(metrics["scores"])
 
 
 @app.command(
@@ -123,8 +137,14 @@ def score(
         pathlib.Path | None, typer.Option(help="A .csv or .parquet file; by default CSV is printed.")
     ] = None,
     abstain_below: Annotated[
-        float, typer.Option(min=0, max=100, help="Abstain when fewer per cent of held-out rows are as unlikely.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Abstain when fewer per cent of held-out rows are as foreign; by default the rejector's threshold, 1 "
+            "after `train`.",
+        ),
+    ] = None,
 ):
     """For each row: the prediction, its uncertainty, log p(x), its percentile among held-out training rows, abstain."""
     with _errors():
@@ -134,16 +154,61 @@ def score(
             raise ValueError(f"--out {out} ends in {out.suffix!r}; wanted .csv or .parquet.")
         if out is not None and not out.parent.is_dir():
             raise ValueError(f"--out {out}: there is no folder {out.parent}.")
-        loaded, metrics = scoring.load_model(model)
-        reference = metrics.get("reference", {})
-        x = scoring.read_inputs(file, loaded, reference.get("feature_names"))
-        table = scoring.score(loaded, x, reference.get("log_prob_x_quantiles"), abstain_below)
+        loaded, rejector, metrics = scoring.load_model(model)
+        x = scoring.read_inputs(file, loaded, metrics.get("feature_names"))
+        table = scoring.score(loaded, x, rejector, abstain_below)
         if out is None:
             print(table.to_csv(index=False, float_format="%.6g"), end="")
         elif out.suffix == ".csv":
             table.to_csv(out, index=False)
         else:
             table.to_parquet(out, index=False)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  tfp-hybrid drift runs/flights today.parquet\n\n"
+    "  tfp-hybrid drift runs/digits new_images.npz --picture drift.png --json"
+)
+def drift(
+    model: ModelPath,
+    file: Annotated[pathlib.Path, typer.Argument(help="Inputs: .npz with an array x, .csv or .parquet.")],
+    significance: Annotated[
+        float, typer.Option(min=0, max=1, help="The false-alarm rate: a lower p-value is called drift.")
+    ] = 0.05,
+    picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf of the two distributions.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+):
+    """Tests whether a file's inputs, as a whole, look like held-out training rows: by -log p(x) of each."""
+    with _errors():
+        from tfp_hybrid.experiments import scoring
+        from tfp_hybrid.uncertainty import drift as drifting
+        from tfp_hybrid.uncertainty import pictures
+
+        if picture is not None and picture.suffix not in (".png", ".svg", ".pdf"):
+            raise ValueError(f"--picture {picture} ends in {picture.suffix!r}; wanted .png, .svg or .pdf.")
+        if picture is not None and not picture.parent.is_dir():
+            raise ValueError(f"--picture {picture}: there is no folder {picture.parent}.")
+        loaded, rejector, metrics = scoring.load_model(model)
+        if rejector is None or not len(rejector.reference):
+            raise ValueError(f"{model} has no rejector with a reference; wanted a run's folder, or a saved Rejector.")
+        x = scoring.read_inputs(file, loaded, metrics.get("feature_names"))
+        new = rejector.score.score(loaded, x)
+        tests = [drifting.ks_test(rejector.reference, new), drifting.typicality_test(rejector.reference, new)]
+        if picture is not None:
+            pictures.drift_picture(rejector.reference, new, rejector.score.title).savefig(picture)
+    if as_json:
+        results = [dataclasses.asdict(test) | {"drifted": test.drifted(significance)} for test in tests]
+        print(json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}, indent=1))
+        return
+    title = f"{len(new):,} inputs against {len(rejector.reference):,} held-out ones, by {rejector.score.title}"
+    table = rich.table.Table("test", title=title)
+    for name in ("statistic", "p-value", "effect size", "drift"):
+        table.add_column(name, justify="right")
+    for test in tests:
+        numbers = (f"{test.statistic:.4f}", f"{test.p_value:.4g}", f"{test.effect_size:+.3f}")
+        table.add_row(test.name, *numbers, "yes" if test.drifted(significance) else "no")
+    rich.console.Console().print(table)
 
 
 @contextlib.contextmanager
@@ -174,6 +239,15 @@ def _print_metrics(metrics):
         for name, row in metrics["ood"].items():
             table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in row.values()))
         console.print(table)
+
+
+def _print_scores(sets):
+    table = rich.table.Table("score", title="AUROC of each score")
+    for name in sets:
+        table.add_column(name, justify="right")
+    for title in next(iter(sets.values())):
+        table.add_row(title, *(f"{rows[title]['auroc']:.4f}" for rows in sets.values()))
+    rich.console.Console().print(table)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import StopOnNonFinite
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head
+from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.pipeline import batches
 from tfp_hybrid.serialization import deserialize, serialize
@@ -123,9 +124,20 @@ class HybridModel(keras.Model):
         z, log_det = self._invert(x, training)
         return z, log_prob_in_one_pass(self.distribution.distribution, z, training) + log_det
 
+    def features_and_log_prob(self, x):
+        """z flattened, what the head sees, `(n, d)`, and log p(x) in nats, `(n,)`; compiled at the first call."""
+        if not hasattr(self, "_compiled_features_and_log_prob"):
+
+            def features_and_log_prob(x):
+                z, log_prob = self.latent_and_log_prob(x)
+                return self._features(z), tf.broadcast_to(log_prob, tf.shape(x)[:1])
+
+            self._compiled_features_and_log_prob = tf.function(features_and_log_prob, reduce_retracing=True)
+        return self._compiled_features_and_log_prob(x)
+
     def log_prob(self, x, batch_size: int = 256) -> np.ndarray:
-        """log p(x) in nats, `(n,)`, in batches. x: an array, or a data set of batches."""
-        return self._infer(x, batch_size)[1]
+        """log p(x) in nats, `(n,)`, in batches; -inf where it overflows. x: an array, or a data set of batches."""
+        return np.concatenate([part.log_prob for part in forward_batches(self, x, batch_size)])
 
     def predict_distribution(self, x, batch_size: int = 256):
         """p(y|x) and log p(x), from one pass.
@@ -135,10 +147,11 @@ class HybridModel(keras.Model):
           batch_size: rows at a time.
 
         Returns:
-          A `tfd.Distribution` with batch shape `(n,)`, and log p(x) in nats, a numpy array `(n,)`.
+          A `tfd.Distribution` with batch shape `(n,)`, and log p(x) in nats, a numpy array `(n,)`; -inf for inputs so
+          far out that it overflows.
         """
-        features, log_prob = self._infer(x, batch_size)
-        return self.head(features), log_prob
+        z, log_prob = zip(*((part.z, part.log_prob) for part in forward_batches(self, x, batch_size)), strict=True)
+        return self.head(tf.concat(z, 0)), np.concatenate(log_prob)
 
     def sample(self, n: int = 1, seed=None) -> dict[str, tf.Tensor]:
         """n draws from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`."""
@@ -341,25 +354,6 @@ class HybridModel(keras.Model):
     @property
     def _discriminative(self):
         return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
-
-    def _infer(self, x, batch_size):
-        if isinstance(x, tf.data.Dataset):
-            batches = (batch[0] if isinstance(batch, tuple) else batch for batch in x)
-        else:
-            checks.check_inputs(x, self.distribution)
-            rows = np.asarray(x)
-            batches = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-        if not hasattr(self, "_inference_function"):
-            self._inference_function = tf.function(self._features_and_log_prob, reduce_retracing=True)
-        answers = [self._inference_function(tf.convert_to_tensor(batch)) for batch in batches]
-        if not answers:
-            raise ValueError("x is an empty data set; wanted at least one batch.")
-        features, log_probs = zip(*answers, strict=True)
-        return tf.concat(features, 0), np.concatenate(log_probs)
-
-    def _features_and_log_prob(self, x):
-        z, log_prob = self.latent_and_log_prob(x)
-        return self._features(z), tf.broadcast_to(log_prob, tf.shape(x)[:1])
 
     def _check_loss(self):
         if self._compile_loss is not None:

@@ -58,6 +58,15 @@ def test_compare(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_scoring(tmp_path):
+    printed, written = run("scoring", tmp_path)
+    assert written["images"] == 64 and {"predict", "-log p(x)", "Rejector.predict"} <= written["ratios"].keys()
+    assert written["ratios"]["predict"]["median"] == 1
+    expected = ratio(written["seconds"]["typicality"], written["seconds"]["predict"])
+    assert written["ratios"]["typicality"] == expected and "typicality" in printed
+
+
+@pytest.mark.slow
 def test_overhead(tmp_path):
     _, written = run("overhead", tmp_path)
     names = [row["name"] for row in written["ratios"]]

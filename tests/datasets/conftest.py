@@ -1,26 +1,12 @@
-"""Fixtures of the data set tests: own folders, no network, and real data where there are any."""
+"""Fixtures of the data set tests: own folders, and no network."""
 
 import functools
 import http.server
-import os
-import pathlib
 import stat
 import threading
 
 import pytest
 import requests
-
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def real_data():
-    """The folder with real data, read-only by agreement."""
-    default = _REPOSITORY.parent / "shared" / "data"
-    folder = pathlib.Path(os.environ.get("TFP_HYBRID_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} does not exist (set TFP_HYBRID_TEST_DATA)")
-    return folder
 
 
 @pytest.fixture(autouse=True)

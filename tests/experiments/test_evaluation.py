@@ -7,7 +7,7 @@ from tfp_hybrid.experiments import evaluation
 
 
 def predictions(log_prob_x, **others):
-    empty = dict(mean=np.zeros(0), stddev=None, entropy=None, nll=None)
+    empty = dict(mean=np.zeros(0), stddev=None, entropy=None, nll=None, scores=np.zeros((0, 0)))
     return evaluation.Predictions(log_prob_x=np.asarray(log_prob_x, float), **empty | others)
 
 

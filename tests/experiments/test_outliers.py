@@ -25,6 +25,11 @@ def test_inverted_swaps_dark_and_light():
     np.testing.assert_array_equal(x.astype(int) + DIGITS.test[0], 16)
 
 
+def test_rotated_turns_by_a_quarter():
+    x, _ = load_outliers("rotated", DIGITS)
+    np.testing.assert_array_equal(x[0, :, :, 0], DIGITS.test[0][0, :, :, 0].T[::-1])
+
+
 def test_shuffled_keeps_each_column_and_breaks_rows():
     x, _ = load_outliers("shuffled", DIGITS)
     np.testing.assert_array_equal(np.sort(x, axis=0), np.sort(DIGITS.test[0], axis=0))
@@ -34,7 +39,7 @@ def test_shuffled_keeps_each_column_and_breaks_rows():
 @pytest.mark.parametrize(
     "name, dataset, message",
     [("nothing", DIGITS, "'nothing' is unknown"), ("simulation", DIGITS, "inputs of shape"),
-     ("inverted", SIMULATION, "wants images")],
+     ("inverted", SIMULATION, "wants images"), ("rotated", SIMULATION, "wants square images")],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named(name, dataset, message):
     with pytest.raises(ValueError, match=message):

@@ -5,6 +5,7 @@ import pytest
 
 import tfp_hybrid as hy
 from tfp_hybrid.experiments import scoring
+from tfp_hybrid.uncertainty import MaxProbability, Rejector
 
 NAMES = ("width", "height")
 
@@ -31,14 +32,18 @@ def test_files_of_each_kind_are_read(model, tmp_path, suffix):
 
 
 def test_scores_equal_the_model_and_the_reference(model):
-    reference = np.sort(np.random.default_rng(1).normal(-3, 1, 1001))
-    table = scoring.score(model, ROWS, reference, abstain_below=30.0)
+    held_out = np.random.default_rng(1).normal(size=(1000, 2)).astype("float32")
+    rejector = Rejector(model).fit_threshold(held_out, quantile=0.8)
+    table = scoring.score(model, ROWS, rejector, abstain_below=30.0)
+    reference = model.log_prob(held_out)
     probabilities, log_prob = model.predict(ROWS, verbose=0), np.asarray(model.distribution.log_prob(ROWS))
     np.testing.assert_array_equal(table["prediction"], probabilities.argmax(-1))
     np.testing.assert_allclose(table["log_prob_x"], log_prob, rtol=1e-5)
     percentile = [100 * np.mean(reference < value) for value in table["log_prob_x"]]
     np.testing.assert_allclose(table["percentile"], percentile, atol=0.01)
     np.testing.assert_array_equal(table["abstain"], np.asarray(percentile) < 30)
+    by_threshold = scoring.score(model, ROWS, rejector)["abstain"]
+    np.testing.assert_array_equal(by_threshold, np.asarray(percentile) < 20)
     np.testing.assert_allclose(table["uncertainty"], np.log(3), rtol=1e-5)  # an untrained head is uniform
 
 
@@ -84,7 +89,7 @@ def test_models_that_cannot_be_loaded_are_explained(tmp_path):
     with pytest.raises(ValueError, match="damaged or no Keras model"):
         scoring.load_model(tmp_path)
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "foreign.keras")
-    with pytest.raises(ValueError, match="holds a Sequential; wanted a HybridModel"):
+    with pytest.raises(ValueError, match="holds a Sequential; wanted a HybridModel or a Rejector"):
         scoring.load_model(tmp_path / "foreign.keras")
 
 
@@ -99,7 +104,7 @@ def test_a_truncated_model_file_is_explained(model, tmp_path):
 def test_a_density_that_overflows_abstains(model):
     """Weights that push z beyond float32: log p(x) is NaN, the least likely input there is."""
     far = np.full((2, 2), 3e38, "float32")
-    table = scoring.score(model, far, np.linspace(-5, 0, 1001), abstain_below=1.0)
+    table = scoring.score(model, far, Rejector(model).fit_threshold(ROWS, quantile=1.0))
     assert not np.isfinite(table["log_prob_x"]).any()
     assert (table["percentile"] == 0).all() and table["abstain"].all()
 
@@ -107,5 +112,13 @@ def test_a_density_that_overflows_abstains(model):
 def test_a_vector_response_has_a_column_for_each_entry():
     flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal((2,)))
-    table = scoring.score(model, ROWS, None, abstain_below=1.0)
+    table = scoring.score(model, ROWS, None)
     assert list(table) == ["prediction_0", "prediction_1", "uncertainty_0", "uncertainty_1", "log_prob_x"]
+
+
+def test_a_rejector_by_another_score_shows_it(model, tmp_path):
+    Rejector(model, MaxProbability()).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "mine.keras")
+    loaded, rejector, metrics = scoring.load_model(tmp_path / "mine.keras")
+    table = scoring.score(loaded, ROWS, rejector)
+    np.testing.assert_allclose(table["score"], 1 - table["probability"], atol=1e-5)
+    assert metrics == {}

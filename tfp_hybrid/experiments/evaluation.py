@@ -3,11 +3,12 @@
 import dataclasses
 
 import numpy as np
-import sklearn.metrics
 import tensorflow as tf
 
 from tfp_hybrid.checks import integer_levels
 from tfp_hybrid.experiments.progress import batches
+from tfp_hybrid.inference import forward_batches
+from tfp_hybrid.uncertainty import detection, scores
 
 BATCH_SIZE = 500
 
@@ -21,7 +22,8 @@ class Predictions:
       stddev: predictive standard deviation, `(n,)`; None for classification.
       entropy: of p(y|x) in nats, `(n,)`; None where it has no closed form.
       nll: -log p(y|x) in nats, `(n,)`; None without labels.
-      log_prob_x: log p(x) in nats, `(n,)`; -inf for inputs so far out that the density overflows to NaN.
+      log_prob_x: log p(x) in nats, `(n,)`; -inf for inputs so far out that the density overflows.
+      scores: of each of the scores that were asked for, `(n, len(scores))`.
     """
 
     mean: np.ndarray
@@ -29,9 +31,10 @@ class Predictions:
     entropy: np.ndarray | None
     nll: np.ndarray | None
     log_prob_x: np.ndarray
+    scores: np.ndarray
 
 
-def predict(model, x, y=None, description="predicting") -> Predictions:
+def predict(model, x, y=None, description="predicting", wanted=()) -> Predictions:
     """Runs the model over the inputs, with a progress bar.
 
     Args:
@@ -39,11 +42,14 @@ def predict(model, x, y=None, description="predicting") -> Predictions:
       x: `(n, *event_shape)`.
       y: labels, `(n, ...)`, or None.
       description: beside the progress bar.
+      wanted: `Score`s to evaluate along the way.
     """
+    for score in wanted:
+        score.check_fitted(model)
     parts = []
     for rows in batches(len(x), BATCH_SIZE, description):
-        p_y, log_prob_x = model.predict_distribution(x[rows], BATCH_SIZE)
-        log_prob_x = np.nan_to_num(log_prob_x, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
+        (one_pass,) = forward_batches(model, x[rows], BATCH_SIZE)
+        p_y = one_pass.p_y
         mean = model.head.mean(p_y).numpy()
         classes = mean.ndim == 2 and model.head.integer_labels
         parts.append(
@@ -52,7 +58,10 @@ def predict(model, x, y=None, description="predicting") -> Predictions:
                 None if classes else p_y.stddev().numpy(),
                 _entropy(p_y),
                 None if y is None else -p_y.log_prob(model.head.prepare_labels(y[rows])).numpy(),
-                log_prob_x,
+                one_pass.log_prob.numpy(),
+                np.stack([scores.evaluate(score, one_pass) for score in wanted], -1)
+                if wanted
+                else np.zeros((len(mean), 0)),
             )
         )
     columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
@@ -61,7 +70,7 @@ def predict(model, x, y=None, description="predicting") -> Predictions:
 
 def test_metrics(model, predictions: Predictions, y) -> dict[str, float]:
     """Metrics of labelled rows: "error" (a fraction) or "rmse", "nll", "log_prob_x", "bits_per_dim" (integers)."""
-    if model.head.metric().name == "accuracy":
+    if model.head.classifies:
         metrics = {"error": float(np.mean(labels(predictions.mean) != y))}
     else:
         metrics = {"rmse": float(np.sqrt(np.mean((predictions.mean - y) ** 2)))}
@@ -82,13 +91,10 @@ def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | 
       "auroc"; "fpr95", the false positive rate at 95 % true positives; "nll" of the set's own labels, None without
       any; "entropy" of p(y|x), its mean, None where it has no closed form.
     """
-    positive = np.r_[np.zeros(len(inside.log_prob_x)), np.ones(len(outside.log_prob_x))]
-    score = -np.r_[inside.log_prob_x, outside.log_prob_x]
-    score = np.clip(score, np.finfo(np.float32).min, np.finfo(np.float32).max)  # scikit-learn wants finite scores
-    fpr, tpr, _ = sklearn.metrics.roc_curve(positive, score, drop_intermediate=False)
+    score = -inside.log_prob_x, -outside.log_prob_x
     return {
-        "auroc": float(sklearn.metrics.roc_auc_score(positive, score)),
-        "fpr95": float(fpr[np.argmax(tpr >= 0.95)]),
+        "auroc": detection.auroc(*score),
+        "fpr95": detection.fpr_at_tpr(*score),
         "nll": None if outside.nll is None else float(outside.nll.mean()),
         "entropy": None if outside.entropy is None else float(outside.entropy.mean()),
     }

@@ -22,19 +22,27 @@ def _inverted(dataset, rng):
     return dataset.quantization_levels - 1 - dataset.test[0]
 
 
+def _rotated(dataset, rng):
+    """Test images on their side: turned by a quarter."""
+    shape = dataset.test[0].shape[1:]
+    if dataset.quantization_levels is None or len(shape) != 3 or shape[0] != shape[1]:
+        raise ValueError(f"'rotated' wants square images; {dataset.name} has none. Take 'noise' or 'shuffled'.")
+    return np.rot90(dataset.test[0], axes=(1, 2)).copy()
+
+
 def _shuffled(dataset, rng):
     """Test rows whose entries come from different rows: each column is permuted on its own."""
     return rng.permuted(dataset.test[0], axis=0)
 
 
-TRANSFORMS = {"inverted": _inverted, "noise": _noise, "shuffled": _shuffled}
+TRANSFORMS = {"inverted": _inverted, "noise": _noise, "rotated": _rotated, "shuffled": _shuffled}
 
 
 def load_outliers(name: str, dataset, data_dir=None, seed: int = 0):
     """Inputs that are foreign to `dataset`, and their labels if they have any of its kind.
 
     Args:
-      name: "noise", "inverted" or "shuffled" (made from `dataset`), or the name of another data set.
+      name: "noise", "inverted", "rotated" or "shuffled" (made from `dataset`), or the name of another data set.
       dataset: the in-distribution `Dataset`.
       data_dir: where data sets lie.
       seed: of the noise.

@@ -5,8 +5,12 @@ import io
 import pathlib
 
 import jinja2
+import tensorflow_probability as tfp
 
 from tfp_hybrid.experiments import figures
+from tfp_hybrid.uncertainty import classification, pictures
+
+tfd = tfp.distributions
 
 _LABELS = {
     "error": "error",
@@ -32,11 +36,11 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
     """
     log_probs = {f"{dataset.name} (test)": test.log_prob_x}
     log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
-    pictures = [
+    drawn = [
         ("Learning curves", "Training curves are means over the epoch; validation rows are held out.")
         + (figures.learning_curves(history),),
         ("Density of the inputs", "log p(x) of test rows, and of inputs that are foreign to the model.")
-        + (figures.log_prob_histograms(log_probs),),
+        + (pictures.log_prob_histograms(log_probs),),
         ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset),),
         _reliability(dataset, test),
     ]
@@ -47,7 +51,7 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
         template.render(
             metrics,
             labels=_LABELS,
-            figures=[{"title": t, "caption": c, "png": _png(figure)} for t, c, figure in pictures],
+            figures=[{"title": t, "caption": c, "png": _png(figure)} for t, c, figure in drawn],
         )
     )
 
@@ -55,7 +59,7 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
 def _samples(model, dataset):
     names = dataset.feature_names
     if names is None:
-        return figures.image_grid(model.sample(40)["x"], dataset.quantization_levels)
+        return pictures.image_grid(model.sample(40)["x"], dataset.quantization_levels)
     return figures.column_histograms(dataset.test[0], model.sample(2000)["x"].numpy(), names)
 
 
@@ -63,12 +67,14 @@ def _reliability(dataset, test):
     title = "Reliability"
     if dataset.task == "classification":
         caption = "Accuracy on test rows against the model's confidence, in ten groups of equal size."
-        return title, caption, figures.reliability_of_classes(test.mean, dataset.test[1])
+        curve = classification.reliability(test.mean, dataset.test[1], bins=10, strategy="mass")
+        return title, caption, pictures.reliability_diagram({"model": curve})
     caption = "How many test rows lie in the central predictive interval of each level."
-    return title, caption, figures.reliability_of_intervals(test.mean, test.stddev, dataset.test[1])
+    normal = tfd.Normal(test.mean, test.stddev)
+    return title, caption, pictures.coverage_diagram({"model": normal}, dataset.test[1])
 
 
 def _png(figure):
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -11,16 +11,26 @@ import pandas as pd
 from tfp_hybrid import checks
 from tfp_hybrid.experiments import evaluation
 from tfp_hybrid.hybrid import HybridModel
+from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
+
+MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
 
 
-def load_model(path) -> tuple[HybridModel, dict]:
-    """A model and the metrics beside it, from `model.keras` or the folder of a run.
+def load_model(path) -> tuple[HybridModel, Rejector | None, dict]:
+    """A model, its rejector and the metrics beside it.
+
+    Args:
+      path: the folder of a run; or a file with a `HybridModel` or a `Rejector`.
+
+    Returns:
+      The model; the rejector, None if there is none; the metrics, empty if there are none.
 
     Raises:
       ValueError: if there is no file, if it is damaged, or if it holds another kind of model.
     """
     path = pathlib.Path(path)
-    file = path / "model.keras" if path.is_dir() else path
+    file = next((path / name for name in (REJECTOR, MODEL) if (path / name).is_file()), path / MODEL)
+    file = file if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
     try:
@@ -28,10 +38,12 @@ def load_model(path) -> tuple[HybridModel, dict]:
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = "" if "File not found" in str(error) else f" ({str(error).strip().splitlines()[0][:300]})"
         raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model.{reason}") from None
+    rejector = model if isinstance(model, Rejector) else None
+    model = model if rejector is None else rejector.model
     if not isinstance(model, HybridModel):
-        raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel.")
-    metrics = file.with_name("metrics.json")
-    return model, json.loads(metrics.read_text()) if metrics.exists() else {}
+        raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel or a Rejector.")
+    metrics = file.with_name(METRICS)
+    return model, rejector, json.loads(metrics.read_text()) if metrics.exists() else {}
 
 
 def read_inputs(path, model, feature_names=None) -> np.ndarray:
@@ -73,21 +85,22 @@ def read_inputs(path, model, feature_names=None) -> np.ndarray:
     return table
 
 
-def score(model: HybridModel, x, reference_quantiles, abstain_below: float) -> pd.DataFrame:
+def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float | None = None) -> pd.DataFrame:
     """One row for each input.
 
     Args:
       model: the model.
       x: `(n, *event_shape)`.
-      reference_quantiles: of log p(x) on held-out training data, evenly spaced from 0 to 1; None without any.
-      abstain_below: percentile of log p(x) under which to abstain.
+      rejector: the rejector of this model, or None.
+      abstain_below: percentile under which to abstain; None for the rejector's own threshold.
 
     Returns:
       Columns "prediction" (a class, or E[y|x]), "uncertainty" (classes: entropy of p(y|x) in nats; numbers:
-      predictive standard deviation), "probability" (classes: of the predicted one), "log_prob_x" (nats),
-      "percentile" (of log p(x) among held-out training data, 0 to 100) and "abstain".
+      predictive standard deviation), "probability" (classes: of the predicted one) and "log_prob_x" (nats); with a
+      rejector also "score" (unless it is -log p(x)), "percentile" (per cent of the held-out inputs that the rejector's
+      score trusts less, 0 to 100) and "abstain".
     """
-    answers = evaluation.predict(model, x)
+    answers = evaluation.predict(model, x, wanted=[] if rejector is None else [rejector.score])
     if answers.stddev is None:
         table = {
             "prediction": answers.mean.argmax(-1),
@@ -97,11 +110,13 @@ def score(model: HybridModel, x, reference_quantiles, abstain_below: float) -> p
     else:
         table = _columns("prediction", answers.mean) | _columns("uncertainty", answers.stddev)
     table["log_prob_x"] = answers.log_prob_x
-    if reference_quantiles is not None:
-        quantiles = np.asarray(reference_quantiles)
-        below = np.searchsorted(quantiles, answers.log_prob_x) / len(quantiles)
-        table["percentile"] = np.round(100 * below, 2)
-        table["abstain"] = table["percentile"] < abstain_below
+    if rejector is not None:
+        scores = answers.scores[:, 0]
+        if not isinstance(rejector.score, NegativeLogProb):
+            table["score"] = scores
+        percentile = rejector.percentile(scores)
+        table["percentile"] = np.round(percentile, 2)
+        table["abstain"] = scores > float(rejector.threshold) if abstain_below is None else percentile < abstain_below
     return pd.DataFrame(table)
 
 

@@ -17,12 +17,15 @@ import tfp_hybrid
 from tfp_hybrid import checks, datasets
 from tfp_hybrid.experiments import evaluation, outliers, recipes, report
 from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
+from tfp_hybrid.experiments.scoring import METRICS, MODEL, REJECTOR
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.pipeline import untuned
+from tfp_hybrid.uncertainty import Rejector
 
-MODEL, METRICS, HISTORY, REPORT = "model.keras", "metrics.json", "history.csv", "report.html"
+HISTORY, REPORT = "history.csv", "report.html"
 CHECKPOINT, CONFIG = "checkpoint.keras", "config.json"
+KEPT = 0.99  # of held-out rows, by the rejector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Config:
 
 
 def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
-    """Trains a hybrid model, and writes `model.keras`, `metrics.json`, `history.csv` and `report.html`.
+    """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
 
     Everything is loaded and checked before the first step. A checkpoint is kept while training runs; `resume` goes
     on from it, losing at most one epoch.
@@ -114,6 +117,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     test = evaluation.predict(model, *dataset.test, "test rows")
     held_out = evaluation.predict(model, *dataset.validation, "held-out rows")
     outside = {name: evaluation.predict(model, *data, name) for name, data in foreign.items()}
+    rejector = Rejector(model).fit_threshold(dataset.validation[0], quantile=KEPT)
     metrics = {
         "config": dataclasses.asdict(config) | {"data": dataset.description},
         "seconds": round(checkpoint.seconds_before + time.perf_counter() - started, 1),
@@ -121,14 +125,12 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
         "test": evaluation.test_metrics(model, test, dataset.test[1]),
         "validation": evaluation.test_metrics(model, held_out, dataset.validation[1]),
         "ood": {name: evaluation.ood_metrics(test, answers) for name, answers in outside.items()},
-        "reference": {
-            "feature_names": dataset.feature_names,
-            "log_prob_x_quantiles": np.quantile(held_out.log_prob_x, np.linspace(0, 1, 1001)).tolist(),
-        },
+        "feature_names": dataset.feature_names,
         "versions": versions(),
     }
     with CONSOLE.status("writing the report"):
         model.save(out / MODEL)
+        rejector.save(out / REJECTOR)
         (out / METRICS).write_text(json.dumps(metrics, indent=1))
         report.write(out / REPORT, model, dataset, metrics, checkpoint.columns(), test, outside)
     (out / CHECKPOINT).unlink()

@@ -14,7 +14,8 @@ class Head(keras.layers.Layer):
         E[y | z] = g^-1(beta^T z + b)                                          (eq. 2 of the paper)
 
     To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
-    of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`.
+    of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`. One whose
+    responses are classes sets `classifies`, one that calibration can rescale sets `can_widen` and writes `widen`.
 
     Args:
       event_shape: shape of one response y: `()` or `(k,)`.
@@ -32,6 +33,8 @@ class Head(keras.layers.Layer):
     """
 
     integer_labels = False
+    classifies = False
+    can_widen = False
 
     def __init__(self, event_shape=(), predictors=1, kernel_initializer="zeros", kernel_regularizer=None, **kwargs):
         kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
@@ -96,6 +99,10 @@ class Head(keras.layers.Layer):
     def is_adapted(self) -> bool:
         """False while a data-dependent weight still has its initial value."""
         return True
+
+    def widen(self, factor: float):
+        """Makes p(y|x) less sure, with the same most probable class or mean, where `can_widen`: see the subclasses."""
+        raise NotImplementedError(f"{type(self).__name__}.widen")
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""

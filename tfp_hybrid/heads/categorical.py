@@ -26,6 +26,8 @@ class Categorical(Head):
     """
 
     integer_labels = True
+    classifies = True
+    can_widen = True
 
     def __init__(self, num_classes, **kwargs):
         if num_classes < 2:
@@ -42,6 +44,11 @@ class Categorical(Head):
 
     def metric(self):
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+
+    def widen(self, factor):
+        """Divides the logits by `factor`, a temperature."""
+        self.kernel.assign(self.kernel / factor)
+        self.bias.assign(self.bias / factor)
 
     def check_labels(self, y):
         if y.ndim == 2 and y.shape[1] == self.num_classes:

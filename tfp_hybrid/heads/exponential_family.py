@@ -109,12 +109,20 @@ class Bernoulli(ExponentialFamily):
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
     """
 
+    classifies = True
+    can_widen = True
+
     def __init__(self, event_shape=(), **kwargs):
         kwargs.pop("family", None)
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
 
     def metric(self):
         return keras.metrics.BinaryAccuracy(name="accuracy")
+
+    def widen(self, factor):
+        """Divides the logits by `factor`, a temperature."""
+        self.kernel.assign(self.kernel / factor)
+        self.bias.assign(self.bias / factor)
 
     def check_labels(self, y):
         Head.check_labels(self, y)

@@ -15,8 +15,10 @@ class _StandardizedResponse(Head):
 
     m and s, the responses' mean and standard deviation, are weights that are not trained: 0 and 1 until `adapt`,
     which `HybridModel.fit` calls if nobody has. So the optimizer sees responses of unit variance, in whatever unit
-    they are, and log p(y|x) is that of y as given.
+    they are, and log p(y|x) is that of y as given. `widen` sets one more, the factor of the standard deviation.
     """
+
+    can_widen = True
 
     def build(self, latent_shape):
         super().build(latent_shape)
@@ -26,6 +28,7 @@ class _StandardizedResponse(Head):
         self.response_stddev = self.add_weight(
             shape=self.event_shape, initializer="ones", trainable=False, name="response_stddev"
         )
+        self.widening = self.add_weight(shape=(), initializer="ones", trainable=False, name="widening")
 
     def adapt(self, y):
         y = self.prepare_labels(y).numpy()
@@ -37,10 +40,14 @@ class _StandardizedResponse(Head):
         mean, stddev = self.response_mean.numpy(), self.response_stddev.numpy()
         return bool((mean != 0).any() or (stddev != 1).any())
 
+    def widen(self, factor):
+        """Multiplies the predictive standard deviation by `factor`."""
+        self.widening.assign(self.widening * factor)
+
     def normal(self, loc, scale) -> tfd.Distribution:
-        """Normal(m + s loc, s scale), with the response's event shape."""
+        """Normal(m + s loc, w s scale), with w what `widen` has set, and the response's event shape."""
         mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
-        return independent(tfd.Normal(mean + stddev * loc, stddev * scale), self.event_shape)
+        return independent(tfd.Normal(mean + stddev * loc, self.widening * stddev * scale), self.event_shape)
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")

@@ -1,0 +1,100 @@
+import keras
+import numpy as np
+import pytest
+import scipy.special
+from helpers import blobs, tiny_model
+
+import tfp_hybrid as hy
+from tfp_hybrid.uncertainty import calibrate, stddev_factor, temperature
+from tfp_hybrid.uncertainty.classification import accuracy, nll
+
+RNG = np.random.default_rng(0)
+X, Y = blobs(600)
+
+
+@pytest.mark.parametrize("truth", [0.25, 1.0, 3.0])
+def test_the_temperature_of_a_miscalibrated_model_is_found(truth):
+    """Each row's labels in exact proportion to softmax(logits / T): the optimum is T itself."""
+    logits = np.log(np.array([[8, 1, 1], [5, 3, 2], [2, 2, 6], [4, 4, 2]]) / 10)
+    counts = np.array([[8, 1, 1], [5, 3, 2], [2, 2, 6], [4, 4, 2]])
+    rows = np.repeat(logits * truth, 10, axis=0)
+    y = np.concatenate([np.repeat(np.arange(3), c) for c in counts])
+    assert temperature(rows, y) == pytest.approx(truth, rel=1e-4)
+
+
+def test_a_sampled_temperature_is_found_within_one_per_cent():
+    logits = RNG.normal(size=(400_000, 5)) * 2
+    p = scipy.special.softmax(logits, -1)
+    y = (p.cumsum(-1) < RNG.uniform(size=(len(p), 1))).sum(-1)
+    assert temperature(2.5 * logits, y) == pytest.approx(2.5, rel=0.01)
+
+
+def test_the_factor_of_a_normal_is_found():
+    mean, stddev = RNG.normal(size=100_000), RNG.uniform(0.5, 2, 100_000)
+    y = RNG.normal(mean, 1.7 * stddev)
+    assert stddev_factor(mean, stddev, y) == pytest.approx(1.7, rel=0.01)
+    assert stddev_factor([0.0, 0.0], [1.0, 2.0], [3.0, 8.0]) == pytest.approx(np.sqrt((9 + 16) / 2))
+
+
+def test_a_classifier_keeps_its_accuracy_and_gains_likelihood():
+    model = tiny_model()
+    model.head.kernel.assign(20 * model.head.kernel)
+    x_new, y_new = blobs(600, seed=1)
+    before, density = model.predict(x_new, verbose=0), model.log_prob(x_new)
+    factor = calibrate(model, X, Y)
+    after = model.predict(x_new, verbose=0)
+    assert factor > 1
+    assert accuracy(after, y_new) == accuracy(before, y_new)
+    assert nll(after, y_new) < nll(before, y_new)
+    np.testing.assert_array_equal(model.log_prob(x_new), density)
+    assert calibrate(model, X, Y) == pytest.approx(1.0, abs=1e-3)  # nothing is left to do
+
+
+@pytest.mark.parametrize("event_shape", [(), (2,)])
+@pytest.mark.parametrize("name", ["Normal", "HeteroscedasticNormal"])
+def test_a_regressor_keeps_its_mean_and_gains_likelihood(name, event_shape, tmp_path):
+    model = tiny_model(getattr(hy.heads, name)(event_shape), compile=False)
+    y = RNG.normal(X[:, :1] * 2, 5.0, (600, 2))[:, : (event_shape or (1,))[0]].reshape(600, *event_shape)
+    before, _ = model.predict_distribution(X)
+    factor = calibrate(model, X, y)
+    after, _ = model.predict_distribution(X)
+    np.testing.assert_allclose(after.mean(), before.mean(), rtol=1e-5)
+    np.testing.assert_allclose(after.stddev(), factor * before.stddev(), rtol=1e-4)
+    assert np.mean(after.log_prob(y.astype("float32"))) > np.mean(before.log_prob(y.astype("float32")))
+    residual = (y - after.mean()) / after.stddev()
+    assert np.mean(np.square(residual)) == pytest.approx(1.0, rel=1e-4)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict_distribution(X)[0].stddev(), after.stddev())
+
+
+def test_binary_labels_are_calibrated():
+    model = tiny_model(hy.heads.Bernoulli())
+    model.head.kernel.assign(30 * model.head.kernel)
+    before = model.predict(X, verbose=0)
+    factor = calibrate(model, X, Y)
+    after = model.predict(X, verbose=0)
+    assert factor > 1 and ((before > 0.5) == (after > 0.5)).all()
+    logit = scipy.special.logit
+    np.testing.assert_allclose(logit(after), logit(before) / factor, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: calibrate(keras.Sequential(), X, Y), "model is a Sequential"),
+        (lambda: calibrate(tiny_model(hy.heads.ExponentialFamily("Poisson")), X, Y), "the head is ExponentialFamily"),
+        (lambda: calibrate(tiny_model(), X, None), "y is missing"),
+        (lambda: calibrate(tiny_model(), X, Y + 5), "labels from 5 to 6"),
+        (lambda: calibrate(tiny_model(), X, Y[:3]), "y has 3 rows"),
+        (lambda: temperature([0.0, 1.0], [0]), "logits has shape"),
+        (lambda: temperature([[0.0, 1.0]], [2]), "labels from 2 to 2"),
+        (lambda: temperature([[0.0, np.inf]], [0]), "not finite"),
+        (lambda: stddev_factor([0.0], [0.0], [1.0]), "wanted above 0"),
+        (lambda: stddev_factor([0.0], [1.0], [0.0]), "The best factor is 0.0"),
+        (lambda: stddev_factor([0.0], [1.0], [0.0, 1.0]), "mean has shape"),
+    ],
+)
+def test_wrong_arguments_are_explained(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from tfp_hybrid.uncertainty import drift
+
+REFERENCE = np.random.default_rng(0).gamma(4.0, 20.0, 2000)
+TESTS = [drift.ks_test, drift.typicality_test]
+
+
+def test_ks_equals_scipys():
+    new = np.random.default_rng(1).gamma(4.0, 22.0, 300)
+    expected = scipy.stats.ks_2samp(REFERENCE, new)
+    found = drift.ks_test(REFERENCE, new)
+    assert found.statistic == pytest.approx(expected.statistic) and found.p_value == pytest.approx(expected.pvalue)
+    greater = (new[:, None] > REFERENCE).mean() - (new[:, None] < REFERENCE).mean()
+    assert found.effect_size == pytest.approx(greater)
+
+
+def test_typicality_measures_the_shift_of_the_mean():
+    new = REFERENCE[:500] + 5.0
+    found = drift.typicality_test(REFERENCE, new)
+    shift = new.mean() - REFERENCE.mean()
+    assert found.statistic == pytest.approx(abs(shift))
+    assert found.effect_size == pytest.approx(shift / REFERENCE.std())
+
+
+def test_typicalitys_p_value_is_near_the_normal_approximation():
+    """Means of 300 and 2000 rows are nearly normal: two-sided p of the z-value."""
+    for step in (0.5, 1.0, 1.5, 2.0):
+        error = REFERENCE.std() * np.sqrt(1 / 300 + 1 / 2000)
+        new = np.random.default_rng(2).permutation(REFERENCE)[:300]
+        new += REFERENCE.mean() - new.mean() + step * error
+        found = drift.typicality_test(REFERENCE, new, resamples=4000)
+        assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(step), abs=0.03)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_the_false_alarm_rate_is_kept(test):
+    """1,000 references and batches from one distribution: 5 % of them are called drift."""
+    rng = np.random.default_rng(3)
+    options = {} if test is drift.ks_test else {"resamples": 200}
+    alarms = [test(rng.gamma(4.0, 20.0, 500), rng.gamma(4.0, 20.0, 100), **options).drifted(0.05) for _ in range(1000)]
+    assert 0.035 <= np.mean(alarms) <= 0.065
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_a_shift_is_found(test):
+    found = test(REFERENCE, np.random.default_rng(4).gamma(5.0, 20.0, 500))
+    assert found.drifted(0.001) and found.effect_size > 0.2
+
+
+def test_typicality_finds_too_likely_inputs():
+    """A batch of higher density than usual is as untypical as one of lower density."""
+    found = drift.typicality_test(REFERENCE, np.full(100, REFERENCE.min()))
+    assert found.drifted(0.01) and found.effect_size < -1
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_infinite_scores_are_drift(test):
+    new = np.r_[REFERENCE[:50], np.full(50, np.inf)]
+    assert test(REFERENCE, new).drifted(0.001)
+    mild = test(np.r_[REFERENCE, np.inf], np.r_[REFERENCE[:500]])
+    assert np.isfinite([mild.statistic, mild.p_value, mild.effect_size]).all()
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(
+    "reference, new, message",
+    [
+        ([], [1.0], "reference is empty"),
+        ([1.0], [], "new is empty"),
+        ([1.0], [np.nan], "new holds NaN"),
+        ([[1.0]], [1.0], "reference has shape"),
+    ],
+)
+def test_wrong_arguments_are_explained(test, reference, new, message):
+    with pytest.raises(ValueError, match=message):
+        test(reference, new)
+
+
+def test_more_wrong_arguments_are_explained():
+    with pytest.raises(ValueError, match="resamples is 0"):
+        drift.typicality_test([1.0], [1.0], resamples=0)
+    with pytest.raises(ValueError, match="No score is finite"):
+        drift.typicality_test([np.inf], [np.inf])
+
+
+def test_equal_constants_are_no_drift():
+    assert not drift.typicality_test([1.0, 1.0], [1.0]).drifted()
+    assert drift.typicality_test([1.0, 1.0], [1.0]).effect_size == 0

@@ -1,0 +1,64 @@
+import io
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_probability as tfp
+
+from tfp_hybrid.uncertainty import classification, pictures, risk_coverage_curve
+
+RNG = np.random.default_rng(0)
+INSIDE = RNG.normal(size=200)
+OUTSIDE = {"far": RNG.normal(3, 1, 100), "endless": np.r_[np.full(50, np.inf), INSIDE]}
+P = RNG.dirichlet(np.ones(3), 200)
+CASES = {
+    "log_prob_histograms": lambda: pictures.log_prob_histograms({"in": -INSIDE, "far": -OUTSIDE["endless"]}),
+    "roc_curves": lambda: pictures.roc_curves(INSIDE, OUTSIDE),
+    "precision_recall_curves": lambda: pictures.precision_recall_curves(INSIDE, OUTSIDE),
+    "risk_coverage_curves": lambda: pictures.risk_coverage_curves(
+        {"score": risk_coverage_curve(INSIDE, (INSIDE > 1).astype(float))}
+    ),
+    "reliability_diagram": lambda: pictures.reliability_diagram(
+        {"model": classification.reliability(P, RNG.integers(0, 3, 200))}
+    ),
+    "coverage_diagram": lambda: pictures.coverage_diagram({"model": tfp.distributions.Normal(0.0, 1.0)}, INSIDE),
+    "drift_picture": lambda: pictures.drift_picture(INSIDE, OUTSIDE["endless"]),
+    "image_grid": lambda: pictures.image_grid(RNG.integers(0, 4, (7, 5, 5, 1)), 4, columns=4),
+    "extremes": lambda: pictures.extremes(RNG.integers(0, 4, (30, 5, 5, 3)), RNG.normal(size=30), 4),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pictures_are_drawn(name):
+    figure = CASES[name]()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    colours = np.unique(np.asarray(PIL.Image.open(buffer)).reshape(-1, 4), axis=0)
+    assert len(colours) >= 4
+
+
+def test_the_style_stays_inside():
+    before = dict(matplotlib.rcParams)
+    CASES["roc_curves"]()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_roc_curves_show_the_rates_and_the_area():
+    (axes,) = pictures.roc_curves(np.array([0.0, 1.0]), {"far": np.array([2.0, 0.5])}).axes
+    line = axes.get_lines()[1]
+    assert line.get_label() == "far: 0.7500"
+    points = set(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert {(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)} >= points >= {(0.0, 0.5), (0.5, 1.0)}
+
+
+def test_drift_pictures_show_the_largest_distance():
+    (axes,) = pictures.drift_picture(np.arange(10.0), np.arange(5.0)).axes
+    assert axes.get_legend().get_texts()[-1].get_text() == "KS distance 0.500"
+
+
+def test_extremes_are_the_most_and_the_least_likely():
+    images = np.arange(30).reshape(30, 1, 1, 1) * np.ones((1, 2, 2, 1))
+    figure = pictures.extremes(images, np.arange(30.0), 30, rows=1, columns=3)
+    shown = [29 * axes.images[0].get_array().mean() for half in figure.subfigs for axes in half.axes]
+    np.testing.assert_allclose(shown, [29, 28, 27, 0, 1, 2], atol=1e-6)

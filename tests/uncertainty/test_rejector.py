@@ -1,0 +1,156 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import blobs, integer_model, randomize, tiny_model
+
+import tfp_hybrid as hy
+from tfp_hybrid import uncertainty
+from tfp_hybrid.uncertainty import Rejector
+
+X, Y = blobs(400)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+IMAGES = np.random.default_rng(0).integers(0, 4, (50, 4, 4, 1)).astype("uint8")
+SCORES = {
+    "NegativeLogProb": lambda model: uncertainty.NegativeLogProb(),
+    "Typicality": lambda model: uncertainty.Typicality().fit(model, X),
+    "JointNegativeLogProb": lambda model: uncertainty.JointNegativeLogProb(),
+    "LatentNorm": lambda model: uncertainty.LatentNorm(),
+    "PredictiveEntropy": lambda model: uncertainty.PredictiveEntropy(),
+    "MaxProbability": lambda model: uncertainty.MaxProbability(),
+    "PredictiveVariance": lambda model: uncertainty.PredictiveVariance(),
+    "WAIC": lambda model: uncertainty.WAIC([tiny_model(seed=1), tiny_model(seed=2)]),
+    "LikelihoodRatio": lambda model: uncertainty.LikelihoodRatio(background=tiny_model(seed=4)).fit(model, X),
+    "InputComplexity": lambda model: uncertainty.InputComplexity(),
+}
+
+
+def test_predict_gives_predictions_scores_and_abstentions(model):
+    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    answers = rejector.predict(X, verbose=0)
+    np.testing.assert_allclose(answers["prediction"], model.predict(X, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(answers["score"], -model.log_prob(X), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(answers["abstain"], answers["score"] > float(rejector.threshold))
+    assert answers["abstain"].mean() == pytest.approx(0.1)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(64)
+    np.testing.assert_allclose(rejector.predict(data, verbose=0)["score"], answers["score"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
+    x = IMAGES if name == "InputComplexity" else X
+    head = hy.heads.HeteroscedasticNormal() if name == "PredictiveVariance" else None
+    model = integer_model() if name == "InputComplexity" else tiny_model(head)
+    rejector = Rejector(model, SCORES[name](model)).fit_threshold(x, quantile=0.8)
+    rejector.save(tmp_path / "rejector.keras")
+    again = keras.models.load_model(tmp_path / "rejector.keras")
+    before, after = rejector.predict(x, verbose=0), again.predict(x, verbose=0)
+    for key in ("prediction", "score", "abstain"):
+        np.testing.assert_array_equal(before[key], after[key])
+    np.testing.assert_array_equal(rejector.reference, again.reference)
+    assert 0 < before["abstain"].mean() < 1
+    again.export(tmp_path / "served", verbose=False)
+    server = tf.saved_model.load(tmp_path / "served")
+    served = server.serve(tf.cast(x, again.model.distribution.dtype))
+    np.testing.assert_allclose(served["score"], before["score"], rtol=1e-3, atol=1e-3)
+
+
+def test_coverage_holds_for_new_inputs(model):
+    """Split conformal: of new inputs at least the wanted part is kept, on average over held-out sets."""
+    rng = np.random.default_rng(0)
+    rejector, kept = Rejector(model), []
+    scores = -model.log_prob(rng.normal(size=(20_000, 2)).astype("float32"))
+    for _ in range(50):
+        held_out = rng.normal(size=(19, 2)).astype("float32")
+        rejector.fit_threshold(held_out, coverage=0.9)
+        kept.append(np.mean(scores <= float(rejector.threshold)))
+    assert 0.9 - 2 * np.std(kept) / 50**0.5 <= np.mean(kept) <= 0.97
+
+
+def test_risk_is_met_with_as_many_as_possible(model):
+    rejector = Rejector(model, uncertainty.MaxProbability())
+    answers = rejector._answers(X, 64)
+    wrong = answers["prediction"].argmax(-1) != Y
+    target = 0.5 * wrong.mean()
+    rejector.fit_threshold(X, Y, risk=target)
+    kept = ~rejector.predict(X, verbose=0)["abstain"]
+    assert wrong[kept].mean() <= target
+    higher = answers["score"][~kept].min()
+    assert wrong[answers["score"] <= higher].mean() > target or np.all(
+        [wrong[answers["score"] <= s].mean() > target for s in np.unique(answers["score"][~kept])]
+    )
+
+
+def test_risk_with_a_loss_of_ones_own():
+    model = tiny_model(hy.heads.Normal())
+    y = X[:, 0]
+    rejector = Rejector(model)
+    rejector.fit_threshold(X, y, risk=1.2, loss=lambda y, mean: np.abs(y - mean))
+    kept = ~rejector.predict(X, verbose=0)["abstain"]
+    assert np.abs(y - model.predict(X, verbose=0))[kept].mean() <= 1.2
+
+
+def test_percentiles_count_the_reference(model):
+    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    scores = np.array([-np.inf, np.median(rejector.reference), np.inf])
+    np.testing.assert_allclose(rejector.percentile(scores), [100, 50, 0], atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "exactly one of quantile, coverage, risk"),
+        ({"quantile": 0.9, "coverage": 0.9}, "exactly one"),
+        ({"quantile": 1.5}, "quantile is 1.5"),
+        ({"risk": -0.1}, "risk is -0.1"),
+        ({"risk": 0.1}, "y is missing"),
+        ({"risk": 0.0, "y": 1 - Y}, "wanted at least"),
+        ({"coverage": 0.999}, "wanted more than 400 inputs"),
+    ],
+)
+def test_rules_that_cannot_be_met_are_explained(options, message, model):
+    if options.get("risk") == 0.0:
+        options = options | {"y": 1 - model.predict(X, verbose=0).argmax(-1)}  # every label is wrong
+    rejector = Rejector(model)
+    with pytest.raises(ValueError, match=message):
+        rejector.fit_threshold(X, **options)
+    with pytest.raises(ValueError, match="no threshold yet"):
+        rejector.predict(X)
+
+
+def test_wrong_use_is_explained(model):
+    with pytest.raises(ValueError, match="model is a Sequential"):
+        Rejector(keras.Sequential())
+    with pytest.raises(ValueError, match="`score` is 'density'"):
+        Rejector(model, "density")
+    with pytest.raises(ValueError, match="Typicality is not fitted"):
+        Rejector(model, uncertainty.Typicality()).fit_threshold(X, quantile=0.9)
+    with pytest.raises(ValueError, match="fitted to another model"):
+        Rejector(tiny_model(seed=7), uncertainty.Typicality().fit(model, X)).fit_threshold(X, quantile=0.9)
+    with pytest.raises(ValueError, match="no threshold yet"):
+        Rejector(model).percentile([1.0])
+    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    for x, message in ((X[:0], "x is empty"), (X[:, :1], "x has shape"), (np.full((2, 2), np.nan), "holds nan")):
+        with pytest.raises(ValueError, match=message):
+            rejector.predict(x)
+
+
+def test_a_threshold_belongs_to_the_weights_it_was_chosen_with():
+    model = tiny_model()
+    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    randomize(model.trainable_weights)
+    with pytest.raises(ValueError, match="was trained since"):
+        rejector.predict(X)
+    rejector.fit_threshold(X, quantile=0.9).predict(X, verbose=0)
+
+
+def test_inputs_that_overflow_are_refused(model):
+    rejector = Rejector(model).fit_threshold(X, quantile=1.0)
+    answers = rejector.predict(np.full((1, 2), 3e38, "float32"), verbose=0)
+    assert answers["abstain"].all() and (answers["score"] == np.inf).all()

@@ -1,0 +1,58 @@
+"""Knowing when not to trust: out-of-distribution scores, rejection, calibration, drift.
+
+On any `HybridModel`; and `classification`, `detection`, `drift`, `regression` and the risk-coverage curve on plain
+arrays from any other model. One convention: higher scores mean more out-of-distribution, which is the positive class.
+"""
+
+from tfp_hybrid.uncertainty import classification, detection, drift, pictures, regression
+from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
+from tfp_hybrid.uncertainty.input_complexity import InputComplexity
+from tfp_hybrid.uncertainty.likelihood_ratio import LikelihoodRatio
+from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
+from tfp_hybrid.uncertainty.rejector import Rejector
+from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
+from tfp_hybrid.uncertainty.scores import (
+    JointNegativeLogProb,
+    LatentNorm,
+    MaxProbability,
+    NegativeLogProb,
+    PredictiveEntropy,
+    PredictiveVariance,
+    Score,
+    Typicality,
+)
+from tfp_hybrid.uncertainty.tables import all_scores, detection_table, score_table
+from tfp_hybrid.uncertainty.waic import WAIC
+
+__all__ = [
+    "BrierScore",
+    "ExpectedCalibrationError",
+    "InputComplexity",
+    "JointNegativeLogProb",
+    "LatentNorm",
+    "LikelihoodRatio",
+    "MaxProbability",
+    "NegativeLogProb",
+    "OODMonitor",
+    "PredictiveEntropy",
+    "PredictiveVariance",
+    "Rejector",
+    "RiskCoverage",
+    "Score",
+    "Typicality",
+    "WAIC",
+    "all_scores",
+    "aurc",
+    "calibrate",
+    "classification",
+    "detection",
+    "detection_table",
+    "drift",
+    "e_aurc",
+    "pictures",
+    "regression",
+    "risk_coverage_curve",
+    "score_table",
+    "stddev_factor",
+    "temperature",
+]

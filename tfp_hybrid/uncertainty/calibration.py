@@ -1,0 +1,107 @@
+"""Predictions that are as sure as they should be: one number, fitted on held-out rows."""
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+import tensorflow_probability as tfp
+
+from tfp_hybrid import checks
+from tfp_hybrid.uncertainty.scores import check_model
+
+tfd = tfp.distributions
+
+
+def calibrate(model, x, y, batch_size: int = 256) -> float:
+    """Makes p(y|x) of a model as sure as held-out rows justify; the predicted class, or mean, stays as it is.
+
+    A classifier's logits are divided by a temperature T, a regressor's standard deviations multiplied by a factor s:
+    whichever has the least NLL on these rows. The head's own weights take it up, so that everything the model answers
+    from now on, and the file that it is saved to, is calibrated. p(x) does not change.
+
+    Args:
+      model: a `HybridModel` whose head is `Categorical`, `Bernoulli`, `Normal` or `HeteroscedasticNormal`.
+      x: `(n, *event_shape)`, an array: rows that training has not seen.
+      y: their labels.
+      batch_size: rows at a time.
+
+    Returns:
+      T, or s: above 1 if the model was too sure.
+
+    Raises:
+      ValueError: for another head, or labels that it cannot take.
+
+    References:
+      Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2; Levi, Gispan,
+      Giladi and Fetaya 2022, "Evaluating and Calibrating Uncertainty Prediction in Regression Tasks", section 4.
+    """
+    check_model(model)
+    if not model.head.can_widen:
+        raise ValueError(
+            f"calibrate: the head is {type(model.head).__name__}; wanted Categorical, Bernoulli, Normal or "
+            "HeteroscedasticNormal."
+        )
+    checks.check_labels(y, model.head, len(x))
+    p_y, _ = model.predict_distribution(x, batch_size)
+    y = np.asarray(model.head.prepare_labels(y))
+    while isinstance(p_y, tfd.Independent):
+        p_y = p_y.distribution
+    if isinstance(p_y, tfd.Categorical):
+        factor = temperature(p_y.logits_parameter(), y)
+    elif isinstance(p_y, tfd.Bernoulli):
+        logits = np.ravel(p_y.logits_parameter())
+        factor = temperature(np.stack([np.zeros_like(logits), logits], -1), y.ravel())
+    else:
+        factor = stddev_factor(p_y.mean(), p_y.stddev(), y)
+    model.head.widen(factor)
+    return factor
+
+
+def temperature(logits, y) -> float:
+    """The temperature T > 0 of least NLL for softmax(logits / T), to 1e-6 relative, between 1e-3 and 1e3.
+
+    Args:
+      logits: `(n, K)`, from any model; log probabilities will do.
+      y: integer labels, `(n,)`.
+
+    Raises:
+      ValueError: if shapes or labels do not fit, or a logit is not finite.
+    """
+    logits, y = np.asarray(logits, float), np.asarray(y)
+    if logits.ndim != 2 or y.shape != logits.shape[:1] or not y.size:
+        raise ValueError(f"logits has shape {logits.shape} and y {y.shape}; wanted (n, K) and (n,), n >= 1.")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits holds numbers that are not finite; wanted finite ones.")
+    y = y.astype(int)
+    if y.min() < 0 or y.max() >= logits.shape[1]:
+        raise ValueError(f"y has labels from {y.min()} to {y.max()}; wanted 0 .. {logits.shape[1] - 1}.")
+    rows = np.arange(len(y))
+
+    def nll(log_t):
+        scaled = logits / np.exp(log_t)
+        return np.mean(scipy.special.logsumexp(scaled, axis=-1) - scaled[rows, y])
+
+    # Convex in 1/T, so it has one minimum in log T, too.
+    bounds = np.log([1e-3, 1e3])
+    found = scipy.optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(found.x))
+
+
+def stddev_factor(mean, stddev, y) -> float:
+    """The factor s of least NLL for Normal(mean, s stddev): the root mean square of (y - mean) / stddev.
+
+    Args:
+      mean, stddev: predictions, `(n, ...)`, from any model.
+      y: responses, of the same shape.
+
+    Raises:
+      ValueError: if shapes differ, if a stddev is not above 0, or if every prediction is exact.
+    """
+    mean, stddev, y = (np.asarray(values, float) for values in (mean, stddev, y))
+    if mean.shape != y.shape or not y.size:
+        raise ValueError(f"mean has shape {mean.shape} and y {y.shape}; wanted the same, with at least one row.")
+    if not (stddev > 0).all():
+        raise ValueError(f"stddev has values down to {np.min(stddev)}; wanted above 0.")
+    factor = float(np.sqrt(np.mean(((y - mean) / stddev) ** 2)))
+    if not 0 < factor < np.inf:
+        raise ValueError(f"The best factor is {factor}; wanted finite predictions that are not all exact.")
+    return factor

@@ -1,0 +1,121 @@
+"""How good class probabilities are: on plain arrays, from any model.
+
+Everywhere: `probabilities` are `(n, K)`, rows that sum to 1, and `y` integer labels `(n,)`, 0 .. K-1.
+"""
+
+import dataclasses
+
+import numpy as np
+import sklearn.metrics
+
+STRATEGIES = ("width", "mass")
+
+
+def accuracy(probabilities, y) -> float:
+    """Part of the rows whose most probable class is the label."""
+    probabilities, y = _checked(probabilities, y)
+    return float(sklearn.metrics.accuracy_score(y, probabilities.argmax(-1)))
+
+
+def nll(probabilities, y) -> float:
+    """Mean of -log p(y|x) in nats; inf if a label had probability 0."""
+    probabilities, y = _checked(probabilities, y)
+    with np.errstate(divide="ignore"):
+        return float(-np.log(probabilities[np.arange(len(y)), y]).mean())
+
+
+def brier(probabilities, y) -> float:
+    """Mean squared distance of the probabilities to the one-hot label, 0 to 2.
+
+    References:
+      Brier 1950, "Verification of forecasts expressed in terms of probability", eq. 2.
+    """
+    probabilities, y = _checked(probabilities, y)
+    return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[y]) ** 2, -1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """Confidence (the highest probability) against accuracy, bin by bin; empty bins are left out.
+
+    Attributes:
+      confidence: mean confidence in each bin.
+      accuracy: accuracy in each bin.
+      count: rows in each bin.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+    @property
+    def gap(self) -> np.ndarray:
+        """|accuracy - confidence| in each bin."""
+        return np.abs(self.accuracy - self.confidence)
+
+
+def reliability(probabilities, y, bins: int = 15, strategy: str = "width") -> Reliability:
+    """A reliability diagram's numbers.
+
+    Args:
+      probabilities, y: as above.
+      bins: number of bins.
+      strategy: "width", bins of equal width in (0, 1], or "mass", between the quantiles of the confidences (equal
+        confidences stay together).
+
+    References:
+      Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 2.
+    """
+    probabilities, y = _checked(probabilities, y)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}; wanted one of {STRATEGIES}.")
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; wanted at least 1.")
+    confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == y
+    parts = np.linspace(0, 1, bins + 1)
+    edges = parts if strategy == "width" else np.quantile(confidence, parts)
+    number = np.searchsorted(edges[1:-1], confidence)
+    count = np.bincount(number, minlength=bins)
+    sums = [np.bincount(number, values, minlength=bins)[count > 0] for values in (confidence, correct)]
+    count = count[count > 0]
+    return Reliability(sums[0] / count, sums[1] / count, count)
+
+
+def expected_calibration_error(probabilities, y, bins: int = 15, strategy: str = "width") -> float:
+    """Mean over the rows of their bin's |accuracy - confidence|. Arguments and reference as of `reliability`."""
+    curve = reliability(probabilities, y, bins, strategy)
+    return float(np.average(curve.gap, weights=curve.count))
+
+
+def maximum_calibration_error(probabilities, y, bins: int = 15, strategy: str = "width") -> float:
+    """Largest |accuracy - confidence| of a bin. Arguments and reference as of `reliability`."""
+    return float(reliability(probabilities, y, bins, strategy).gap.max())
+
+
+def classification_metrics(probabilities, y) -> dict[str, float]:
+    """Accuracy, NLL, Brier score, ECE (equal width and equal mass) and MCE."""
+    return {
+        "accuracy": accuracy(probabilities, y),
+        "nll": nll(probabilities, y),
+        "brier": brier(probabilities, y),
+        "ece": expected_calibration_error(probabilities, y),
+        "ece_mass": expected_calibration_error(probabilities, y, strategy="mass"),
+        "mce": maximum_calibration_error(probabilities, y),
+    }
+
+
+def _checked(probabilities, y):
+    probabilities, y = np.asarray(probabilities, float), np.asarray(y)
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        raise ValueError(f"probabilities has shape {probabilities.shape}; wanted (n, K) with K >= 2.")
+    if y.shape != probabilities.shape[:1] or not y.size:
+        raise ValueError(f"y has shape {y.shape}; wanted {probabilities.shape[:1]}, with at least one row.")
+    last = probabilities.shape[1] - 1
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > last:
+        raise ValueError(f"y has {y.dtype} values from {y.min()} to {y.max()}; wanted integers 0 .. {last}.")
+    total = probabilities.sum(-1)
+    wrong = ~((probabilities >= 0).all(-1) & (np.abs(total - 1) < 1e-3))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"probabilities[{row}] is {probabilities[row]}; wanted probabilities that sum to 1.")
+    return probabilities, y

@@ -1,0 +1,90 @@
+"""Has the data changed? Two-sample tests on log p(x), or any score, of new inputs against a reference."""
+
+import dataclasses
+
+import numpy as np
+import scipy.stats
+
+from tfp_hybrid.uncertainty.detection import auroc, check_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class DriftTest:
+    """A two-sample test's answer.
+
+    Attributes:
+      name: "KS" or "typicality".
+      statistic: its value.
+      p_value: how often it is as large when nothing has changed.
+      effect_size: how much has changed; 0 is nothing. See the test.
+    """
+
+    name: str
+    statistic: float
+    p_value: float
+    effect_size: float
+
+    def drifted(self, significance: float = 0.05) -> bool:
+        """Whether the p-value is below `significance`, the false-alarm rate."""
+        return self.p_value < significance
+
+
+def ks_test(reference, new) -> DriftTest:
+    """Kolmogorov-Smirnov: the largest distance of the two distribution functions.
+
+    Args:
+      reference: scores of in-distribution inputs that training has not seen, `(n,)`.
+      new: scores of the inputs in question, `(m,)`.
+
+    Returns:
+      A `DriftTest` whose effect size is Cliff's delta, -1 to 1: how much more often a new score is higher than a
+      reference score than lower.
+
+    Raises:
+      ValueError: if one is empty, holds NaN, or is no vector.
+    """
+    reference, new = check_scores(reference, "reference"), check_scores(new, "new")
+    ranks = scipy.stats.rankdata(np.r_[reference, new], method="dense")  # the same test, infinite scores included
+    found = scipy.stats.ks_2samp(ranks[: len(reference)], ranks[len(reference) :])
+    return DriftTest("KS", float(found.statistic), float(found.pvalue), 2 * auroc(reference, new) - 1)
+
+
+def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> DriftTest:
+    """Is the batch typical? |mean score of the batch - H|, with H the reference's mean, against a bootstrap.
+
+    With scores -log p(x), H estimates the entropy of p(x). The bootstrap draws both samples from the reference, so that
+    it allows for H's own error.
+
+    Args:
+      reference, new: as of `ks_test`. An infinite score counts as the most extreme finite one.
+      resamples: of the bootstrap.
+      seed: of its draws.
+
+    Returns:
+      A `DriftTest` whose effect size is the shift of the mean in the reference's standard deviations.
+
+    Raises:
+      ValueError: if one is empty, holds NaN, or is no vector; if `resamples` < 1.
+
+    References:
+      Nalisnick, Matsukawa, Teh and Lakshminarayanan 2019, "Detecting Out-of-Distribution Inputs to Deep Generative
+      Models Using Typicality", algorithm 1.
+    """
+    reference, new = check_scores(reference, "reference"), check_scores(new, "new")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; wanted at least 1.")
+    both = np.r_[reference, new]
+    finite = both[np.isfinite(both)]
+    if not finite.size:
+        raise ValueError("No score is finite; wanted some that are.")
+    reference, new = np.clip(reference, finite.min(), finite.max()), np.clip(new, finite.min(), finite.max())
+    shift = new.mean() - reference.mean()
+    rng = np.random.default_rng(seed)
+    null = [
+        abs(rng.choice(reference, len(new)).mean() - rng.choice(reference, len(reference)).mean())
+        for _ in range(resamples)
+    ]
+    p_value = (1 + np.sum(np.asarray(null) >= abs(shift))) / (1 + resamples)
+    spread = reference.std()
+    effect = shift / spread if spread > 0 else np.sign(shift) * np.inf if shift else 0.0
+    return DriftTest("typicality", float(abs(shift)), float(p_value), float(effect))

@@ -1,0 +1,186 @@
+"""Pictures of scores, predictions and drift: each a `matplotlib.figure.Figure`, all in one style."""
+
+import functools
+import math
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+import sklearn.metrics
+
+from tfp_hybrid.uncertainty import detection, regression
+from tfp_hybrid.uncertainty.classification import Reliability
+from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "figure.figsize": (6.4, 4.0),
+    "font.size": 11,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def styled(draw):
+    """Runs a function that draws in the package's style."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@styled
+def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
+    """Histograms of log p(x), one colour for each named set, the in-distribution one first (Fig. 2a of the paper).
+
+    The lowest values are gathered at the left edge.
+    """
+    figure = matplotlib.figure.Figure()
+    axes = figure.subplots()
+    inside = np.asarray(next(iter(log_probs.values())))
+    finite = np.concatenate([np.asarray(values)[np.isfinite(values)] for values in log_probs.values()])
+    least, median, most = np.quantile(inside[np.isfinite(inside)], [0.001, 0.5, 1.0])
+    low, high = max(finite.min(), median - 6 * (median - least)), min(finite.max(), median + 3 * (most - median))
+    bins = np.linspace(low, high, 80)
+    for name, values in log_probs.items():
+        clipped = np.clip(np.nan_to_num(values, nan=low, neginf=low, posinf=high), low, high)
+        axes.hist(clipped, bins, weights=np.full(len(values), 1 / len(values)), alpha=0.55, label=name)
+    cut = f" (lower ones at {low:.0f})" if finite.min() < low else ""
+    axes.set(xlabel=f"log p(x)  [nats]{cut}", ylabel="fraction of inputs")
+    axes.legend()
+    return figure
+
+
+@styled
+def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
+    """ROC curves of a score. inside: scores of in-distribution inputs; outside: those of foreign sets, by name."""
+    figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    for name, scores in outside.items():
+        false, true, _ = sklearn.metrics.roc_curve(*detection.labels_and_ranks(inside, scores))
+        axes.plot(false, true, label=f"{name}: {detection.auroc(inside, scores):.4f}")
+    axes.set(xlabel="in-distribution inputs that are flagged", ylabel="foreign inputs that are flagged", aspect="equal")
+    axes.legend(title="AUROC", loc="lower right")
+    return figure
+
+
+@styled
+def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
+    """Precision-recall curves of finding foreign inputs. Arguments as of `roc_curves`."""
+    figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
+    axes = figure.subplots()
+    for name, scores in outside.items():
+        precision, recall, _ = sklearn.metrics.precision_recall_curve(*detection.labels_and_ranks(inside, scores))
+        axes.step(recall, precision, where="post", label=f"{name}: {detection.aupr_out(inside, scores):.4f}")
+    axes.set(xlabel="recall: foreign inputs that are flagged", ylabel="precision", ylim=(0, 1.02), aspect="equal")
+    axes.legend(title="AUPR", loc="lower left")
+    return figure
+
+
+@styled
+def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") -> matplotlib.figure.Figure:
+    """Risk of what is kept against how much is kept. curves: `risk_coverage_curve(...)` by name; risk: what it is."""
+    figure = matplotlib.figure.Figure()
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(curve.coverage, curve.risk, label=f"{name}: {curve.aurc:.4f}")
+    axes.set(xlabel="coverage: fraction of inputs that is kept", ylabel=risk, xlim=(0, 1.01))
+    axes.legend(title="AURC")
+    return figure
+
+
+@styled
+def reliability_diagram(curves: dict[str, Reliability]) -> matplotlib.figure.Figure:
+    """Accuracy against confidence; the dots' areas grow with the rows in a bin. curves: `reliability(...)` by name."""
+    figure, axes = _diagonal("probability of the predicted class", "accuracy")
+    for name, curve in curves.items():
+        (line,) = axes.plot(curve.confidence, curve.accuracy, label=name)
+        areas = 10 + 150 * curve.count / curve.count.sum()
+        axes.scatter(curve.confidence, curve.accuracy, areas, color=line.get_color())
+    axes.legend()
+    return figure
+
+
+@styled
+def coverage_diagram(predictions: dict, y) -> matplotlib.figure.Figure:
+    """Coverage of central predictive intervals against their level. predictions: p(y|x) by name; y: responses."""
+    figure, axes = _diagonal("level of the predictive interval", "coverage")
+    levels = np.linspace(0.05, 0.95, 19)
+    for name, p_y in predictions.items():
+        axes.plot(levels, regression.interval_coverage(p_y, y, levels), marker="o", label=name)
+    axes.legend()
+    return figure
+
+
+@styled
+def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotlib.figure.Figure:
+    """Distribution functions of reference and new scores, with the largest distance between them, which KS measures."""
+    figure = matplotlib.figure.Figure()
+    axes = figure.subplots()
+    both = np.sort(np.concatenate([reference, new]))
+    finite = both[np.isfinite(both)]
+    functions = {}
+    for name, scores in (("reference", reference), ("new", new)):
+        functions[name] = np.searchsorted(np.sort(scores), finite, side="right") / len(scores)
+        axes.step(finite, functions[name], where="post", label=f"{name} ({len(scores):,})")
+    place = int(np.argmax(np.abs(functions["new"] - functions["reference"])))
+    ends = sorted((functions["new"][place], functions["reference"][place]))
+    axes.vlines(finite[place], *ends, color="black", label=f"KS distance {ends[1] - ends[0]:.3f}")
+    low, high = np.quantile(finite, [0.005, 0.995])
+    axes.set(xlabel=label, ylabel="fraction of inputs with a lower score", xlim=(low, high))
+    axes.legend()
+    return figure
+
+
+@styled
+def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figure:
+    """Images `(n, H, W, C)` of values 0 .. levels-1 side by side."""
+    rows = math.ceil(len(images) / columns)
+    figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 0.6 * rows))
+    _draw_grid(figure, images, levels, rows, columns)
+    return figure
+
+
+@styled
+def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) -> matplotlib.figure.Figure:
+    """The most and the least likely of a set of images.
+
+    Args:
+      images: `(n, H, W, C)`, values 0 .. levels-1.
+      log_prob: their log p(x), `(n,)`.
+      levels: number of values.
+      rows, columns: of each of the two grids.
+    """
+    order = np.argsort(log_prob)
+    figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 1.2 * rows + 0.8))
+    halves = figure.subfigures(2, 1)
+    chosen = {"most likely": order[::-1], "least likely": order}
+    for half, (title, places) in zip(halves, chosen.items(), strict=True):
+        half.suptitle(title, fontsize=11)
+        _draw_grid(half, np.asarray(images)[places[: rows * columns]], levels, rows, columns)
+    return figure
+
+
+def _draw_grid(figure, images, levels, rows, columns):
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, image in zip(panels, np.asarray(images) / (levels - 1), strict=False):
+        axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+
+
+def _diagonal(xlabel, ylabel):
+    figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    return figure, axes

@@ -1,0 +1,118 @@
+"""How good predictive distributions of numbers are.
+
+Everywhere: `p_y` is a `tfd.Distribution` of n responses, such as `model.predict_distribution(x)[0]` or
+`tfd.Normal(mean, stddev)` from any model, and `y` the responses, `(n,)` or `(n, k)`. Entries of a vector response count
+one by one.
+"""
+
+import numpy as np
+import sklearn.metrics
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+_COUNTS = (tfd.Bernoulli, tfd.Binomial, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # some have dtype float32
+
+
+def rmse(p_y, y) -> float:
+    """Root of the mean squared error of the predictive mean, in the unit of y."""
+    p_y, y = _checked(p_y, y)
+    return float(sklearn.metrics.root_mean_squared_error(y.ravel(), np.ravel(p_y.mean())))
+
+
+def nll(p_y, y) -> float:
+    """Mean of -log p(y|x), in nats a response (a vector counts once)."""
+    marginal, y = _checked(p_y, y)
+    log_prob = np.asarray(marginal.log_prob(y), float)
+    return float(-log_prob.reshape(len(y), -1).sum(-1).mean())
+
+
+def crps(p_y, y, samples: int = 1000, seed: int = 0) -> float:
+    """Continuous ranked probability score, E|Y - y| - E|Y - Y'|/2, in the unit of y; its mean.
+
+    In closed form for a Normal; else estimated without bias from `samples` draws.
+
+    Args:
+      p_y, y: as above.
+      samples: draws from each p(y|x), at least 2.
+      seed: of the draws.
+
+    References:
+      Gneiting and Raftery 2007, "Strictly Proper Scoring Rules, Prediction, and Estimation", eq. 20 and 21.
+    """
+    p_y, y = _checked(p_y, y)
+    if isinstance(p_y, tfd.Normal):
+        scale = np.broadcast_to(np.asarray(p_y.stddev(), float), y.shape)
+        w = (y - np.asarray(p_y.mean(), float)) / scale
+        standard = tfd.Normal(np.float64(0), np.float64(1))
+        return float(np.mean(scale * (w * (2 * standard.cdf(w) - 1) + 2 * standard.prob(w) - 1 / np.sqrt(np.pi))))
+    if samples < 2:
+        raise ValueError(f"samples is {samples}; wanted at least 2.")
+    drawn = np.sort(np.asarray(p_y.sample(samples, seed=tfp.random.sanitize_seed([seed, 0])), float), axis=0)
+    # Of sorted draws, the sum of |Y - Y'| over all ordered pairs weighs each draw by how many are below and above it.
+    weights = (2 * np.arange(samples) - samples + 1).reshape(-1, *[1] * y.ndim)
+    spread = 2 * (weights * drawn).sum(0) / (samples * (samples - 1))
+    return float(np.mean(np.abs(drawn - y).mean(0) - spread / 2))
+
+
+def pit(p_y, y, seed: int = 0) -> np.ndarray:
+    """Probability integral transform F(y|x), `(n,)` or `(n, k)`: uniform on (0, 1) if the predictions are calibrated.
+
+    For a discrete response, drawn uniformly between P(Y < y|x) and P(Y <= y|x).
+
+    Args:
+      p_y, y: as above.
+      seed: of these draws.
+    """
+    below, up_to = _cdf(*_checked(p_y, y))
+    return below + (up_to - below) * np.random.default_rng(seed).uniform(size=up_to.shape)
+
+
+def interval_coverage(p_y, y, level=0.9):
+    """Part of the responses inside of the central predictive interval, from quantile (1-level)/2 to (1+level)/2.
+
+    Args:
+      p_y, y: as above.
+      level: probability of the interval, between 0 and 1; or several, `(m,)`.
+
+    Returns:
+      A number, or `(m,)`.
+    """
+    below, up_to = _cdf(*_checked(p_y, y))
+    level = np.asarray(level, float)
+    if ((level <= 0) | (level >= 1)).any():
+        raise ValueError(f"level is {level}; wanted between 0 and 1.")
+    # y is at least the lower quantile iff P(Y <= y) reaches it, and at most the upper one iff P(Y < y) does not.
+    tail = (1 - level.reshape(-1, 1)) / 2
+    inside = ((up_to.ravel() >= tail) & (below.ravel() < 1 - tail)).mean(-1)
+    return inside if level.ndim else float(inside[0])
+
+
+def regression_metrics(p_y, y) -> dict[str, float]:
+    """RMSE, NLL, CRPS and the coverage of the central interval of 90 %."""
+    return {"rmse": rmse(p_y, y), "nll": nll(p_y, y), "crps": crps(p_y, y), "coverage90": interval_coverage(p_y, y)}
+
+
+def _checked(p_y, y):
+    """The distribution of single entries, and y as float64."""
+    if not isinstance(p_y, tfd.Distribution):
+        raise ValueError(f"p_y is a {type(p_y).__name__}; wanted a tfd.Distribution.")
+    y = np.asarray(y, float)
+    if not y.size or not np.isfinite(y).all():
+        raise ValueError("y is empty or holds numbers that are not finite; wanted at least one row of finite numbers.")
+    while isinstance(p_y, tfd.Independent):
+        p_y = p_y.distribution
+    if p_y.event_shape.rank or tuple(p_y.batch_shape) not in ((), y.shape):
+        raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape + p_y.event_shape)}, as p_y has.")
+    return p_y, y
+
+
+def _cdf(p_y, y):
+    """P(Y < y) and P(Y <= y)."""
+    y_in_dtype = tf.cast(y, p_y.dtype)
+    try:
+        up_to = np.asarray(p_y.cdf(y_in_dtype), float)
+    except NotImplementedError:
+        raise ValueError(f"p_y is a {type(p_y).__name__}, whose distribution function is not known.") from None
+    discrete = p_y.dtype.is_integer or isinstance(p_y, _COUNTS)
+    return up_to - np.asarray(p_y.prob(y_in_dtype), float) if discrete else up_to, up_to

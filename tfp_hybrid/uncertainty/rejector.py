@@ -1,0 +1,196 @@
+"""A model that abstains."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid import checks
+from tfp_hybrid.inference import forward
+from tfp_hybrid.pipeline import batches
+from tfp_hybrid.uncertainty.risk_coverage import risk_coverage_curve
+from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class Rejector(keras.Model):
+    """A hybrid model with a score and a threshold: it abstains on inputs whose score is higher.
+
+    A Keras model: `predict` takes arrays and data sets, `save` writes the hybrid model, the score and the threshold
+    into one file, `export` makes a server of it. (The hybrid model that is loaded from it is not compiled: compile it
+    to go on training.)
+
+    Args:
+      model: the trained `HybridModel`.
+      score: a `Score`; -log p(x) by default.
+      **kwargs: of `keras.Model`.
+
+    Call arguments:
+      x: `(n, *event_shape)`. Returns a dict: "prediction", E[y|x], as the model's; "score", `(n,)`; "abstain", bool
+        `(n,)`.
+
+    Attributes:
+      reference: the scores of the inputs that the threshold was chosen on, sorted; empty before.
+
+    Example:
+
+    >>> model = HybridModel(flow_distribution(bijectors.RealNVP((2,))), heads.Categorical(3))
+    >>> held_out = np.random.default_rng(0).normal(size=(1000, 2)).astype("float32")
+    >>> rejector = Rejector(model).fit_threshold(held_out, coverage=0.95)
+    >>> far = np.array([[0.0, 0.0], [9.0, 9.0]], "float32")
+    >>> rejector.predict(far, verbose=0)["abstain"]
+    array([False,  True])
+    """
+
+    def __init__(self, model, score=None, **kwargs):
+        check_model(model)
+        score = NegativeLogProb() if score is None else score
+        if not isinstance(score, Score):
+            raise ValueError(f"Rejector: `score` is {score!r}; wanted a Score, such as NegativeLogProb().")
+        super().__init__(autocast=False, **kwargs)
+        self.model, self.score = model, score
+        self.threshold = self.add_weight((), _nan, "float64", trainable=False, name="threshold")
+        self.fitted_to = self.add_weight((), "zeros", "int64", trainable=False, name="fitted_to")
+        self.reference = np.empty(0)
+        self(tf.zeros((1, *model.distribution.event_shape), model.distribution.dtype))
+
+    def build(self, input_shape):
+        """Nothing: all weights exist from the start."""
+
+    def call(self, x):
+        one_pass = forward(self.model, tf.convert_to_tensor(x))
+        scores = evaluate(self.score, one_pass)
+        return {
+            "prediction": self.model.head.mean(one_pass.p_y),
+            "score": scores,
+            "abstain": tf.cast(scores, tf.float64) > tf.convert_to_tensor(self.threshold),
+        }
+
+    def fit_threshold(self, x, y=None, *, quantile=None, coverage=None, risk=None, loss=None, batch_size: int = 256):
+        """Chooses the threshold on held-out inputs, by one of three rules.
+
+        Args:
+          x: `(n, *event_shape)`, inputs that training has not seen, like those to come.
+          y: their labels, for `risk`.
+          quantile: abstain above this quantile of their scores, which keeps that part of them.
+          coverage: keep a *new* input of their kind with at least this probability, whatever the distribution of the
+            scores (split conformal prediction; the probability includes the draw of the held-out inputs).
+          risk: keep as many as possible while their mean loss on these rows is at most this. On the rows themselves:
+            leave a margin for new ones.
+          loss: for `risk`, a function of y and E[y|x], both `(n, ...)`, to losses >= 0, `(n,)`. By default 1 for a
+            wrong class, the squared error for numbers.
+          batch_size: rows at a time.
+
+        Returns:
+          The rejector itself.
+
+        Raises:
+          ValueError: unless exactly one rule is given and can be met, or if the score is not fitted to the model.
+
+        References:
+          Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, "Distribution-Free Predictive Inference for Regression",
+          section 2.2 (coverage).
+        """
+        rules = {"quantile": quantile, "coverage": coverage, "risk": risk}
+        given = {name: value for name, value in rules.items() if value is not None}
+        if len(given) != 1:
+            raise ValueError(f"fit_threshold got {given or 'no rule'}; wanted exactly one of {', '.join(rules)}.")
+        ((rule, value),) = given.items()
+        if not 0 <= value <= (math.inf if rule == "risk" else 1):
+            raise ValueError(f"{rule} is {value}; wanted {'at least 0' if rule == 'risk' else 'between 0 and 1'}.")
+        if rule == "risk":
+            if not checks.is_array(x):
+                raise ValueError(f"x is a {type(x).__name__}; wanted an array, for `risk`.")
+            checks.check_labels(y, self.model.head, len(x))
+        answers = self._answers(x, batch_size)
+        reference = np.sort(answers["score"].astype(float))
+        if rule == "risk":
+            losses = (loss or self._row_losses)(np.asarray(y), answers["prediction"])
+            threshold = _threshold_of_risk(answers["score"], losses, value)
+        else:
+            rank = len(reference) * value if rule == "quantile" else (len(reference) + 1) * value
+            rank = math.ceil(round(rank, 9))
+            if rank > len(reference):
+                raise ValueError(f"coverage is {value}; wanted more than {len(reference)} inputs to guarantee it with.")
+            threshold = reference[rank - 1] if rank else -np.inf
+        self.threshold.assign(threshold)
+        self.fitted_to.assign(fingerprint(self.model))
+        self.reference = reference
+        return self
+
+    def percentile(self, scores) -> np.ndarray:
+        """Per cent of the reference inputs whose score is higher: 0 for an input less likely than any of them."""
+        if not len(self.reference):
+            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
+        at_most = np.searchsorted(self.reference, np.asarray(scores, float), side="right")
+        return 100 * (1 - at_most / len(self.reference))
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As `keras.Model.predict`: a dict of arrays, "prediction", "score" and "abstain", from one pass.
+
+        Raises:
+          ValueError: if there is no threshold yet, or if the model was trained since it was chosen.
+        """
+        if math.isnan(float(self.threshold)):
+            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
+        if int(self.fitted_to) != fingerprint(self.model):
+            raise ValueError("The model was trained since the threshold was chosen; wanted `fit_threshold` again.")
+        return self._answers(x, batch_size, verbose, steps, callbacks)
+
+    def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
+        self.score.check_fitted(self.model)
+        (rows, _), x = checks.first_batch(x)
+        checks.check_inputs(rows, self.model.distribution)
+        if checks.is_array(x):
+            x, batch_size = batches((np.asarray(x),), batch_size), None
+        return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def _row_losses(self, y, prediction):
+        head = self.model.head
+        y = head.prepare_labels(y).numpy()
+        if head.classifies:
+            classes = prediction.argmax(-1) if prediction.ndim > y.ndim else prediction > 0.5
+            return (classes != y).reshape(len(y), -1).any(-1).astype(float)
+        return ((prediction - y) ** 2).reshape(len(y), -1).sum(-1).astype(float)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "model": model_config(self.model),
+            "score": keras.saving.serialize_keras_object(self.score),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
+        return cls(**config | parts)
+
+    def save(self, *args, **kwargs):
+        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
+        super().save(*args, **kwargs)
+
+    def save_own_variables(self, store):
+        store["threshold"], store["fitted_to"] = self.threshold.numpy(), self.fitted_to.numpy()
+        store["reference"] = self.reference
+
+    def load_own_variables(self, store):
+        self.threshold.assign(np.asarray(store["threshold"]))
+        self.fitted_to.assign(np.asarray(store["fitted_to"]))
+        self.reference = np.asarray(store["reference"])
+
+
+def _threshold_of_risk(scores, losses, risk):
+    curve = risk_coverage_curve(scores, losses)
+    last_of_equals = np.r_[curve.score[1:] != curve.score[:-1], True]
+    possible = last_of_equals & (curve.risk <= risk)
+    if not possible.any():
+        least = curve.risk[last_of_equals].min()
+        raise ValueError(
+            f"risk is {risk}; wanted at least {least:.6g}, the least that any threshold has on these rows."
+        )
+    return curve.score[possible][-1]
+
+
+def _nan(shape, dtype=None):
+    return tf.fill(shape, tf.constant(np.nan, dtype))

@@ -1,0 +1,49 @@
+"""Density under an ensemble of models, less how much they disagree."""
+
+import keras
+import tensorflow as tf
+
+from tfp_hybrid.inference import forward
+from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class WAIC(Score):
+    """-(E[log p(x)] - Var[log p(x)]) in nats, over an ensemble of models: the one that is scored, and `others`.
+
+    Models that were trained alike agree where they had data, and only there.
+
+    Args:
+      others: at least one more `HybridModel` of the same inputs, trained from another seed.
+      **kwargs: of `Score`.
+
+    References:
+      Choi, Jang and Alemi 2018, "WAIC, but Why? Generative Ensembles for Robust Anomaly Detection", section 3.
+    """
+
+    title = "WAIC"
+
+    def __init__(self, others, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(others, (list, tuple)) or not others:
+            raise ValueError(f"WAIC: `others` is {others!r}; wanted a list of at least one more HybridModel.")
+        for other in others:
+            check_model(other)
+        self.others = list(others)
+
+    def of(self, of_model):
+        shapes = {tuple(model.distribution.event_shape) for model in (of_model.model, *self.others)}
+        if len(shapes) > 1:
+            raise ValueError(f"WAIC: the models' inputs have shapes {sorted(shapes)}; wanted one.")
+        log_probs = tf.stack([of_model.log_prob, *(forward(model, of_model.x).log_prob for model in self.others)])
+        mean, variance = tf.nn.moments(log_probs, axes=[0])
+        return variance - mean
+
+    def get_config(self):
+        others = [model_config(model) for model in self.others]
+        return super().get_config() | {"others": others}
+
+    @classmethod
+    def from_config(cls, config):
+        others = [keras.saving.deserialize_keras_object(model) for model in config["others"]]
+        return cls(**config | {"others": others})
