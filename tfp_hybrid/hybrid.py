@@ -207,6 +207,7 @@ class HybridModel(keras.Model):
         if checks.is_array(arguments["x"]) and not arguments.get("validation_split"):
             options = arguments.pop("batch_size", None), arguments.pop("shuffle", True)
             arguments["x"] = _batches_of(x_batch, y_batch, arguments.pop("sample_weight", None), *options)
+            arguments["shuffle"] = False  # done
             del arguments["y"]
         some = slice(None, None, max(1, len(x_batch) // 1024))
         if not is_adapted(self.distribution):
