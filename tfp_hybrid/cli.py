@@ -85,7 +85,7 @@ def evaluate(
         typer.Option(help="A run of the same data set from another seed, for the score WAIC. Repeatable."),
     ] = None,
     likelihood_ratio: Annotated[
-        bool, typer.Option("--likelihood-ratio", help="Also this score; trains a background model on held-out rows.")
+        bool, typer.Option("--likelihood-ratio", help="Also this score; trains a background model, for two epochs.")
     ] = False,
     pictures: Annotated[
         pathlib.Path | None, typer.Option(help="Folder for histograms, ROC, risk-coverage, reliability, ...")

@@ -17,12 +17,15 @@ def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
       model: a trained `HybridModel`.
       dataset: the in-distribution `Dataset`; its validation rows fit the scores.
       foreign: from a set's name to its inputs and labels (or None).
-      others, likelihood_ratio: of `all_scores`.
+      others: of `all_scores`.
+      likelihood_ratio: None, or a `LikelihoodRatio`, whose background model is trained on the training rows.
 
     Returns:
       `evaluation.Predictions` of the test rows; of each foreign set, by name; the `detection_table`.
     """
     held_out = dataset.validation[0] if len(dataset.validation[0]) else None
+    if likelihood_ratio is not None:
+        likelihood_ratio.fit(model, dataset.train[0])
     wanted = all_scores(model, held_out, others, likelihood_ratio)
     test = evaluation.predict(model, *dataset.test, "test rows", wanted)
     outside = {name: evaluation.predict(model, *rows, name, wanted) for name, rows in foreign.items()}

@@ -61,7 +61,8 @@ def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> Dri
       seed: of its draws.
 
     Returns:
-      A `DriftTest` whose effect size is the shift of the mean in the reference's standard deviations.
+      A `DriftTest` whose effect size is the shift of the mean in the reference's standard deviations. A p-value below
+      alpha is a statistic above the bootstrap's (1 - alpha) quantile, the paper's threshold.
 
     Raises:
       ValueError: if one is empty, holds NaN, or is no vector; if `resamples` < 1.
