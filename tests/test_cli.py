@@ -74,6 +74,12 @@ def test_evaluate_compares_all_scores(folder, tmp_path):
     assert result.exit_code == 0 and "WAIC" in result.output and "likelihood ratio" in result.output, result.output
 
 
+def test_evaluate_without_foreign_sets(folder, tmp_path):
+    result = invoke("evaluate", folder, "simulation", "--pictures", tmp_path / "drawn")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["log_prob_x.png"]
+
+
 def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
     x = datasets.load("simulation").test[0]
     p_values = {}

@@ -101,7 +101,7 @@ def evaluate(
 
         if pictures is not None and pictures.exists() and not pictures.is_dir():
             raise ValueError(f"--pictures {pictures} is a file; wanted a folder.")
-        loaded, _, trained = scoring.load_model(model)
+        loaded, trained = scoring.load_model(model)
         seed = trained.get("config", {}).get("seed", 0)
         data = datasets.load(dataset, data_dir=data_dir, seed=seed)
         checks.check_inputs(data.test[0], loaded.distribution)
@@ -154,7 +154,10 @@ def score(
             raise ValueError(f"--out {out} ends in {out.suffix!r}; wanted .csv or .parquet.")
         if out is not None and not out.parent.is_dir():
             raise ValueError(f"--out {out}: there is no folder {out.parent}.")
-        loaded, rejector, metrics = scoring.load_model(model)
+        loaded, metrics = scoring.load_model(model)
+        rejector = scoring.load_rejector(model, loaded)
+        if rejector is None and abstain_below is not None:
+            raise ValueError(f"{model} has no rejector, which --abstain-below wants: a run's folder has one.")
         x = scoring.read_inputs(file, loaded, metrics.get("feature_names"))
         table = scoring.score(loaded, x, rejector, abstain_below)
         if out is None:
@@ -179,7 +182,10 @@ def drift(
     picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf of the two distributions.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ):
-    """Tests whether a file's inputs, as a whole, look like held-out training rows: by -log p(x) of each."""
+    """Tests whether a file's inputs, as a whole, look like held-out training rows.
+
+    By the rejector's score of each: -log p(x), after `train`. KS compares the distributions, typicality the means.
+    """
     with _errors():
         from tfp_hybrid.experiments import scoring
         from tfp_hybrid.uncertainty import drift as drifting
@@ -189,8 +195,9 @@ def drift(
             raise ValueError(f"--picture {picture} ends in {picture.suffix!r}; wanted .png, .svg or .pdf.")
         if picture is not None and not picture.parent.is_dir():
             raise ValueError(f"--picture {picture}: there is no folder {picture.parent}.")
-        loaded, rejector, metrics = scoring.load_model(model)
-        if rejector is None or not len(rejector.reference):
+        loaded, metrics = scoring.load_model(model)
+        rejector = scoring.load_rejector(model, loaded)
+        if rejector is None:
             raise ValueError(f"{model} has no rejector with a reference; wanted a run's folder, or a saved Rejector.")
         x = scoring.read_inputs(file, loaded, metrics.get("feature_names"))
         new = rejector.score.score(loaded, x)

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid.experiments import scoring
@@ -118,7 +119,31 @@ def test_a_vector_response_has_a_column_for_each_entry():
 
 def test_a_rejector_by_another_score_shows_it(model, tmp_path):
     Rejector(model, MaxProbability()).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "mine.keras")
-    loaded, rejector, metrics = scoring.load_model(tmp_path / "mine.keras")
+    loaded, metrics = scoring.load_model(tmp_path / "mine.keras")
+    rejector = scoring.load_rejector(tmp_path / "mine.keras", loaded)
     table = scoring.score(loaded, ROWS, rejector)
     np.testing.assert_allclose(table["score"], 1 - table["probability"], atol=1e-5)
     assert metrics == {}
+
+
+def test_a_rejector_of_another_model_is_refused(model, tmp_path):
+    Rejector(model).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "rejector.keras")
+    other = tiny_model(hy.heads.Categorical(3), compile=False)
+    other.save(tmp_path / "model.keras")
+    loaded, _ = scoring.load_model(tmp_path)
+    assert (loaded.predict(ROWS, verbose=0) == other.predict(ROWS, verbose=0)).all()
+    with pytest.raises(ValueError, match="holds another model than"):
+        scoring.load_rejector(tmp_path, loaded)
+
+
+def test_a_rejector_without_a_threshold_is_none(model, tmp_path):
+    Rejector(model).save(tmp_path / "mine.keras")
+    assert scoring.load_rejector(tmp_path / "mine.keras", model) is None
+
+
+def test_a_file_without_a_line_of_names_is_refused(model, tmp_path):
+    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False, header=False)
+    with pytest.raises(ValueError, match="numbers for column names"):
+        scoring.read_inputs(tmp_path / "rows.csv", model)
+    pd.DataFrame(ROWS).to_csv(tmp_path / "named.csv", index=False)  # 0, 1, ... are names
+    assert len(scoring.read_inputs(tmp_path / "named.csv", model)) == len(ROWS)

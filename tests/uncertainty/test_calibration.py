@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+import tensorflow as tf
 from helpers import blobs, tiny_model
 
 import tfp_hybrid as hy
@@ -70,6 +71,7 @@ def test_a_regressor_keeps_its_mean_and_gains_likelihood(name, event_shape, tmp_
 
 def test_binary_labels_are_calibrated():
     model = tiny_model(hy.heads.Bernoulli())
+    model.fit(X, Y, epochs=5, verbose=0)
     model.head.kernel.assign(30 * model.head.kernel)
     before = model.predict(X, verbose=0)
     factor = calibrate(model, X, Y)
@@ -88,7 +90,12 @@ def test_binary_labels_are_calibrated():
         (lambda: calibrate(tiny_model(), X, Y + 5), "labels from 5 to 6"),
         (lambda: calibrate(tiny_model(), X, Y[:3]), "y has 3 rows"),
         (lambda: temperature([0.0, 1.0], [0]), "logits has shape"),
+        (lambda: calibrate(tiny_model(), tf.data.Dataset.from_tensors(X), Y), "wanted an array"),
         (lambda: temperature([[0.0, 1.0]], [2]), "labels from 2 to 2"),
+        (lambda: temperature([[0.0, 1.0]], [0.7]), "float64 labels"),
+        (lambda: temperature(np.eye(3), np.arange(3)), "right in all 3 rows"),
+        (lambda: temperature([[0.0, 1.0], [0.0, 2.0]], [0, 0]), "no T helps"),
+        (lambda: stddev_factor(np.zeros(3), np.ones((3, 1)), np.ones(3)), "stddev .3, 1."),
         (lambda: temperature([[0.0, np.inf]], [0]), "not finite"),
         (lambda: stddev_factor([0.0], [0.0], [1.0]), "wanted above 0"),
         (lambda: stddev_factor([0.0], [1.0], [0.0]), "The best factor is 0.0"),

@@ -69,6 +69,16 @@ def test_equal_confidences_stay_together():
         assert curve.count.tolist() == [10] and curve.gap == pytest.approx([0.0])
 
 
+def test_votes_on_the_edges_of_bins_are_the_same_in_any_precision():
+    votes = RNG.multinomial(10, np.ones(3) / 3, 400) / 10
+    y = RNG.integers(0, 3, 400)
+    for bins in (5, 10):
+        wanted, _ = naive_calibration_errors(np.round(votes, 1), y, np.round(np.linspace(0, 1, bins + 1), 1))
+        for dtype in ("float32", "float64"):
+            found = classification.expected_calibration_error(votes.astype(dtype), y, bins)
+            assert found == pytest.approx(wanted, abs=1e-6)
+
+
 def test_a_label_of_probability_zero_has_infinite_nll():
     assert classification.nll([[1.0, 0.0], [0.5, 0.5]], np.array([1, 0])) == np.inf
 

@@ -24,7 +24,8 @@ def test_the_monitor_fits_its_score_at_each_epoch_that_it_measures():
     model = tiny_model()
     monitor = uncertainty.OODMonitor(X[:50], {"far": 9 * X[:50]}, uncertainty.Typicality(), every=2)
     history = model.fit(X, Y, epochs=4, verbose=0, callbacks=[monitor]).history
-    assert len(history["auroc_far"]) == 2
+    values = history["auroc_far"]
+    assert len(values) == 4 and values[0] == values[1] and values[2] == values[3]
 
 
 def test_wrong_arguments_are_explained():
@@ -32,6 +33,27 @@ def test_wrong_arguments_are_explained():
         uncertainty.OODMonitor(X, X)
     with pytest.raises(ValueError, match="`every` is 0"):
         uncertainty.OODMonitor(X, {"far": X}, every=0)
+    with pytest.raises(ValueError, match="OODMonitor: far has shape"):
+        tiny_model().fit(X, Y, callbacks=[uncertainty.OODMonitor(X, {"far": X[:, :1]})], verbose=0)
+    with pytest.raises(ValueError, match="`bins` is 0"):
+        uncertainty.ExpectedCalibrationError(bins=0)
+    for metric in (uncertainty.ExpectedCalibrationError(), uncertainty.BrierScore()):
+        with pytest.raises(ValueError, match="y_true has shape"):
+            metric.update_state(np.eye(3), np.eye(3))
+        with pytest.raises(ValueError, match="y_pred has shape"):
+            metric.update_state(np.zeros(3), np.zeros((3, 2, 2)))
+
+
+def test_keras_metrics_of_two_classes_take_the_probability_of_one():
+    rng = np.random.default_rng(0)
+    p, y = rng.uniform(size=100).astype("float32"), rng.integers(0, 2, 100)
+    both = np.stack([1 - p, p], -1)
+    for metric, function in (
+        (uncertainty.ExpectedCalibrationError(), classification.expected_calibration_error),
+        (uncertainty.BrierScore(), classification.brier),
+    ):
+        metric.update_state(y, p)
+        assert float(metric.result()) == pytest.approx(function(both, y), abs=1e-6)
 
 
 @pytest.mark.parametrize(

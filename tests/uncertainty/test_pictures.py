@@ -22,7 +22,7 @@ CASES = {
     "reliability_diagram": lambda: pictures.reliability_diagram(
         {"model": classification.reliability(P, RNG.integers(0, 3, 200))}
     ),
-    "coverage_diagram": lambda: pictures.coverage_diagram({"model": tfp.distributions.Normal(0.0, 1.0)}, INSIDE),
+    "coverage_diagram": lambda: pictures.coverage_diagram({"model": tfp.distributions.Normal(0 * INSIDE, 1.0)}, INSIDE),
     "drift_picture": lambda: pictures.drift_picture(INSIDE, OUTSIDE["endless"]),
     "image_grid": lambda: pictures.image_grid(RNG.integers(0, 4, (7, 5, 5, 1)), 4, columns=4),
     "extremes": lambda: pictures.extremes(RNG.integers(0, 4, (30, 5, 5, 3)), RNG.normal(size=30), 4),
@@ -54,7 +54,11 @@ def test_roc_curves_show_the_rates_and_the_area():
 
 def test_drift_pictures_show_the_largest_distance():
     (axes,) = pictures.drift_picture(np.arange(10.0), np.arange(5.0)).axes
-    assert axes.get_legend().get_texts()[-1].get_text() == "KS distance 0.500"
+    assert axes.get_legend().get_texts()[-1].get_text() == "largest distance 0.500"
+    (axes,) = pictures.drift_picture(np.array([1.0, 2, 3]), np.r_[np.full(9, -np.inf), 2.0]).axes
+    assert axes.get_legend().get_texts()[-1].get_text() == "largest distance 0.900"
+    with pytest.raises(ValueError, match="new holds NaN"):
+        pictures.drift_picture([1.0], [np.nan])
 
 
 def test_extremes_are_the_most_and_the_least_likely():

@@ -85,7 +85,8 @@ def test_vector_responses_count_entry_by_entry():
         ((tfd.Normal(MEAN, STDDEV), Y[:3]), "y has shape"),
         ((tfd.Normal(MEAN, STDDEV), np.full(50, np.nan)), "not finite"),
         ((tfd.Normal(MEAN, STDDEV), []), "empty"),
-        ((tfd.MultivariateNormalDiag(np.zeros((3, 2))), np.zeros((3, 2))), "y has shape"),
+        ((tfd.MultivariateNormalDiag(np.zeros((3, 2))), np.zeros((3, 2))), "of vectors"),
+        ((tfd.Laplace(0.0, 1.0), Y), "y has shape"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message):

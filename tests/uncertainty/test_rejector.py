@@ -7,6 +7,7 @@ from helpers import blobs, integer_model, randomize, tiny_model
 import tfp_hybrid as hy
 from tfp_hybrid import uncertainty
 from tfp_hybrid.uncertainty import Rejector
+from tfp_hybrid.uncertainty.rejector import _threshold_of_risk
 
 X, Y = blobs(400)
 
@@ -145,9 +146,42 @@ def test_a_threshold_belongs_to_the_weights_it_was_chosen_with():
     model = tiny_model()
     rejector = Rejector(model).fit_threshold(X, quantile=0.9)
     randomize(model.trainable_weights)
-    with pytest.raises(ValueError, match="was trained since"):
+    with pytest.raises(ValueError, match="was trained, or"):
         rejector.predict(X)
     rejector.fit_threshold(X, quantile=0.9).predict(X, verbose=0)
+
+
+def test_a_threshold_belongs_to_the_score_it_was_chosen_with(model):
+    scores = uncertainty.Typicality().fit(model, X), uncertainty.WAIC([tiny_model(seed=1)])
+    rejectors = [Rejector(model, score).fit_threshold(X, quantile=0.9) for score in scores]
+    scores[0].fit(model, X[:20])
+    randomize(scores[1].others[0].trainable_weights)
+    for rejector in rejectors:
+        with pytest.raises(ValueError, match="or its score fitted, since"):
+            rejector.predict(X)
+
+
+def test_without_a_threshold_all_are_refused(model, tmp_path):
+    assert Rejector(model)(X)["abstain"].numpy().all()
+    with pytest.raises(ValueError, match="no threshold yet"):
+        Rejector(model).export(tmp_path / "served")
+    for method in ("fit", "evaluate"):
+        with pytest.raises(ValueError, match="A Rejector"):
+            getattr(Rejector(model), method)(X, Y)
+
+
+def test_a_threshold_of_infinity_is_refused(model):
+    with pytest.raises(ValueError, match="infinite score"):
+        Rejector(model).fit_threshold(np.r_[X, np.full((1, 2), 3e38, "float32")], quantile=1.0)
+
+
+def test_every_risk_that_a_threshold_has_can_be_met():
+    """Ties, and means that no float holds exactly."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scores, losses = rng.integers(0, 4, 15), rng.integers(0, 2, 15).astype(float)
+        for s in np.unique(scores):
+            assert _threshold_of_risk(scores, losses, losses[scores <= s].mean()) >= s
 
 
 def test_inputs_that_overflow_are_refused(model):

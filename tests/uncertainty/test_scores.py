@@ -153,6 +153,41 @@ def test_a_density_that_overflows_is_the_least_likely(classifier):
             assert (found == np.inf).all()
 
 
+def test_only_scores_that_apply_are_given():
+    """Counts have no entropy in closed form; the mode of a gamma distribution may be none."""
+    for family, missing in (("Poisson", "PredictiveEntropy"), ("GammaExp", "JointNegativeLogProb")):
+        model = tiny_model(hy.heads.ExponentialFamily(family))
+        names = {type(score).__name__ for score in uncertainty.all_scores(model, X)}
+        assert missing not in names and {"NegativeLogProb", "Typicality"} <= names
+        assert np.isfinite(uncertainty.score_table(model, X, uncertainty.all_scores(model, X))).all(axis=None)
+        with pytest.raises(ValueError):
+            getattr(uncertainty, missing)().score(model, X)
+
+
+def test_a_second_fit_trains_another_background():
+    model = tiny_model()
+    score = uncertainty.LikelihoodRatio(epochs=1).fit(model, X)
+    first = score.background
+    assert score.fit(model, X).background is not first
+    given = uncertainty.LikelihoodRatio(background=first)
+    assert given.fit(model, X).background is first
+
+
+def test_mixed_precision_rounds_no_score(policy, classifier):
+    typicality = uncertainty.Typicality().fit(classifier, X)
+    wanted = typicality.score(classifier, X)
+    policy("mixed_float16")
+    rejector = uncertainty.Rejector(classifier, uncertainty.Typicality().fit(classifier, X))
+    rejector.fit_threshold(X, quantile=0.9)
+    np.testing.assert_allclose(rejector.predict(X, verbose=0)["score"], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_titles_must_differ(classifier):
+    for scores in ([], [uncertainty.LatentNorm(), uncertainty.LatentNorm()]):
+        with pytest.raises(ValueError, match="scores has the titles"):
+            uncertainty.score_table(classifier, X, scores)
+
+
 @pytest.mark.parametrize("name", ["Typicality", "LikelihoodRatio"])
 def test_scores_that_learn_know_their_model(name, classifier):
     make = getattr(uncertainty, name)
@@ -185,6 +220,13 @@ def test_scores_that_learn_know_their_model(name, classifier):
         (lambda m, r: uncertainty.WAIC([keras.Sequential()]), "model is a Sequential"),
         (lambda m, r: uncertainty.WAIC([integer_model()]).score(m, X), "inputs have shapes"),
         (lambda m, r: uncertainty.LikelihoodRatio(mutation_rate=0), "`mutation_rate` is 0"),
+        (lambda m, r: uncertainty.LikelihoodRatio(epochs=0), "`epochs` is 0"),
+        (lambda m, r: uncertainty.LikelihoodRatio(background="p_0"), "model is a str"),
+        (lambda m, r: uncertainty.LikelihoodRatio(background=integer_model()).fit(m, X), "`background` is of inputs"),
+        (lambda m, r: uncertainty.LikelihoodRatio().fit(m, tf.data.Dataset.from_tensors(X).take(0)), "empty data"),
+        (lambda m, r: uncertainty.Rejector(m, uncertainty.LikelihoodRatio()), "LikelihoodRatio is not fitted"),
+        (lambda m, r: uncertainty.Rejector(r, uncertainty.MaxProbability()), "wants a classifier"),
+        (lambda m, r: uncertainty.NegativeLogProb().score(m, X, batch_size=0), "batch_size is 0"),
         (lambda m, r: uncertainty.NegativeLogProb().score(m, tf.data.Dataset.from_tensors(X[:, :1])), "x has shape"),
         (lambda m, r: uncertainty.NegativeLogProb().score(m, tf.data.Dataset.from_tensors(X).take(0)), "empty data"),
     ],
@@ -209,3 +251,5 @@ def test_the_detection_table_has_a_row_for_each_set_and_score(classifier):
     expected = uncertainty.detection.detection_metrics(inside["-log p(x)"], outside["far"]["-log p(x)"])
     assert table.loc[("far", "-log p(x)")].to_dict() == pytest.approx(expected)
     assert expected["auroc"] > 0.9
+    empty = uncertainty.detection_table(inside, {})
+    assert len(empty) == 0 and list(empty) == list(table) and empty.index.names == ["set", "score"]

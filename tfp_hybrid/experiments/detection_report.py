@@ -58,11 +58,10 @@ def draw(folder: pathlib.Path, model, dataset, test, outside, table):
     log_probs = {f"{dataset.name} (test)": test.log_prob_x}
     log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
     density = {name: -answers.log_prob_x for name, answers in outside.items()}
-    drawn = {
-        "log_prob_x": pictures.log_prob_histograms(log_probs),
-        "roc": pictures.roc_curves(-test.log_prob_x, density),
-        "precision_recall": pictures.precision_recall_curves(-test.log_prob_x, density),
-    }
+    drawn = {"log_prob_x": pictures.log_prob_histograms(log_probs)}
+    if outside:
+        drawn["roc"] = pictures.roc_curves(-test.log_prob_x, density)
+        drawn["precision_recall"] = pictures.precision_recall_curves(-test.log_prob_x, density)
     if model.head.classifies and test.mean.ndim == 2:
         drawn["reliability"] = pictures.reliability_diagram({"test rows": reliability(test.mean, dataset.test[1])})
         wrong = (evaluation.labels(test.mean) != dataset.test[1]).astype(float)

@@ -12,25 +12,62 @@ from tfp_hybrid import checks
 from tfp_hybrid.experiments import evaluation
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
+from tfp_hybrid.uncertainty.scores import fingerprint
 
 MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
 
 
-def load_model(path) -> tuple[HybridModel, Rejector | None, dict]:
-    """A model, its rejector and the metrics beside it.
+def load_model(path) -> tuple[HybridModel, dict]:
+    """A model and the metrics beside it.
 
     Args:
       path: the folder of a run; or a file with a `HybridModel` or a `Rejector`.
 
     Returns:
-      The model; the rejector, None if there is none; the metrics, empty if there are none.
+      The model; the metrics, empty if there are none.
 
     Raises:
       ValueError: if there is no file, if it is damaged, or if it holds another kind of model.
     """
+    file = _file(path, MODEL)
+    model = _load(file)
+    model = model.model if isinstance(model, Rejector) else model
+    metrics = file.with_name(METRICS)
+    return model, json.loads(metrics.read_text()) if metrics.exists() else {}
+
+
+def load_rejector(path, model: HybridModel) -> Rejector | None:
+    """The rejector of a model.
+
+    Args:
+      path: as of `load_model`.
+      model: what that returned.
+
+    Returns:
+      The rejector; None if there is none, or none with a threshold.
+
+    Raises:
+      ValueError: if it is damaged, or if its model is not `model`.
+    """
+    file = _file(path, REJECTOR)
+    rejector = _load(file) if file.is_file() else None
+    if not isinstance(rejector, Rejector) or not len(rejector.reference):
+        return None
+    if fingerprint(rejector.model) != fingerprint(model):
+        raise ValueError(
+            f"{file} holds another model than {file.with_name(MODEL)}; wanted the same. Make it again: "
+            "`Rejector(model).fit_threshold(...).save(...)`."
+        )
+    rejector.check_fitted()
+    return rejector
+
+
+def _file(path, name):
     path = pathlib.Path(path)
-    file = next((path / name for name in (REJECTOR, MODEL) if (path / name).is_file()), path / MODEL)
-    file = file if path.is_dir() else path
+    return path / name if path.is_dir() else path
+
+
+def _load(file):
     if not file.is_file():
         raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
     try:
@@ -38,12 +75,9 @@ def load_model(path) -> tuple[HybridModel, Rejector | None, dict]:
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = "" if "File not found" in str(error) else f" ({str(error).strip().splitlines()[0][:300]})"
         raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model.{reason}") from None
-    rejector = model if isinstance(model, Rejector) else None
-    model = model if rejector is None else rejector.model
-    if not isinstance(model, HybridModel):
+    if not isinstance(model, (HybridModel, Rejector)):
         raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel or a Rejector.")
-    metrics = file.with_name(METRICS)
-    return model, rejector, json.loads(metrics.read_text()) if metrics.exists() else {}
+    return model
 
 
 def read_inputs(path, model, feature_names=None) -> np.ndarray:
@@ -78,6 +112,10 @@ def read_inputs(path, model, feature_names=None) -> np.ndarray:
             if missing:
                 raise ValueError(f"{path} lacks the columns {missing}; wanted {list(feature_names)}.")
             table = table[list(feature_names)]
+        elif all(_is_number(name) for name in table) and list(map(str, table)) != list(map(str, range(table.shape[1]))):
+            raise ValueError(
+                f"{path} has numbers for column names, such as {table.columns[0]}; wanted a line of names."
+            )
         if table.shape[1] != np.prod(shape):
             raise ValueError(f"{path} has {table.shape[1]} columns; wanted {np.prod(shape)}, for inputs {shape}.")
         table = table.to_numpy().reshape(-1, *shape)
@@ -118,6 +156,14 @@ def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float
         table["percentile"] = np.round(percentile, 2)
         table["abstain"] = scores > float(rejector.threshold) if abstain_below is None else percentile < abstain_below
     return pd.DataFrame(table)
+
+
+def _is_number(name):
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(name, values):

@@ -28,7 +28,7 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
       T, or s: above 1 if the model was too sure.
 
     Raises:
-      ValueError: for another head, or labels that it cannot take.
+      ValueError: for another head, labels that it cannot take, or rows without a best T or s (all predicted right).
 
     References:
       Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2; Levi, Gispan,
@@ -40,6 +40,8 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
             f"calibrate: the head is {type(model.head).__name__}; wanted Categorical, Bernoulli, Normal or "
             "HeteroscedasticNormal."
         )
+    if not checks.is_array(x):
+        raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     checks.check_labels(y, model.head, len(x))
     p_y, _ = model.predict_distribution(x, batch_size)
     y = np.asarray(model.head.prepare_labels(y))
@@ -49,40 +51,47 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
         factor = temperature(p_y.logits_parameter(), y)
     elif isinstance(p_y, tfd.Bernoulli):
         logits = np.ravel(p_y.logits_parameter())
-        factor = temperature(np.stack([np.zeros_like(logits), logits], -1), y.ravel())
+        factor = temperature(np.stack([np.zeros_like(logits), logits], -1), y.ravel().astype(int))
     else:
-        factor = stddev_factor(p_y.mean(), p_y.stddev(), y)
+        factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
     model.head.widen(factor)
     return factor
 
 
 def temperature(logits, y) -> float:
-    """The temperature T > 0 of least NLL for softmax(logits / T), to 1e-6 relative, between 1e-3 and 1e3.
+    """The temperature T > 0 of least NLL for softmax(logits / T), to 1e-6 relative.
 
     Args:
       logits: `(n, K)`, from any model; log probabilities will do.
       y: integer labels, `(n,)`.
 
     Raises:
-      ValueError: if shapes or labels do not fit, or a logit is not finite.
+      ValueError: if shapes or labels do not fit, if a logit is not finite, or if no finite T is best: where every
+        label has the highest logit (T = 0), or where the logits tell nothing of the labels (T = inf).
     """
     logits, y = np.asarray(logits, float), np.asarray(y)
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not y.size:
         raise ValueError(f"logits has shape {logits.shape} and y {y.shape}; wanted (n, K) and (n,), n >= 1.")
     if not np.isfinite(logits).all():
         raise ValueError("logits holds numbers that are not finite; wanted finite ones.")
-    y = y.astype(int)
-    if y.min() < 0 or y.max() >= logits.shape[1]:
-        raise ValueError(f"y has labels from {y.min()} to {y.max()}; wanted 0 .. {logits.shape[1] - 1}.")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= logits.shape[1]:
+        raise ValueError(
+            f"y has {y.dtype} labels from {y.min()} to {y.max()}; wanted integers 0 .. {logits.shape[1] - 1}."
+        )
     rows = np.arange(len(y))
+    label, mean, highest = logits[rows, y].mean(), logits.mean(), logits.max(-1).mean()
+    if label == highest:
+        raise ValueError(f"The highest logit is right in all {len(y)} rows; wanted more rows, with some errors.")
+    if label <= mean:  # the slope of the NLL in 1/T, at 1/T = 0
+        raise ValueError(f"The labels' logits are no higher than others, {label:.4g} to {mean:.4g}; no T helps.")
 
     def nll(log_t):
         scaled = logits / np.exp(log_t)
         return np.mean(scipy.special.logsumexp(scaled, axis=-1) - scaled[rows, y])
 
     # Convex in 1/T, so it has one minimum in log T, too.
-    bounds = np.log([1e-3, 1e3])
-    found = scipy.optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+    scale = np.log(np.std(logits))
+    found = scipy.optimize.minimize_scalar(nll, bracket=(scale - 1, scale + 1), method="brent", tol=1e-9)
     return float(np.exp(found.x))
 
 
@@ -97,8 +106,9 @@ def stddev_factor(mean, stddev, y) -> float:
       ValueError: if shapes differ, if a stddev is not above 0, or if every prediction is exact.
     """
     mean, stddev, y = (np.asarray(values, float) for values in (mean, stddev, y))
-    if mean.shape != y.shape or not y.size:
-        raise ValueError(f"mean has shape {mean.shape} and y {y.shape}; wanted the same, with at least one row.")
+    if not mean.shape == stddev.shape == y.shape or not y.size:
+        shapes = f"mean has shape {mean.shape}, stddev {stddev.shape} and y {y.shape}"
+        raise ValueError(f"{shapes}; wanted the same, with at least one row.")
     if not (stddev > 0).all():
         raise ValueError(f"stddev has values down to {np.min(stddev)}; wanted above 0.")
     factor = float(np.sqrt(np.mean(((y - mean) / stddev) ** 2)))

@@ -21,7 +21,7 @@ def nll(probabilities, y) -> float:
     """Mean of -log p(y|x) in nats; inf if a label had probability 0."""
     probabilities, y = _checked(probabilities, y)
     with np.errstate(divide="ignore"):
-        return float(-np.log(probabilities[np.arange(len(y)), y]).mean())
+        return float(-np.log(probabilities[np.arange(len(y)), y], dtype=float).mean())
 
 
 def brier(probabilities, y) -> float:
@@ -31,7 +31,7 @@ def brier(probabilities, y) -> float:
       Brier 1950, "Verification of forecasts expressed in terms of probability", eq. 2.
     """
     probabilities, y = _checked(probabilities, y)
-    return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[y]) ** 2, -1)))
+    return float(np.mean(np.sum((probabilities.astype(float) - np.eye(probabilities.shape[1])[y]) ** 2, -1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def reliability(probabilities, y, bins: int = 15, strategy: str = "width") -> Re
     confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == y
     parts = np.linspace(0, 1, bins + 1)
     edges = parts if strategy == "width" else np.quantile(confidence, parts)
-    number = np.searchsorted(edges[1:-1], confidence)
+    number = np.searchsorted(edges[1:-1].astype(confidence.dtype), confidence)  # 0.6 is on the edge, whatever its dtype
     count = np.bincount(number, minlength=bins)
     sums = [np.bincount(number, values, minlength=bins)[count > 0] for values in (confidence, correct)]
     count = count[count > 0]
@@ -105,7 +105,9 @@ def classification_metrics(probabilities, y) -> dict[str, float]:
 
 
 def _checked(probabilities, y):
-    probabilities, y = np.asarray(probabilities, float), np.asarray(y)
+    probabilities, y = np.asarray(probabilities), np.asarray(y)
+    if not np.issubdtype(probabilities.dtype, np.floating):
+        probabilities = probabilities.astype(float)
     if probabilities.ndim != 2 or probabilities.shape[1] < 2:
         raise ValueError(f"probabilities has shape {probabilities.shape}; wanted (n, K) with K >= 2.")
     if y.shape != probabilities.shape[:1] or not y.size:
@@ -113,8 +115,9 @@ def _checked(probabilities, y):
     last = probabilities.shape[1] - 1
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > last:
         raise ValueError(f"y has {y.dtype} values from {y.min()} to {y.max()}; wanted integers 0 .. {last}.")
-    total = probabilities.sum(-1)
-    wrong = ~((probabilities >= 0).all(-1) & (np.abs(total - 1) < 1e-3))
+    tolerance = max(1e-3, 4 * np.finfo(probabilities.dtype).eps)
+    total = probabilities.sum(-1, dtype=float)
+    wrong = ~((probabilities >= 0).all(-1) & (np.abs(total - 1) < tolerance))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(f"probabilities[{row}] is {probabilities[row]}; wanted probabilities that sum to 1.")

@@ -36,6 +36,9 @@ def aupr_in(inside, outside) -> float:
 def fpr_at_tpr(inside, outside, tpr: float = 0.95) -> float:
     """Part of the in-distribution inputs that are flagged when at least `tpr` of the outside ones are.
 
+    Papers that take in-distribution for the positive class count the reverse: outside inputs that pass when 95 % of the
+    inside ones do.
+
     Args:
       inside, outside: as of `auroc`.
       tpr: true positive rate, above 0 and at most 1.
@@ -50,7 +53,8 @@ def detection_error(inside, outside) -> float:
     """Least mean of the false positive and false negative rate over all thresholds. Arguments as of `auroc`.
 
     References:
-      Liang, Li and Srikant 2018, "Enhancing The Reliability of Out-of-distribution Image Detection", section 4.3.
+      Lee, Lee, Lee and Shin 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial
+      Attacks", section 3, where 1 - this is the detection accuracy.
     """
     false, true, _ = sklearn.metrics.roc_curve(*labels_and_ranks(inside, outside), drop_intermediate=False)
     return float(np.min(false + 1 - true) / 2)

@@ -8,7 +8,7 @@ from tfp_hybrid import checks
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.inference import forward
 from tfp_hybrid.pipeline import batches
-from tfp_hybrid.uncertainty.scores import Score, model_config
+from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -37,15 +37,29 @@ class LikelihoodRatio(Score):
         super().__init__(**kwargs)
         if not 0 < mutation_rate <= 1:
             raise ValueError(f"LikelihoodRatio: `mutation_rate` is {mutation_rate}; wanted above 0 and at most 1.")
+        if epochs < 1 or batch_size < 1:
+            raise ValueError(
+                f"LikelihoodRatio: `epochs` is {epochs} and `batch_size` {batch_size}; wanted at least 1 of each."
+            )
+        if background is not None:
+            check_model(background)
         self.mutation_rate, self.epochs = mutation_rate, epochs
         self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.background = background
+        self.background, self.is_given = background, background is not None
 
     def learn(self, model, x, batch_size):
-        if self.background is not None:
+        shape = model.distribution.event_shape
+        if self.is_given:
+            if self.background.distribution.event_shape != shape:
+                raise ValueError(
+                    f"LikelihoodRatio: `background` is of inputs {tuple(self.background.distribution.event_shape)}; "
+                    f"wanted {tuple(shape)}."
+                )
             return
         if not isinstance(x, tf.data.Dataset):
             checks.check_inputs(x, model.distribution)
+        elif next(iter(x.take(1)), None) is None:
+            raise ValueError("x is an empty data set; wanted at least one batch.")
         background = HybridModel.from_config(model.get_config())
         levels = checks.integer_levels(model.distribution)
         optimizer = keras.optimizers.Adam(self.learning_rate)
@@ -79,6 +93,8 @@ class LikelihoodRatio(Score):
         self.background = background
 
     def of(self, of_model):
+        if self.background is None:
+            raise ValueError("LikelihoodRatio is not fitted; wanted `fit(model, x)` first.")
         return forward(self.background, of_model.x).log_prob - of_model.log_prob
 
     def get_config(self):
@@ -89,12 +105,17 @@ class LikelihoodRatio(Score):
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "background": background,
+            "is_given": self.is_given,
         }
 
     @classmethod
     def from_config(cls, config):
-        background = config["background"] and keras.saving.deserialize_keras_object(config["background"])
-        return cls(**config | {"background": background})
+        config = dict(config)
+        background, is_given = config.pop("background"), config.pop("is_given")
+        score = cls(**config)
+        score.background = background and keras.saving.deserialize_keras_object(background)
+        score.is_given = is_given
+        return score
 
 
 def mutate(x, rate: float, levels: int | None) -> tf.Tensor:

@@ -126,16 +126,23 @@ def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotli
     """Distribution functions of reference and new scores, with the largest distance between them, which KS measures."""
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
-    both = np.sort(np.concatenate([reference, new]))
+    reference, new = detection.check_scores(reference, "reference"), detection.check_scores(new, "new")
+    both = np.concatenate([reference, new])
     finite = both[np.isfinite(both)]
+    if not finite.size:
+        raise ValueError("No score is finite; wanted some that are.")
+    low, high = np.quantile(finite, [0.005, 0.995])
+    beyond = 0.01 * np.ptp(finite) or 1.0  # where infinite scores are
+    edges = finite.min() - beyond, finite.max() + beyond
+    at = np.sort(np.clip(both, *edges))
     functions = {}
     for name, scores in (("reference", reference), ("new", new)):
-        functions[name] = np.searchsorted(np.sort(scores), finite, side="right") / len(scores)
-        axes.step(finite, functions[name], where="post", label=f"{name} ({len(scores):,})")
+        scores = np.sort(np.clip(scores, *edges))
+        functions[name] = np.searchsorted(scores, at, side="right") / len(scores)
+        axes.step(at, functions[name], where="post", label=f"{name} ({len(scores):,})")
     place = int(np.argmax(np.abs(functions["new"] - functions["reference"])))
     ends = sorted((functions["new"][place], functions["reference"][place]))
-    axes.vlines(finite[place], *ends, color="black", label=f"KS distance {ends[1] - ends[0]:.3f}")
-    low, high = np.quantile(finite, [0.005, 0.995])
+    axes.vlines(at[place], *ends, color="black", label=f"largest distance {ends[1] - ends[0]:.3f}")
     axes.set(xlabel=label, ylabel="fraction of inputs with a lower score", xlim=(low, high))
     axes.legend()
     return figure

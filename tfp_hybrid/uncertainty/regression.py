@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 tfd = tfp.distributions
-_COUNTS = (tfd.Bernoulli, tfd.Binomial, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # some have dtype float32
+_COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # of dtype float32
 
 
 def rmse(p_y, y) -> float:
@@ -102,8 +102,10 @@ def _checked(p_y, y):
         raise ValueError("y is empty or holds numbers that are not finite; wanted at least one row of finite numbers.")
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
-    if p_y.event_shape.rank or tuple(p_y.batch_shape) not in ((), y.shape):
-        raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape + p_y.event_shape)}, as p_y has.")
+    if p_y.event_shape.rank:
+        raise ValueError(f"p_y is a {type(p_y).__name__} of vectors; wanted independent entries, each with its own.")
+    if tuple(p_y.batch_shape) != y.shape:
+        raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape)}, as p_y has.")
     return p_y, y
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_hybrid import checks
 from tfp_hybrid.inference import forward
 from tfp_hybrid.pipeline import batches
-from tfp_hybrid.uncertainty.risk_coverage import risk_coverage_curve
+from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
 
 
@@ -48,9 +48,10 @@ class Rejector(keras.Model):
         score = NegativeLogProb() if score is None else score
         if not isinstance(score, Score):
             raise ValueError(f"Rejector: `score` is {score!r}; wanted a Score, such as NegativeLogProb().")
-        super().__init__(autocast=False, **kwargs)
+        score.check_applies(model)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
         self.model, self.score = model, score
-        self.threshold = self.add_weight((), _nan, "float64", trainable=False, name="threshold")
+        self.threshold = self.add_weight((), _nan, "float64", trainable=False, autocast=False, name="threshold")
         self.fitted_to = self.add_weight((), "zeros", "int64", trainable=False, name="fitted_to")
         self.reference = np.empty(0)
         self(tf.zeros((1, *model.distribution.event_shape), model.distribution.dtype))
@@ -64,7 +65,8 @@ class Rejector(keras.Model):
         return {
             "prediction": self.model.head.mean(one_pass.p_y),
             "score": scores,
-            "abstain": tf.cast(scores, tf.float64) > tf.convert_to_tensor(self.threshold),
+            # While there is no threshold, it is NaN, and all are refused.
+            "abstain": tf.logical_not(tf.cast(scores, tf.float64) <= tf.convert_to_tensor(self.threshold)),
         }
 
     def fit_threshold(self, x, y=None, *, quantile=None, coverage=None, risk=None, loss=None, batch_size: int = 256):
@@ -114,8 +116,10 @@ class Rejector(keras.Model):
             if rank > len(reference):
                 raise ValueError(f"coverage is {value}; wanted more than {len(reference)} inputs to guarantee it with.")
             threshold = reference[rank - 1] if rank else -np.inf
+        if threshold == np.inf:
+            raise ValueError(f"{rule} is {value}, which keeps inputs of infinite score; wanted a lower one.")
         self.threshold.assign(threshold)
-        self.fitted_to.assign(fingerprint(self.model))
+        self.fitted_to.assign(fingerprint(self.model, self.score))
         self.reference = reference
         return self
 
@@ -126,16 +130,24 @@ class Rejector(keras.Model):
         at_most = np.searchsorted(self.reference, np.asarray(scores, float), side="right")
         return 100 * (1 - at_most / len(self.reference))
 
+    def check_fitted(self):
+        """Raises ValueError if there is no threshold, or if the model or the score changed since it was chosen."""
+        if math.isnan(float(self.threshold)):
+            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
+        if int(self.fitted_to) != fingerprint(self.model, self.score):
+            raise ValueError(
+                "The model was trained, or its score fitted, since the threshold was chosen; wanted `fit_threshold` "
+                "again."
+            )
+
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`: a dict of arrays, "prediction", "score" and "abstain", from one pass.
 
         Raises:
-          ValueError: if there is no threshold yet, or if the model was trained since it was chosen.
+          ValueError: if there is no threshold yet, or if the model or the score changed since it was chosen; for
+            inputs that the model cannot take (of a data set, the first batch is looked at).
         """
-        if math.isnan(float(self.threshold)):
-            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
-        if int(self.fitted_to) != fingerprint(self.model):
-            raise ValueError("The model was trained since the threshold was chosen; wanted `fit_threshold` again.")
+        self.check_fitted()
         return self._answers(x, batch_size, verbose, steps, callbacks)
 
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
@@ -153,6 +165,16 @@ class Rejector(keras.Model):
             classes = prediction.argmax(-1) if prediction.ndim > y.ndim else prediction > 0.5
             return (classes != y).reshape(len(y), -1).any(-1).astype(float)
         return ((prediction - y) ** 2).reshape(len(y), -1).sum(-1).astype(float)
+
+    def export(self, *args, **kwargs):
+        self.check_fitted()
+        super().export(*args, **kwargs)
+
+    def fit(self, *args, **kwargs):
+        raise ValueError("A Rejector is not trained; wanted `rejector.model.fit`, and then `fit_threshold` again.")
+
+    def evaluate(self, *args, **kwargs):
+        raise ValueError("A Rejector has no loss; wanted `rejector.model.evaluate`, or `predict` and your own metrics.")
 
     def get_config(self):
         return {
@@ -181,15 +203,15 @@ class Rejector(keras.Model):
 
 
 def _threshold_of_risk(scores, losses, risk):
-    curve = risk_coverage_curve(scores, losses)
-    last_of_equals = np.r_[curve.score[1:] != curve.score[:-1], True]
-    possible = last_of_equals & (curve.risk <= risk)
+    losses = check_losses(scores, losses)
+    order = np.argsort(scores, kind="stable")
+    scores, kept = scores[order], np.arange(1, len(scores) + 1)
+    last_of_equals = np.r_[scores[1:] != scores[:-1], True]
+    risks, candidates = (np.cumsum(losses[order]) / kept)[last_of_equals], scores[last_of_equals]
+    possible = risks <= risk
     if not possible.any():
-        least = curve.risk[last_of_equals].min()
-        raise ValueError(
-            f"risk is {risk}; wanted at least {least:.6g}, the least that any threshold has on these rows."
-        )
-    return curve.score[possible][-1]
+        raise ValueError(f"risk is {risk}; wanted at least {risks.min():.6g}, the least of any threshold on x.")
+    return candidates[possible][-1]
 
 
 def _nan(shape, dtype=None):

@@ -40,17 +40,24 @@ def risk_coverage_curve(scores, losses) -> RiskCoverage:
     References:
       Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
     """
-    scores, losses = check_scores(scores, "scores"), check_scores(losses, "losses")
-    if len(scores) != len(losses):
-        raise ValueError(f"losses has {len(losses)} rows and scores has {len(scores)}; wanted as many.")
-    if not np.isfinite(losses).all() or losses.min() < 0:
-        raise ValueError(f"losses has values from {losses.min()} to {losses.max()}; wanted finite numbers >= 0.")
+    scores = check_scores(scores, "scores")
+    losses = check_losses(scores, losses)
     order = np.argsort(scores, kind="stable")
     scores = scores[order]
     _, group, count = np.unique(scores, return_inverse=True, return_counts=True)
     expected = (np.bincount(group, losses[order]) / count)[group]
     kept = np.arange(1, len(scores) + 1)
     return RiskCoverage(kept / len(scores), np.cumsum(expected) / kept, scores)
+
+
+def check_losses(scores, losses) -> np.ndarray:
+    """A float64 vector; ValueError unless there is a finite loss >= 0 for each score."""
+    losses = check_scores(losses, "losses")
+    if len(scores) != len(losses):
+        raise ValueError(f"losses has {len(losses)} rows and scores has {len(scores)}; wanted as many.")
+    if not np.isfinite(losses).all() or losses.min() < 0:
+        raise ValueError(f"losses has values from {losses.min()} to {losses.max()}; wanted finite numbers >= 0.")
+    return losses
 
 
 def aurc(scores, losses) -> float:
@@ -60,6 +67,8 @@ def aurc(scores, losses) -> float:
 
 def e_aurc(scores, losses) -> float:
     """AURC above that of the best possible score, the loss itself. Arguments as of `risk_coverage_curve`.
+
+    The best possible AURC is that of these very rows; the reference approximates it, by r + (1 - r) log(1 - r).
 
     References:
       Geifman, Uziel and El-Yaniv 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3.

@@ -28,6 +28,7 @@ class Score(keras.layers.Layer):
     needs_fit = False
 
     def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")  # whatever the model's precision
         super().__init__(**kwargs)
         if self.needs_fit:
             self.fitted_to = self.add_weight((), _minus_one, "int64", trainable=False, name="fitted_to")
@@ -52,6 +53,7 @@ class Score(keras.layers.Layer):
           The score itself.
         """
         check_model(model)
+        check_batch_size(batch_size)
         self.learn(model, x, batch_size)
         if self.needs_fit:
             self.fitted_to.assign(fingerprint(model))
@@ -70,6 +72,15 @@ class Score(keras.layers.Layer):
             if x is empty or no input of the model.
         """
         return run([self], model, x, batch_size)[0]
+
+    def check_applies(self, model):
+        """Raises ValueError if this is no score for models such as `model`: for its inputs, or its head."""
+        check_model(model)
+        shape, dtype = model.distribution.event_shape, model.distribution.dtype
+        width = model.distribution.distribution.event_shape.num_elements()
+        origin = Forward(model, tf.zeros((1, *shape), dtype), tf.zeros((1, width), dtype), tf.zeros((1,), dtype))
+        if np.isnan(self.of(origin)).any():
+            raise ValueError(f"{type(self).__name__} is not a number for the head {type(model.head).__name__}.")
 
     def check_fitted(self, model):
         """Raises ValueError unless this score can be used with `model` as it is now."""
@@ -92,6 +103,8 @@ def run(scores, model: HybridModel, x, batch_size: int = 256) -> np.ndarray:
     """Several scores from one pass, `(len(scores), n)`; as `Score.score`."""
     for score in scores:
         score.check_fitted(model)
+        score.check_applies(model)
+    check_batch_size(batch_size)
     columns = [[evaluate(s, forward) for s in scores] for forward in forward_batches(model, x, batch_size)]
     return np.concatenate(columns, axis=1)
 
@@ -108,16 +121,23 @@ def check_model(model):
         raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel.")
 
 
+def check_batch_size(batch_size):
+    """Raises ValueError unless it is at least 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; wanted at least 1.")
+
+
 def model_config(model) -> dict:
     """The config of a model inside of another, for inference: without its optimizer."""
     return {key: value for key, value in keras.saving.serialize_keras_object(model).items() if key != "compile_config"}
 
 
-def fingerprint(model) -> int:
-    """A checksum of all weights: equal for a model that was saved and loaded, another one after training."""
+def fingerprint(*layers) -> int:
+    """A checksum of all weights: equal for layers that were saved and loaded, another one after training."""
     crc = 0
-    for weight in model.weights:
-        crc = zlib.crc32(np.ascontiguousarray(weight.numpy()).tobytes(), crc)
+    for layer in layers:
+        for weight in layer.weights:
+            crc = zlib.crc32(np.ascontiguousarray(weight.numpy()).tobytes(), crc)
     return crc
 
 
@@ -160,7 +180,7 @@ class Typicality(Score):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.entropy = self.add_weight((), "zeros", "float64", trainable=False, name="entropy")
+        self.entropy = self.add_weight((), "zeros", "float64", trainable=False, autocast=False, name="entropy")
 
     def learn(self, model, x, batch_size):
         log_prob = np.concatenate([batch.log_prob for batch in forward_batches(model, x, batch_size)])

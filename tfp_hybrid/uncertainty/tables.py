@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from tfp_hybrid.checks import integer_levels
 from tfp_hybrid.uncertainty import scores as _scores
-from tfp_hybrid.uncertainty.detection import detection_metrics
+from tfp_hybrid.uncertainty.detection import METRICS, detection_metrics
 from tfp_hybrid.uncertainty.input_complexity import InputComplexity
 from tfp_hybrid.uncertainty.likelihood_ratio import LikelihoodRatio
 from tfp_hybrid.uncertainty.waic import WAIC
+
+_NO_ROWS = pd.MultiIndex.from_arrays([[], []], names=["set", "score"])
 
 
 def all_scores(model, x=None, others=(), likelihood_ratio: LikelihoodRatio | None = None) -> list[_scores.Score]:
@@ -26,15 +27,20 @@ def all_scores(model, x=None, others=(), likelihood_ratio: LikelihoodRatio | Non
     if x is not None:
         found.append(_scores.Typicality().fit(model, x))
     found += [_scores.JointNegativeLogProb(), _scores.LatentNorm(), _scores.PredictiveEntropy()]
-    found.append(_scores.MaxProbability() if model.head.classifies else _scores.PredictiveVariance())
-    shape, levels = model.distribution.event_shape, integer_levels(model.distribution)
-    if shape.rank == 3 and levels is not None and levels <= 65536 and shape[-1] in (1, 2, 3, 4):
-        found.append(InputComplexity())
+    found += [_scores.MaxProbability(), _scores.PredictiveVariance(), InputComplexity()]
     if likelihood_ratio is not None:
         found.append(likelihood_ratio.fit(model, x))
     if others:
         found.append(WAIC(list(others)))
-    return found
+    return [score for score in found if _applies(score, model)]
+
+
+def _applies(score, model):
+    try:
+        score.check_applies(model)
+    except ValueError:
+        return False
+    return True
 
 
 def score_table(model, x, scores, batch_size: int = 256) -> pd.DataFrame:
@@ -46,6 +52,9 @@ def score_table(model, x, scores, batch_size: int = 256) -> pd.DataFrame:
       scores: a list of `Score`s, such as `all_scores(model, x_held_out)`.
       batch_size: rows at a time of an array.
     """
+    titles = [score.title for score in scores]
+    if not titles or len(set(titles)) < len(titles):
+        raise ValueError(f"scores has the titles {titles}; wanted at least one, and none twice.")
     values = _scores.run(scores, model, x, batch_size)
     return pd.DataFrame({score.title: column for score, column in zip(scores, values, strict=True)})
 
@@ -65,5 +74,5 @@ def detection_table(inside: pd.DataFrame, outside: dict[str, pd.DataFrame]) -> p
         for name, table in outside.items()
         for title in inside
     }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.rename_axis(index=["set", "score"])
+    index = pd.MultiIndex.from_tuples(list(rows), names=["set", "score"]) if rows else _NO_ROWS
+    return pd.DataFrame(list(rows.values()), index, list(METRICS))
