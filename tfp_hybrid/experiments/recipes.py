@@ -99,11 +99,11 @@ _DIGITS = Recipe(
 )
 _IMAGES = Recipe(
     flow=functools.partial(_glow, steps=8, hidden_units=128),
-    generative_weight=0.1 / 784,
+    generative_weight=0.3 / 784,
     epochs=6,
     batch_size=32,
     learning_rate=2e-3,
-    augment=None,
+    augment=functools.partial(random_affine, levels=256, fraction=0.5, shift=2.0),
     outliers=("noise", "inverted"),
 )
 _FLIGHTS = Recipe(
