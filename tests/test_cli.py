@@ -70,8 +70,10 @@ def test_evaluate_compares_all_scores(folder, tmp_path):
     assert {"-log p(x)", "typicality", "variance of p(y|x)"} <= set(rows)
     assert rows["-log p(x)"]["auroc"] == pytest.approx(json.loads(result.stdout)["ood"]["noise"]["auroc"])
     assert {"log_prob_x.png", "roc.png", "precision_recall.png"} <= {path.name for path in drawn.iterdir()}
-    result = invoke("evaluate", folder, "simulation", "--ood", "noise", "--other", folder, "--likelihood-ratio")
-    assert result.exit_code == 0 and "WAIC" in result.output and "likelihood ratio" in result.output, result.output
+    options = ("--other", folder, "--likelihood-ratio", "--json")
+    result = invoke("evaluate", folder, "simulation", "--ood", "noise", *options)
+    assert result.exit_code == 0, result.output
+    assert {"WAIC", "likelihood ratio"} <= set(json.loads(result.stdout)["scores"]["noise"])
 
 
 def test_evaluate_without_foreign_sets(folder, tmp_path):

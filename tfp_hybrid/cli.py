@@ -249,11 +249,17 @@ def _print_metrics(metrics):
 
 
 def _print_scores(sets):
-    table = rich.table.Table("score", title="AUROC of each score")
+    _print_by_score("AUROC of each score", "auroc", sets)
+    if any("risk95" in row for rows in sets.values() for row in rows.values()):
+        _print_by_score("errors among the 95 % kept of a half-and-half mix", "risk95", sets)
+
+
+def _print_by_score(title, column, sets):
+    table = rich.table.Table("score", title=title)
     for name in sets:
         table.add_column(name, justify="right")
-    for title in next(iter(sets.values())):
-        table.add_row(title, *(f"{rows[title]['auroc']:.4f}" for rows in sets.values()))
+    for score in next(iter(sets.values())):
+        table.add_row(score, *(f"{rows[score][column]:.4f}" for rows in sets.values()))
     rich.console.Console().print(table)
 
 

@@ -221,6 +221,7 @@ def test_scores_that_learn_know_their_model(name, classifier):
         (lambda m, r: uncertainty.WAIC([integer_model()]).score(m, X), "inputs have shapes"),
         (lambda m, r: uncertainty.LikelihoodRatio(mutation_rate=0), "`mutation_rate` is 0"),
         (lambda m, r: uncertainty.LikelihoodRatio(epochs=0), "`epochs` is 0"),
+        (lambda m, r: uncertainty.all_scores(m, X, likelihood_ratio=uncertainty.LikelihoodRatio()), "is not fitted"),
         (lambda m, r: uncertainty.LikelihoodRatio(background="p_0"), "model is a str"),
         (lambda m, r: uncertainty.LikelihoodRatio(background=integer_model()).fit(m, X), "`background` is of inputs"),
         (lambda m, r: uncertainty.LikelihoodRatio().fit(m, tf.data.Dataset.from_tensors(X).take(0)), "empty data"),

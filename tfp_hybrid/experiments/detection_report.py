@@ -1,6 +1,8 @@
 """How well each score tells foreign inputs from test rows, and what rejecting by it is worth: tables and pictures."""
 
+import contextlib
 import pathlib
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,8 @@ import pandas as pd
 from tfp_hybrid.experiments import evaluation
 from tfp_hybrid.uncertainty import all_scores, detection_table, pictures, risk_coverage_curve
 from tfp_hybrid.uncertainty.classification import reliability
+
+KEPT = 0.95
 
 
 def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
@@ -21,35 +25,48 @@ def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
       likelihood_ratio: None, or a `LikelihoodRatio`, whose background model is trained on the training rows.
 
     Returns:
-      `evaluation.Predictions` of the test rows; of each foreign set, by name; the `detection_table`.
+      `evaluation.Predictions` of the test rows; of each foreign set, by name; the `detection_table`, for classifiers
+      with one more column, "risk95": errors among the 95 % that are kept of `mixed_risks`.
     """
     held_out = dataset.validation[0] if len(dataset.validation[0]) else None
     if likelihood_ratio is not None:
-        likelihood_ratio.fit(model, dataset.train[0])
+        with contextlib.redirect_stdout(sys.stderr):  # its progress bar
+            likelihood_ratio.fit(model, dataset.train[0])
     wanted = all_scores(model, held_out, others, likelihood_ratio)
     test = evaluation.predict(model, *dataset.test, "test rows", wanted)
     outside = {name: evaluation.predict(model, *rows, name, wanted) for name, rows in foreign.items()}
     titles = [score.title for score in wanted]
     tables = {name: pd.DataFrame(rows.scores, columns=titles) for name, rows in outside.items()}
-    return test, outside, detection_table(pd.DataFrame(test.scores, columns=titles), tables)
+    table = detection_table(pd.DataFrame(test.scores, columns=titles), tables)
+    for name, curves in mixed_risks(model, dataset, test, outside, titles).items():
+        for title, curve in curves.items():
+            table.loc[(name, title), "risk95"] = curve.risk[int(KEPT * len(curve.risk)) - 1]
+    return test, outside, table
 
 
-def mixed_risk(table_of_scores: dict[str, tuple[np.ndarray, np.ndarray]], losses):
-    """Risk-coverage curves on a half-and-half mix of test rows and foreign inputs, whose labels are always wrong.
+def mixed_risks(model, dataset, test, outside, titles) -> dict[str, dict]:
+    """What rejecting is worth: risk-coverage curves on half-and-half mixes of test rows and foreign inputs.
+
+    Every answer to a foreign input counts as an error. For classifiers.
 
     Args:
-      table_of_scores: from a score's title to its values for the test rows and for the foreign inputs.
-      losses: of the test rows, `(n,)`.
+      model, dataset: as of `measure`.
+      test, outside: what `measure` returned.
+      titles: of the scores, the columns of `Predictions.scores`.
 
     Returns:
-      From a title to its curve.
+      From a set's name and a score's title to the curve; empty for regression.
     """
-    curves = {}
-    for title, (inside, outside) in table_of_scores.items():
-        rows = min(len(inside), len(outside))
-        mix = np.r_[inside[:rows], outside[:rows]]
-        curves[title] = risk_coverage_curve(mix, np.r_[losses[:rows], np.ones(rows)])
-    return curves
+    if not model.head.classifies or test.mean.ndim != 2:
+        return {}
+    wrong = (evaluation.labels(test.mean) != dataset.test[1]).astype(float)
+    risks = {}
+    for name, answers in outside.items():
+        rows = min(len(wrong), len(answers.scores))
+        losses = np.r_[wrong[:rows], np.ones(rows)]
+        scores = np.r_[test.scores[:rows], answers.scores[:rows]]
+        risks[name] = {title: risk_coverage_curve(scores[:, i], losses) for i, title in enumerate(titles)}
+    return risks
 
 
 def draw(folder: pathlib.Path, model, dataset, test, outside, table):
@@ -64,12 +81,10 @@ def draw(folder: pathlib.Path, model, dataset, test, outside, table):
         drawn["precision_recall"] = pictures.precision_recall_curves(-test.log_prob_x, density)
     if model.head.classifies and test.mean.ndim == 2:
         drawn["reliability"] = pictures.reliability_diagram({"test rows": reliability(test.mean, dataset.test[1])})
-        wrong = (evaluation.labels(test.mean) != dataset.test[1]).astype(float)
-        titles = list(table.index.unique("score"))
-        for name, answers in outside.items():
-            columns = {t: (test.scores[:, i], answers.scores[:, i]) for i, t in enumerate(titles)}
-            risk = f"errors among those kept of {dataset.name} and {name}"
-            drawn[f"risk_coverage_{name}"] = pictures.risk_coverage_curves(mixed_risk(columns, wrong), risk)
+    titles = list(table.index.unique("score"))
+    for name, curves in mixed_risks(model, dataset, test, outside, titles).items():
+        risk = f"errors among those kept, {dataset.name} and {name}"
+        drawn[f"risk_coverage_{name}"] = pictures.risk_coverage_curves(curves, risk)
     if dataset.feature_names is None:
         images, levels = dataset.test[0], dataset.quantization_levels
         drawn["extremes"] = pictures.extremes(images, test.log_prob_x, levels)

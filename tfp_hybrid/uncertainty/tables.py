@@ -19,8 +19,7 @@ def all_scores(model, x=None, others=(), likelihood_ratio: LikelihoodRatio | Non
       model: a trained `HybridModel`.
       x: held-out in-distribution inputs, which training has not seen; None leaves out scores that need them.
       others: more models, trained from other seeds, for `WAIC`; none leaves it out.
-      likelihood_ratio: a `LikelihoodRatio`, which is fitted, too: unless it has a background model, that trains one.
-        None leaves it out.
+      likelihood_ratio: a `LikelihoodRatio` that is fitted to `model`, best on its training inputs; None leaves it out.
     """
     _scores.check_model(model)
     found = [_scores.NegativeLogProb()]
@@ -29,7 +28,8 @@ def all_scores(model, x=None, others=(), likelihood_ratio: LikelihoodRatio | Non
     found += [_scores.JointNegativeLogProb(), _scores.LatentNorm(), _scores.PredictiveEntropy()]
     found += [_scores.MaxProbability(), _scores.PredictiveVariance(), InputComplexity()]
     if likelihood_ratio is not None:
-        found.append(likelihood_ratio.fit(model, x))
+        likelihood_ratio.check_fitted(model)
+        found.append(likelihood_ratio)
     if others:
         found.append(WAIC(list(others)))
     return [score for score in found if _applies(score, model)]
