@@ -301,7 +301,7 @@ def test_one_pass_a_step(name, run_eagerly):
     assert executed(lambda: model.train_step((tf.constant(x), tf.constant(y)))) == [1, 1, 1]
     assert executed(lambda: model.test_step((tf.constant(x), tf.constant(y)))) == [1, 1, 1]
     assert executed(lambda: model.latent_and_log_prob(tf.constant(x))) == [1, 1, 1]
-    assert executed(lambda: model._features_and_log_prob(tf.constant(x))) == [1, 1, 1]
+    assert executed(lambda: model.features_and_log_prob(tf.constant(x))) == [1, 1, 1]
     assert executed(lambda: model.distribution.log_prob(tf.constant(x))) == [1, 1, 1]
 
 

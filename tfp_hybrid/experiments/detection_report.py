@@ -83,8 +83,9 @@ def draw(folder: pathlib.Path, model, dataset, test, outside, table):
         drawn["reliability"] = pictures.reliability_diagram({"test rows": reliability(test.mean, dataset.test[1])})
     titles = list(table.index.unique("score"))
     for name, curves in mixed_risks(model, dataset, test, outside, titles).items():
-        risk = f"errors among those kept, {dataset.name} and {name}"
-        drawn[f"risk_coverage_{name}"] = pictures.risk_coverage_curves(curves, risk)
+        figure = pictures.risk_coverage_curves(curves, "errors among those kept")
+        figure.axes[0].set_title(f"{dataset.name} and {name}, half and half")
+        drawn[f"risk_coverage_{name}"] = figure
     if dataset.feature_names is None:
         images, levels = dataset.test[0], dataset.quantization_levels
         drawn["extremes"] = pictures.extremes(images, test.log_prob_x, levels)
