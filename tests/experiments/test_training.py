@@ -17,9 +17,15 @@ def run(tmp_path_factory):
     return folder, train(TINY, folder)
 
 
-def test_a_run_leaves_the_four_files_and_nothing_else(run):
+def test_a_run_leaves_its_files_and_nothing_else(run):
     folder, metrics = run
-    assert {file.name for file in folder.iterdir()} == {"model.keras", "metrics.json", "history.csv", "report.html"}
+    assert {file.name for file in folder.iterdir()} == {
+        "model.keras",
+        "rejector.keras",
+        "metrics.json",
+        "history.csv",
+        "report.html",
+    }
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert {"config", "seconds", "test", "ood", "versions"} <= metrics.keys()
     assert {"rmse", "nll", "log_prob_x"} <= metrics["test"].keys()

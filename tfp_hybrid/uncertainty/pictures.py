@@ -89,12 +89,12 @@ def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotli
 @styled
 def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") -> matplotlib.figure.Figure:
     """Risk of what is kept against how much is kept. curves: `risk_coverage_curve(...)` by name; risk: what it is."""
-    figure = matplotlib.figure.Figure()
+    figure = matplotlib.figure.Figure(figsize=(8.0, 4.0))
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(curve.coverage, curve.risk, label=f"{name}: {curve.aurc:.4f}")
     axes.set(xlabel="coverage: fraction of inputs that is kept", ylabel=risk, xlim=(0, 1.01))
-    axes.legend(title="AURC")
+    axes.legend(title="AURC", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
