@@ -15,7 +15,8 @@ class Head(keras.layers.Layer):
 
     To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
     of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`. One whose
-    responses are classes sets `classifies`, one that calibration can rescale sets `can_widen` and writes `widen`.
+    responses are classes sets `classifies`. One that calibration can rescale sets `can_widen`, and writes `widen` unless
+    its linear predictors are the logits.
 
     Args:
       event_shape: shape of one response y: `()` or `(k,)`.
@@ -101,8 +102,9 @@ class Head(keras.layers.Layer):
         return True
 
     def widen(self, factor: float):
-        """Makes p(y|x) less sure, with the same most probable class or mean, where `can_widen`: see the subclasses."""
-        raise NotImplementedError(f"{type(self).__name__}.widen")
+        """Makes p(y|x) less sure, where `can_widen`: divides the linear predictor (logits) by `factor`."""
+        self.kernel.assign(self.kernel / factor)
+        self.bias.assign(self.bias / factor)
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""

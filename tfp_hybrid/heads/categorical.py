@@ -45,11 +45,6 @@ class Categorical(Head):
     def metric(self):
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
-    def widen(self, factor):
-        """Divides the logits by `factor`, a temperature."""
-        self.kernel.assign(self.kernel / factor)
-        self.bias.assign(self.bias / factor)
-
     def check_labels(self, y):
         if y.ndim == 2 and y.shape[1] == self.num_classes:
             raise ValueError(

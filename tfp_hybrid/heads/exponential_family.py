@@ -119,11 +119,6 @@ class Bernoulli(ExponentialFamily):
     def metric(self):
         return keras.metrics.BinaryAccuracy(name="accuracy")
 
-    def widen(self, factor):
-        """Divides the logits by `factor`, a temperature."""
-        self.kernel.assign(self.kernel / factor)
-        self.bias.assign(self.bias / factor)
-
     def check_labels(self, y):
         Head.check_labels(self, y)
         if ((y != 0) & (y != 1)).any():

@@ -145,8 +145,7 @@ def _minus_one(shape, dtype=None):
     return -tf.ones(shape, dtype)
 
 
-def _register(cls):
-    return keras.saving.register_keras_serializable(package="tfp_hybrid")(cls)
+_register = keras.saving.register_keras_serializable(package="tfp_hybrid")
 
 
 @_register
