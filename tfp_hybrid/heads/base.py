@@ -15,8 +15,8 @@ class Head(keras.layers.Layer):
 
     To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
     of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`. One whose
-    responses are classes sets `classifies`. One that calibration can rescale sets `can_widen`, and writes `widen` unless
-    its linear predictors are the logits.
+    responses are classes sets `classifies`. One that calibration can rescale sets `can_widen`, and writes `widen`
+    unless its linear predictors are the logits.
 
     Args:
       event_shape: shape of one response y: `()` or `(k,)`.
