@@ -14,9 +14,11 @@ from tfp_hybrid.bijectors import (
     Glow,
     InvertibleLinear,
     RealNVP,
+    Spline,
     Squeeze,
     integer_preprocessing,
 )
+from tfp_hybrid.experiments.flight_times import FlightTimes
 
 tfb = tfp.bijectors
 
@@ -33,6 +35,11 @@ def stock_parts(dtype):
 def factor_out(dtype):
     below = [ActNorm((2, 2, 1), dtype), tfb.Reshape(event_shape_out=(2, 2, 1), event_shape_in=(4,))]
     return FactorOut(FusedChain(below, (2, 2, 1)), (2, 2, 3))
+
+
+def flight_times(dtype):
+    shift = np.array([0, 0, 0, 0, 30, 0, 10, 70], dtype)  # 1:10 in the morning, away from what no clock shows
+    return FusedChain([FlightTimes(), tfb.Shift(shift)], (8,))
 
 
 def glow(shape, levels, **kwargs):
@@ -56,6 +63,9 @@ CASES = {
     "coupling_checkerboard": lambda dtype: AffineCoupling((2, 3, 2), "checkerboard", dtype=dtype),
     "coupling_checkerboard_swap": lambda dtype: AffineCoupling((3, 2, 1), "checkerboard", True, dtype=dtype),
     "coupling_checkerboard_additive": lambda dtype: AffineCoupling((2, 2, 1), "checkerboard", False, True, dtype=dtype),
+    "spline": lambda dtype: Spline((3,), 5, 2.0, dtype),
+    "spline_image": lambda dtype: Spline((2, 2, 1), 4, dtype=dtype),
+    "flight_times": flight_times,
     "squeeze": lambda dtype: Squeeze((4, 2, 3)),
     "factor_out": factor_out,
     "stock_parts": stock_parts,
@@ -68,7 +78,7 @@ CASES = {
     "glow_color": glow((4, 8, 3), 1),
     "glow_wide": glow((2, 6, 2), 1, additive=True),
 }
-NO_WEIGHTS = ("squeeze", "preprocessing_scale", "preprocessing_logit")
+NO_WEIGHTS = ("squeeze", "flight_times", "preprocessing_scale", "preprocessing_logit")
 TOLERANCES = {"float32": (1e-4, 1e-4), "float64": (1e-9, 1e-8)}
 _made = {}
 

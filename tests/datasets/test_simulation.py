@@ -21,8 +21,8 @@ def test_targets_are_standard_normal_after_the_stated_mean_and_stddev():
 
 
 def test_stated_functions_at_known_points():
-    np.testing.assert_allclose(true_mean(np.array([0.0, np.pi])), [0.0, 0.8 * np.pi], atol=1e-12)
-    np.testing.assert_allclose(true_stddev(np.array([-50.0, 0.0, 50.0])), [0.05, 0.35, 0.65])
+    np.testing.assert_allclose(true_mean(np.array([0.0, np.pi])), [0.0, 8.0 * np.pi], atol=1e-12)
+    np.testing.assert_allclose(true_stddev(np.array([-50.0, 0.0, 50.0])), [0.5, 3.5, 6.5])
 
 
 def test_parts_are_disjoint_and_set_by_the_seed():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfp_hybrid import datasets
-from tfp_hybrid.experiments import recipes, training
+from tfp_hybrid.experiments import fitting, recipes
 from tfp_hybrid.experiments.training import Config, train
 
 
@@ -15,7 +15,7 @@ def test_the_seed_fixes_the_augmented_batches():
 
     def first_batches(seed):
         keras.utils.set_random_seed(seed)
-        data = training.training_data(dataset, recipe, Config("digits", seed=seed).complete(recipe))
+        data = fitting.training_data(dataset, recipe, Config("digits", seed=seed).complete(recipe))
         return np.stack([x for x, _ in data.take(3)])
 
     np.testing.assert_array_equal(first_batches(0), first_batches(0))

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfp_hybrid.experiments import training
+from tfp_hybrid.experiments import fitting, training
 from tfp_hybrid.experiments.training import Config, train
+from tfp_hybrid.hybrid import HybridModel
 
 TINY = Config("simulation", epochs=2, ood=("noise",))
 
@@ -60,22 +61,22 @@ def test_the_seed_makes_a_run_repeatable(run, tmp_path):
 
 def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
     folder, config = tmp_path / "run", Config("simulation", epochs=3, ood=())
-    monkeypatch.setattr(training.Checkpoint.__init__, "__defaults__", (0.0,))
-    on_epoch_end = training.Checkpoint.on_epoch_end
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    on_epoch_end = fitting.Checkpoint.on_epoch_end
 
     def killed_in_the_third(self, epoch, logs=None):
         on_epoch_end(self, epoch, logs)
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Checkpoint, "on_epoch_end", killed_in_the_third)
+    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", killed_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         train(config, folder)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
     steps = keras.models.load_model(folder / "checkpoint.keras").optimizer.iterations
     assert int(steps) == 2 * 20
 
-    monkeypatch.setattr(training.Checkpoint, "on_epoch_end", on_epoch_end)
+    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", on_epoch_end)
     with pytest.raises(ValueError, match="seed was 0, is 5"):
         train(Config("simulation", epochs=3, ood=(), seed=5), folder, resume=True)
     train(config, folder, resume=True)
@@ -87,15 +88,15 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
 
 def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(training.Checkpoint.__init__, "__defaults__", (0.0,))
-    step = training.HybridModel.train_step
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    step = HybridModel.train_step
 
     def diverging(self, data):
         logs = step(self, data)
         late = self.optimizer.iterations > 30  # in the second epoch
         return logs | {"loss": keras.ops.where(late, np.nan, logs["loss"])}
 
-    monkeypatch.setattr(training.HybridModel, "train_step", diverging)
+    monkeypatch.setattr(HybridModel, "train_step", diverging)
     with pytest.raises(FloatingPointError, match="at step 31"):
         train(Config("simulation", epochs=3, ood=()), folder)
     kept = keras.models.load_model(folder / "checkpoint.keras")
@@ -136,19 +137,19 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     """The history is one epoch ahead of the model: the model's own step count decides."""
     folder, config = tmp_path / "run", Config("simulation", epochs=3, ood=())
-    monkeypatch.setattr(training.Checkpoint.__init__, "__defaults__", (0.0,))
-    replace = training.os.replace
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    replace = fitting.os.replace
 
     def killed(source, target):
-        if target.name == training.CHECKPOINT and "\n2," in (folder / training.HISTORY).read_text():
+        if target.name == fitting.CHECKPOINT and "\n2," in (folder / fitting.HISTORY).read_text():
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(training.os, "replace", killed)
+    monkeypatch.setattr(fitting.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         train(config, folder)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
-    monkeypatch.setattr(training.os, "replace", replace)
+    monkeypatch.setattr(fitting.os, "replace", replace)
     train(config, folder, resume=True)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
     assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20

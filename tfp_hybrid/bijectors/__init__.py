@@ -10,6 +10,7 @@ from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.real_nvp import RealNVP
+from tfp_hybrid.bijectors.spline import Spline
 from tfp_hybrid.bijectors.squeeze import Squeeze
 from tfp_hybrid.bijectors.steps import Steps
 
@@ -23,6 +24,7 @@ __all__ = [
     "Glow",
     "InvertibleLinear",
     "RealNVP",
+    "Spline",
     "Squeeze",
     "Steps",
     "forward_and_log_det",

@@ -51,13 +51,13 @@ def simulate(num_rows: int, seed: int = 0) -> Split:
 
 
 def true_mean(x: np.ndarray) -> np.ndarray:
-    """Returns `E[y | x] = 0.8 x + 0.35 sin(2 x)`, elementwise; increasing, as an invertible feature of one input is."""
-    return 0.8 * x + 0.35 * np.sin(2.0 * x)
+    """Returns `E[y | x] = 8 x + 3.5 sin(2 x)`, elementwise; increasing, as an invertible feature of one input is."""
+    return 8.0 * x + 3.5 * np.sin(2.0 * x)
 
 
 def true_stddev(x: np.ndarray) -> np.ndarray:
-    """Returns `sd[y | x] = 0.05 + 0.6 / (1 + exp(-x))`, elementwise: noise grows to the right."""
-    return 0.05 + 0.6 / (1.0 + np.exp(-x))
+    """Returns `sd[y | x] = 0.5 + 6 / (1 + exp(-x))`, elementwise: noise grows to the right."""
+    return 0.5 + 6.0 / (1.0 + np.exp(-x))
 
 
 def _draw(rng: np.random.Generator, num_rows: int) -> Split:

@@ -5,14 +5,22 @@ import functools
 from collections.abc import Callable
 
 import keras
-import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import bijectors, heads, networks
 from tfp_hybrid.datasets import Dataset
 from tfp_hybrid.experiments.augmentation import random_affine
+from tfp_hybrid.experiments.flight_times import FlightTimes
+from tfp_hybrid.flows import flow_distribution
+from tfp_hybrid.hybrid import HybridModel
 
 tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def head_for(dataset: Dataset) -> heads.Head:
+    """Softmax regression for classes, a heteroscedastic Normal for numbers."""
+    return heads.Categorical(dataset.num_classes) if dataset.num_classes else heads.HeteroscedasticNormal()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +34,8 @@ class Recipe:
       learning_rate: peak of a cosine schedule with a short warm-up.
       augment: a function of a batch of inputs, or None.
       outliers: names of the out-of-distribution sets to report on.
+      head: makes the head from the `Dataset`.
+      latent: makes p(z) from the `Dataset`; None for a standard normal.
     """
 
     flow: Callable[[Dataset], tfb.Bijector]
@@ -35,16 +45,18 @@ class Recipe:
     learning_rate: float
     augment: Callable | None
     outliers: tuple[str, ...]
+    head: Callable[[Dataset], heads.Head] = head_for
+    latent: Callable[[Dataset], tfd.Distribution] | None = None
+
+    def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
+        """The untrained model."""
+        latent = None if self.latent is None else self.latent(dataset)
+        return HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
 
 
 def recipe_for(dataset: Dataset) -> Recipe:
     """The recipe of a data set of `tfp_hybrid.datasets`."""
     return _RECIPES[dataset.name]
-
-
-def head_for(dataset: Dataset) -> heads.Head:
-    """Softmax regression for classes, a heteroscedastic Normal for numbers."""
-    return heads.Categorical(dataset.num_classes) if dataset.num_classes else heads.HeteroscedasticNormal()
 
 
 def schedule(learning_rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -66,24 +78,20 @@ def _glow(dataset, **options):
     )
 
 
-def _flights_flow(dataset):
+def _flights_flow(dataset, hidden_units=(64, 64)):
     # All eight attributes are whole numbers: without dequantization their density would have no bound.
-    return bijectors.RealNVP((8,), couplings=8, hidden_units=(64, 64), quantization_levels=10_000)
+    flow = bijectors.RealNVP((8,), couplings=8, hidden_units=hidden_units)
+    return bijectors.FusedChain([bijectors.Dequantize((8,), 10_000), FlightTimes(), flow], (8,))
 
 
 def _one_dimensional_flow(dataset):
-    """One dimension cannot be coupled: stock scalar bijectors of TFP, with trained parameters."""
-    parts = []
-    for _ in range(4):
-        parts += [
-            tfb.Shift(tf.Variable([0.0])),
-            tfb.Scale(log_scale=tf.Variable([0.0])),
-            tfb.SinhArcsinh(
-                skewness=tf.Variable([0.0]),
-                tailweight=tfp.util.TransformedVariable([1.0], tfb.Softplus()),
-            ),
-        ]
-    return bijectors.FusedChain([bijectors.ActNorm((1,)), *parts], (1,))
+    """One dimension cannot be coupled, but bent by a spline."""
+    return bijectors.FusedChain([bijectors.ActNorm((1,)), bijectors.Spline((1,))], (1,))
+
+
+def _one_dimensional_latent(dataset):
+    """p(z), bent once more: the mean of the only response is linear in z, and so its density cannot be given, too."""
+    return flow_distribution(bijectors.Spline((1,)))
 
 
 _DIGITS = Recipe(
@@ -123,6 +131,7 @@ _SIMULATION = Recipe(
     learning_rate=1e-2,
     augment=None,
     outliers=("noise",),
+    latent=_one_dimensional_latent,
 )
 _RECIPES = {
     "digits": _DIGITS,

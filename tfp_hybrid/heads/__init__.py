@@ -4,6 +4,7 @@ from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.categorical import Categorical
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
+from tfp_hybrid.heads.normal_mixture import NormalMixture
 
 __all__ = [
     "Bernoulli",
@@ -12,4 +13,5 @@ __all__ = [
     "Head",
     "HeteroscedasticNormal",
     "Normal",
+    "NormalMixture",
 ]

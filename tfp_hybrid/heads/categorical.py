@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
@@ -17,24 +18,48 @@ class Categorical(Head):
 
     Labels are integers 0 .. num_classes-1; the predictive mean is the class probabilities, `(n, K)`.
 
+    With `weight_stddev` = s > 0 the weights are uncertain, beta ~ Normal(M, s^2 I), and p(y|z) is the average over
+    them, in MacKay's approximation: the logits have variance s^2 ||z||^2, and are moderated by
+
+        kappa = 1 / sqrt(1 + pi/8 s^2 ||z||^2)
+
+    Far from the origin they depend on the direction of z only. So inputs with an unusually large z, as foreign ones
+    have, no longer get the surest predictions.
+
     Args:
       num_classes: K >= 2.
+      weight_stddev: s >= 0; a typical z of D standard normal entries has ||z||^2 = D.
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
 
     Raises:
-      ValueError: if `num_classes` < 2.
+      ValueError: if `num_classes` < 2 or `weight_stddev` < 0.
+
+    References:
+      MacKay 1992, "The Evidence Framework Applied to Classification Networks", eq. 11.
+      Kristiadi, Hein and Hennig 2020, "Being Bayesian, Even Just a Bit, Fixes Overconfidence in ReLU Networks".
     """
 
     integer_labels = True
     classifies = True
     can_widen = True
 
-    def __init__(self, num_classes, **kwargs):
+    def __init__(self, num_classes, weight_stddev=0.0, **kwargs):
         if num_classes < 2:
             raise ValueError(f"Categorical: `num_classes` is {num_classes}; wanted at least 2.")
+        if not 0 <= weight_stddev < float("inf"):
+            raise ValueError(f"Categorical: `weight_stddev` is {weight_stddev}; wanted a finite number >= 0.")
         kwargs.pop("event_shape", None)
         super().__init__((), predictors=num_classes, **kwargs)
         self.num_classes = num_classes
+        self.weight_stddev = float(weight_stddev)
+
+    def linear_predictor(self, z):
+        eta = super().linear_predictor(z)
+        if not self.weight_stddev:
+            return eta
+        z = tf.cast(z, self.variable_dtype)
+        variance = self.weight_stddev**2 * tf.reduce_sum(tf.square(z), -1, keepdims=True)
+        return eta * tf.math.rsqrt(1 + np.pi / 8 * variance)
 
     def distribution(self, eta):
         return tfd.Categorical(logits=eta)
@@ -60,6 +85,6 @@ class Categorical(Head):
             )
 
     def get_config(self):
-        config = super().get_config() | {"num_classes": self.num_classes}
+        config = super().get_config() | {"num_classes": self.num_classes, "weight_stddev": self.weight_stddev}
         del config["event_shape"]
         return config

@@ -10,7 +10,7 @@ from tfp_hybrid.heads.base import Head
 tfd = tfp.distributions
 
 
-class _StandardizedResponse(Head):
+class StandardizedResponse(Head):
     """A head that predicts `(y - m) / s`, and gives the distribution of y itself.
 
     m and s, the responses' mean and standard deviation, are weights that are not trained: 0 and 1 until `adapt`,
@@ -51,7 +51,7 @@ class _StandardizedResponse(Head):
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Normal(_StandardizedResponse):
+class Normal(StandardizedResponse):
     """Linear regression on z with one learned scale for each entry of y.
 
         (y - m) / s | z ~ Normal(beta^T z + b, exp(log_scale))
@@ -75,7 +75,7 @@ class Normal(_StandardizedResponse):
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class HeteroscedasticNormal(_StandardizedResponse):
+class HeteroscedasticNormal(StandardizedResponse):
     """Linear regression on z whose scale is a function of z, too.
 
         (y - m) / s | z ~ Normal(beta_1^T z + b_1, softplus(beta_2^T z + b_2) + 1e-3)

@@ -1,0 +1,82 @@
+"""Times of flights, from numbers such as 1345 to minutes, and how long the flight took: a bijector."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.bijectors import FusedBijector
+
+# Between the 60th minute and the next hour, hhmm numbers have a gap of 40 that no clock shows. It is squeezed, not cut
+# out, so that the map stays invertible on all real numbers.
+_SQUEEZE = 0.01
+_HOUR = 60 + 40 * _SQUEEZE
+_DAY = 24 * _HOUR
+
+
+class FlightTimes(FusedBijector):
+    """The eight attributes of a flight, with arrival and departure in minutes, and the arrival seen from the departure.
+
+    With m(t) the minutes since midnight of the hhmm number t, one more for each hour's squeezed gap,
+
+        inverse:  DepTime -> m(DepTime)
+                  ArrTime -> (m(ArrTime) - m(DepTime) - AirTime) mod one day, in [-1/2, 1/2) day
+
+    what a flight took on the ground and gained from time zones. It is the same just before midnight and just after it,
+    as the delay is. Both are shifts, and the day wraps a day of arrivals, hhmm in [1, 2401), onto one day; arrivals out
+    of it, which no clock shows, keep their distance from it. So
+
+        log|det dz/dx| = 0        (log 0.01 for each time in a gap, such as 1270)
+
+    Args:
+      columns: positions of AirTime, ArrTime and DepTime among the attributes.
+      event_shape: shape of one flight.
+      name: prefix of the names of the ops.
+    """
+
+    def __init__(self, columns=(4, 6, 7), event_shape=(8,), name="flight_times"):
+        parameters = dict(locals())
+        super().__init__(event_shape, parameters=parameters, name=name)
+        self._air, self._arrival, self._departure = columns
+
+    def _inverse_and_log_det(self, x, training=False):
+        air, arrival, departure = (x[..., i] for i in (self._air, self._arrival, self._departure))
+        start, log_det = _minutes(departure)
+        end, arrival_log_det = _minutes(arrival)
+        # `end` is turned inside of the day that begins at hhmm = 1, by an amount that the other columns set.
+        turned = _turn(end - 1, -start - air) - _DAY / 2
+        return self._with(x, turned, start), log_det + arrival_log_det
+
+    def _forward_and_log_det(self, z, training=False):
+        air, turned, start = (z[..., i] for i in (self._air, self._arrival, self._departure))
+        end = _turn(turned + _DAY / 2, start + air) + 1
+        arrival, log_det = _hhmm(end)
+        departure, departure_log_det = _hhmm(start)
+        return self._with(z, arrival, departure), log_det + departure_log_det
+
+    def _with(self, value, arrival, departure):
+        columns = tf.unstack(value, axis=-1)
+        columns[self._arrival], columns[self._departure] = arrival, departure
+        return tf.stack(columns, axis=-1)
+
+
+def _minutes(hhmm):
+    """Minutes of an hhmm number, and the log of the map's slope."""
+    hour = tf.floor(hhmm / 100)
+    rest = hhmm - 100 * hour
+    gap = rest > 60
+    minutes = _HOUR * hour + tf.where(gap, 60 + _SQUEEZE * (rest - 60), rest)
+    return minutes, tf.where(gap, tf.constant(np.log(_SQUEEZE), hhmm.dtype), 0.0)
+
+
+def _hhmm(minutes):
+    """The inverse of `_minutes`."""
+    hour = tf.floor(minutes / _HOUR)
+    rest = minutes - _HOUR * hour
+    gap = rest > 60
+    hhmm = 100 * hour + tf.where(gap, 60 + (rest - 60) / _SQUEEZE, rest)
+    return hhmm, tf.where(gap, tf.constant(-np.log(_SQUEEZE), minutes.dtype), 0.0)
+
+
+def _turn(time, by):
+    """`time` in [0, one day) moved by `by`, round the clock; other times stay."""
+    inside = (time >= 0) & (time < _DAY)
+    return tf.where(inside, tf.math.floormod(time + by + _DAY / 2, _DAY), time)
