@@ -1,4 +1,4 @@
-"""The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`."""
+"""The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`, `reproduce`."""
 
 import contextlib
 import dataclasses
@@ -216,6 +216,57 @@ def drift(
         numbers = (f"{test.statistic:.4f}", f"{test.p_value:.4g}", f"{test.effect_size:+.3f}")
         table.add_row(test.name, *numbers, "yes" if test.drifted(significance) else "no")
     rich.console.Console().print(table)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  tfp-hybrid reproduce simulation\n\n"
+    "  tfp-hybrid reproduce mnist --quick\n\n"
+    "  tfp-hybrid reproduce report --out results --markdown README.md"
+)
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, of what is there.")],
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for results; by default runs/reproduce, with --quick runs/reproduce_quick."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny models on few rows, in a minute: a trial run.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One model of the experiment, by name. Repeatable.")] = None,
+    markdown: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="A file whose lines from <!-- results --> to <!-- /results --> become the tables."),
+    ] = None,
+    data_dir: DataDir = None,
+):
+    """Runs an experiment of the paper; writes a JSON file a model, pictures, and report.html of all experiments.
+
+    The same line again goes on after an interruption. Models that have a result are not trained again.
+    """
+    with _errors():
+        from tfp_hybrid.experiments.reproduce import reporting, results
+
+        known = (*reporting.EXPERIMENTS, "report")
+        if experiment not in known:
+            raise ValueError(f"Unknown experiment {experiment!r}; wanted one of {', '.join(known)}.")
+        out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file; wanted a folder.")
+        if markdown is not None:
+            reporting.check_markdown(markdown)
+        if experiment != "report":
+            command = f"tfp-hybrid reproduce {experiment}{' --quick' if quick else ''}"
+            place = results.Place(out / experiment, command, quick)
+            place.obtain(reporting.EXPERIMENTS[experiment].jobs(place, data_dir), only or ())
+        report = reporting.write(out)
+        if markdown is not None:
+            reporting.insert(out, markdown)
+        console = rich.console.Console()
+        for name, tables in reporting.tables(out).items():
+            if experiment in (name, "report"):
+                for table in tables:
+                    console.print(table.rich())
+                    console.print(table.note, highlight=False, markup=False)
+        console.print(f"Report: {report}", highlight=False)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tfp_hybrid.datasets import simulate, simulation, true_mean, true_stddev
+from tfp_hybrid.datasets import simulate, simulation, true_log_prob, true_mean, true_stddev
 
 
 def test_inputs_follow_the_stated_mixture():
@@ -23,6 +23,13 @@ def test_targets_are_standard_normal_after_the_stated_mean_and_stddev():
 def test_stated_functions_at_known_points():
     np.testing.assert_allclose(true_mean(np.array([0.0, np.pi])), [0.0, 8.0 * np.pi], atol=1e-12)
     np.testing.assert_allclose(true_stddev(np.array([-50.0, 0.0, 50.0])), [0.5, 3.5, 6.5])
+
+
+def test_the_density_integrates_to_one_and_is_the_mixture():
+    x = np.linspace(-8, 8, 4001)
+    assert np.trapezoid(np.exp(true_log_prob(x)), x) == pytest.approx(1.0, abs=1e-9)
+    mixture = 0.5 * scipy.stats.norm(-2.5, 0.7).pdf(x) + 0.5 * scipy.stats.norm(2.5, 0.7).pdf(x)
+    np.testing.assert_allclose(np.exp(true_log_prob(x)), mixture, atol=1e-12)
 
 
 def test_parts_are_disjoint_and_set_by_the_seed():

@@ -132,6 +132,49 @@ def test_categorical():
     np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(y[:, None])), p_y.log_prob(y))
 
 
+def test_uncertain_weights_moderate_the_logits():
+    head, z, eta = built(heads.Categorical(4, weight_stddev=0.7))
+    eta = eta / np.sqrt(1 + np.pi / 8 * 0.49 * np.sum(z**2, -1, keepdims=True))
+    np.testing.assert_allclose(head.mean(head(z)), softmax(eta), rtol=1e-5)
+    far = head.mean(head(1e4 * z)).numpy()
+    np.testing.assert_allclose(head.mean(head(1e8 * z)), far, rtol=1e-3)
+    assert far.max() < 0.9, "no input is so far out that it is certain"
+
+
+def test_uncertain_weights_average_the_softmax():
+    """MacKay's approximation against 100,000 draws of the weights."""
+    head, z, eta = built(heads.Categorical(3, weight_stddev=1.0))
+    drawn = np.random.default_rng(0).normal(0, 1.0, (100_000, 3, 3))
+    average = np.array([softmax(eta[i] + z[i].numpy() @ drawn).mean(0) for i in range(6)])
+    np.testing.assert_allclose(head.mean(head(z)), average, atol=0.04)
+    assert np.abs(softmax(eta) - average).max() > 0.06
+
+
+def mixture_in_numpy(eta, components=3):
+    logits, loc, scale = np.split(eta, 3, -1)
+    offsets = np.arange(components)
+    return softmax(logits), loc + offsets, softplus(scale + offsets) + 1e-3
+
+
+def test_normal_mixture():
+    head, z, eta = built(heads.NormalMixture(3))
+    weights, means, stddevs = mixture_in_numpy(eta)
+    p_y = head(z)
+    assert p_y.batch_shape == (6,) and p_y.event_shape == ()
+    wanted = np.log((weights * scipy.stats.norm.pdf(REALS[:, None], means, stddevs)).sum(-1))
+    np.testing.assert_allclose(p_y.log_prob(head.prepare_labels(REALS)), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(head.mean(p_y), (weights * means).sum(-1), rtol=1e-4)
+
+
+def test_a_widened_mixture_has_its_mean_and_twice_its_standard_deviation():
+    head, z, _ = built(heads.NormalMixture(2))
+    head.adapt(1000 + 50 * REALS)
+    before = head(z)
+    head.widen(2.0)
+    np.testing.assert_allclose(head(z).mean(), before.mean(), rtol=1e-5)
+    np.testing.assert_allclose(head(z).stddev(), 2 * before.stddev(), rtol=1e-4)
+
+
 @pytest.mark.parametrize("event_shape", [(), (2,)])
 def test_heteroscedastic_normal(event_shape):
     head, z, eta = built(heads.HeteroscedasticNormal(event_shape))
@@ -143,8 +186,11 @@ def test_heteroscedastic_normal(event_shape):
     np.testing.assert_allclose(head.mean(p_y), eta[..., 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [heads.Normal, heads.HeteroscedasticNormal])
-@pytest.mark.parametrize("event_shape", [(), (2,)])
+@pytest.mark.parametrize(
+    "make, event_shape",
+    [(make, shape) for make in (heads.Normal, heads.HeteroscedasticNormal) for shape in ((), (2,))]
+    + [(lambda event_shape: heads.NormalMixture(2), ())],
+)
 def test_adapted_response_is_a_change_of_units(make, event_shape):
     """With y = m + s v, log p(y) is log p(v) - log s for each entry, whatever the unit of y."""
     rng = np.random.default_rng(0)
@@ -178,13 +224,16 @@ def test_dispersion_is_trained():
 
 ALL = {name: make for name, (make, *_) in CASES.items()} | {
     "categorical": lambda **options: heads.Categorical(4, **options),
+    "moderated": lambda **options: heads.Categorical(4, weight_stddev=0.5, **options),
     "heteroscedastic": heads.HeteroscedasticNormal,
+    "mixture": lambda **options: heads.NormalMixture(4, **options),
 }
+SCALAR = ("categorical", "moderated", "mixture")  # of one response only
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_config_round_trip(name):
-    options = {} if name == "categorical" else {"event_shape": 2}
+    options = {} if name in SCALAR else {"event_shape": 2}
     head = ALL[name](kernel_regularizer=keras.regularizers.L2(0.1), kernel_initializer="ones", name="h", **options)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
     assert type(again) is type(head) and again.get_config() == head.get_config() and again.name == "h"
@@ -234,6 +283,8 @@ def test_wrong_shape_of_labels():
 
 BAD_ARGUMENTS = {
     "one class": (lambda: heads.Categorical(1), "`num_classes` is 1; wanted at least 2"),
+    "negative stddev": (lambda: heads.Categorical(2, weight_stddev=-1.0), "`weight_stddev` is -1.0; wanted"),
+    "one component": (lambda: heads.NormalMixture(1), "`components` is 1; wanted at least 2"),
     "matrix response": (lambda: heads.Normal((2, 3)), r"Normal: `event_shape` is \(2, 3\); wanted \(\) or \(k,\)"),
     "empty response": (lambda: heads.Normal(0), "`event_shape` is 0; wanted"),
     "unknown family": (lambda: heads.ExponentialFamily("Poison"), "`family` is 'Poison'; wanted.*Binomial.*Poisson"),

@@ -40,6 +40,30 @@ def test_coverage_at_several_levels():
         assert coverage == np.mean((Y >= low) & (Y <= high))
 
 
+def test_crps_of_a_mixture_of_normals_is_that_of_the_integral():
+    weights, means, stddevs = (
+        np.array([[0.2, 0.8], [0.5, 0.5]]),
+        np.array([[0.0, 3.0], [-1.0, 1.0]]),
+        np.array([[1.0, 0.5], [2.0, 0.1]]),
+    )
+    y = np.array([1.0, -0.5])
+    p_y = tfd.MixtureSameFamily(tfd.Categorical(probs=weights), tfd.Normal(means, stddevs))
+
+    class Mixture:
+        def __init__(self, row):
+            self.row = row
+
+        def cdf(self, t):
+            parts = [scipy.stats.norm.cdf(t, m, s) for m, s in zip(means[self.row], stddevs[self.row], strict=True)]
+            return weights[self.row] @ np.array(parts)
+
+        def sf(self, t):
+            return 1 - self.cdf(t)
+
+    expected = np.mean([crps_by_integration(Mixture(row), y[row]) for row in range(2)])
+    assert regression.crps(p_y, y) == pytest.approx(expected, abs=1e-6)
+
+
 def test_crps_of_another_family_is_estimated_without_bias():
     shape, rate = np.float64(3.0), np.float64(2.0)
     y = np.array([0.2, 1.0, 4.0])

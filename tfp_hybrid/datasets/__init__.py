@@ -5,7 +5,7 @@ from tfp_hybrid.datasets.flights import Flights
 from tfp_hybrid.datasets.loading import NAMES, load
 from tfp_hybrid.datasets.not_mnist import NotMnist
 from tfp_hybrid.datasets.parquet import from_parquet
-from tfp_hybrid.datasets.simulation import simulate, true_mean, true_stddev
+from tfp_hybrid.datasets.simulation import simulate, true_log_prob, true_mean, true_stddev
 from tfp_hybrid.datasets.tfrecord import from_tfrecord
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "from_tfrecord",
     "load",
     "simulate",
+    "true_log_prob",
     "true_mean",
     "true_stddev",
 ]

@@ -42,12 +42,12 @@ class FlightTimes(FusedBijector):
         start, log_det = _minutes(departure)
         end, arrival_log_det = _minutes(arrival)
         # `end` is turned inside of the day that begins at hhmm = 1, by an amount that the other columns set.
-        turned = _turn(end - 1, -start - air) - _DAY / 2
+        turned = _turn(end - 1, 1 - start - air) - _DAY / 2
         return self._with(x, turned, start), log_det + arrival_log_det
 
     def _forward_and_log_det(self, z, training=False):
         air, turned, start = (z[..., i] for i in (self._air, self._arrival, self._departure))
-        end = _turn(turned + _DAY / 2, start + air) + 1
+        end = _turn(turned + _DAY / 2, start + air - 1) + 1
         arrival, log_det = _hhmm(end)
         departure, departure_log_det = _hhmm(start)
         return self._with(z, arrival, departure), log_det + departure_log_det

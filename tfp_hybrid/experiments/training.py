@@ -4,17 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import time
 
-import keras
-import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
-
-import tfp_hybrid
 from tfp_hybrid import checks, datasets
-from tfp_hybrid.experiments import evaluation, fitting, outliers, recipes, report
+from tfp_hybrid.experiments import evaluation, fitting, outliers, provenance, recipes, report
 from tfp_hybrid.experiments.fitting import CONFIG, Config
 from tfp_hybrid.experiments.progress import CONSOLE
 from tfp_hybrid.experiments.scoring import METRICS, MODEL, REJECTOR
@@ -70,7 +63,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
         "validation": evaluation.test_metrics(model, held_out, dataset.validation[1]),
         "ood": {name: evaluation.ood_metrics(test, answers) for name, answers in outside.items()},
         "feature_names": dataset.feature_names,
-        "versions": versions(),
+        "versions": provenance.versions(),
     }
     with CONSOLE.status("writing the report"):
         model.save(out / MODEL)
@@ -105,16 +98,3 @@ def check_folder(out: pathlib.Path, resume: bool):
     if resume and not (out / CONFIG).exists():
         done = " It holds a finished run." if (out / METRICS).exists() else ""
         raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    return {
-        "tfp_hybrid": tfp_hybrid.__version__,
-        "tensorflow": tf.__version__,
-        "tensorflow_probability": tfp.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(tf.config.list_physical_devices('GPU'))} GPUs",
-    }

@@ -45,18 +45,33 @@ def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.F
     """
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
+    edges, fractions = bin_log_probs(log_probs)
+    for name, heights in fractions.items():
+        axes.stairs(heights, edges, fill=True, alpha=0.55, label=name)
+    cut = any(np.min(values) < edges[0] for values in log_probs.values())
+    lower = f" (lower ones at {edges[0]:.0f})" if cut else ""
+    axes.set(xlabel=f"log p(x)  [nats]{lower}", ylabel="fraction of inputs")
+    axes.legend()
+    return figure
+
+
+def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Histograms of log p(x) of several sets, in common bins around the values of the first, in-distribution, set.
+
+    Returns:
+      Edges of the bins, `(m + 1,)`; and by name the fraction of each set in each bin, `(m,)`. Values beyond the edges
+      count in the first or the last one.
+    """
     inside = np.asarray(next(iter(log_probs.values())))
     finite = np.concatenate([np.asarray(values)[np.isfinite(values)] for values in log_probs.values()])
     least, median, most = np.quantile(inside[np.isfinite(inside)], [0.001, 0.5, 1.0])
     low, high = max(finite.min(), median - 6 * (median - least)), min(finite.max(), median + 3 * (most - median))
-    bins = np.linspace(low, high, 80)
+    edges = np.linspace(low, high, 80)
+    fractions = {}
     for name, values in log_probs.items():
         clipped = np.clip(np.nan_to_num(values, nan=low, neginf=low, posinf=high), low, high)
-        axes.hist(clipped, bins, weights=np.full(len(values), 1 / len(values)), alpha=0.55, label=name)
-    cut = f" (lower ones at {low:.0f})" if finite.min() < low else ""
-    axes.set(xlabel=f"log p(x)  [nats]{cut}", ylabel="fraction of inputs")
-    axes.legend()
-    return figure
+        fractions[name] = np.histogram(clipped, edges)[0] / len(values)
+    return edges, fractions
 
 
 @styled

@@ -1,0 +1,208 @@
+"""MNIST against NotMNIST (section 3.1): a Glow at several lambdas."""
+
+import dataclasses
+import functools
+
+import keras
+import matplotlib.figure
+import numpy as np
+
+from tfp_hybrid import bijectors, datasets, heads
+from tfp_hybrid.experiments import evaluation, outliers, recipes
+from tfp_hybrid.experiments.augmentation import random_affine
+from tfp_hybrid.experiments.fitting import Config
+from tfp_hybrid.experiments.reproduce import published
+from tfp_hybrid.experiments.reproduce.results import Job, Place, Result, histograms
+from tfp_hybrid.experiments.reproduce.tables import MEASURED, PUBLISHED, Table, number
+from tfp_hybrid.uncertainty.pictures import styled
+
+TITLE = "MNIST and NotMNIST"
+ABOUT = (
+    "A Glow of two levels of eight steps with 64 hidden channels, and softmax regression on its z with uncertain "
+    "weights, whose standard deviation, also that of their prior, is in the settings. All models are trained alike, "
+    "but for lambda and the seed. D = 784."
+)
+PIXELS = 28 * 28
+FOREIGN = {"not_mnist": "NotMNIST", "fashion_mnist": "FashionMNIST"}
+# lambda times D, and the seeds: Table 1 of the paper has the first two, the front has all.
+WEIGHTS = {0.0: (0, 1, 2), 0.01: (0, 1, 2), 0.1: (0,), 1.0: (0,), 10.0: (0,)}
+TABLE_1 = (0.0, 0.01)
+WEIGHT_STDDEV = 0.135
+NEEDED = {f"lambda_{weight:g}_seed_0" for weight in TABLE_1}
+
+
+def recipe_for(dataset, quick: bool = False) -> recipes.Recipe:
+    """How every model here is trained, but for lambda."""
+    flow = functools.partial(bijectors.Glow, (28, 28, 1), levels=2, steps=8, hidden_units=64)
+    if quick:
+        flow = functools.partial(flow, steps=1, hidden_units=4)
+    return dataclasses.replace(
+        recipes.recipe_for(dataset),
+        flow=lambda dataset: flow(quantization_levels=dataset.quantization_levels),
+        epochs=1 if quick else 10,
+        batch_size=64,
+        augment=functools.partial(random_affine, levels=256, fraction=0.75, shift=2.0),
+        head=_head,
+    )
+
+
+def _head(dataset):
+    """Softmax regression with weights from Normal(M, s^2), and the prior Normal(0, s^2) on M."""
+    prior = keras.regularizers.L2(1 / (2 * len(dataset.train[0]) * WEIGHT_STDDEV**2))
+    return heads.Categorical(dataset.num_classes, weight_stddev=WEIGHT_STDDEV, kernel_regularizer=prior)
+
+
+def jobs(place: Place, data_dir=None) -> dict[str, Job]:
+    """A model of each lambda and seed; for a quick run of some."""
+    dataset = datasets.load("mnist", data_dir=data_dir)
+    foreign = {name: outliers.load_outliers(name, dataset, data_dir) for name in FOREIGN}
+    recipe = recipe_for(dataset, place.quick)
+    if place.quick:
+        parts = {"train": 640, "validation": 100, "test": 200}
+        dataset = dataclasses.replace(
+            dataset, **{part: tuple(column[:rows] for column in getattr(dataset, part)) for part, rows in parts.items()}
+        )
+        foreign = {name: (x[:200], y[:200]) for name, (x, y) in foreign.items()}
+    settings = {
+        "data": dataset.description,
+        "rows": [len(y) for _, y in (dataset.train, dataset.validation, dataset.test)],
+        "augment": {name: value for name, value in recipe.augment.keywords.items()},
+        "weight_stddev": WEIGHT_STDDEV,
+    }
+    found = {}
+    for weight, seeds in ({0.0: (0,), 0.01: (0, 1), 1.0: (0,)} if place.quick else WEIGHTS).items():
+        for seed in seeds:
+            name = result_name(weight, seed)
+            config = Config("mnist", generative_weight=weight / PIXELS, seed=seed, ood=()).complete(recipe)
+            measure = functools.partial(_measured, place, name, dataset, foreign, recipe, config)
+            found[name] = Job(dataclasses.asdict(config) | settings, measure)
+    return found
+
+
+def result_name(weight: float, seed: int) -> str:
+    """Of the model with lambda = weight/D."""
+    return f"lambda_{weight:g}_seed_{seed}"
+
+
+def tables(results: dict[str, Result]) -> list[Table]:
+    """Table 1 of the paper, and the front."""
+    return [*_tables_1(results), _front_table(results)]
+
+
+def pictures(results: dict[str, Result]) -> dict[str, tuple[matplotlib.figure.Figure, str]]:
+    """Fig. 2a of the paper, and the front."""
+    return {
+        "mnist_log_prob_x": (
+            _histograms(results),
+            "log p(x) of test images and of foreign ones, lambda = 0 and 0.01/D (seed 0), as Fig. 2a of the paper.",
+        ),
+        "mnist_front": (
+            _front(results),
+            "Test error against bits/dim of test images: lambda trades one for the other.",
+        ),
+    }
+
+
+def _measured(place, name, dataset, foreign, recipe, config):
+    model, seconds = place.train(name, dataset, recipe, config)
+    inside = {part: evaluation.predict(model, *getattr(dataset, part), part) for part in ("test", "validation")}
+    outside = {name: evaluation.predict(model, *rows, name) for name, rows in foreign.items()}
+    log_probs = {"mnist": inside["test"].log_prob_x}
+    log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
+    return {
+        part: evaluation.test_metrics(model, answers, getattr(dataset, part)[1]) for part, answers in inside.items()
+    } | {
+        "ood": {name: evaluation.ood_metrics(inside["test"], answers) for name, answers in outside.items()},
+        "log_prob_x": histograms(log_probs),
+        "parameters": model.count_params(),
+        "training_seconds": seconds,
+    }
+
+
+def _of(results, weight):
+    """The metrics of the models with lambda = weight/D."""
+    names = [result_name(weight, seed) for seed in WEIGHTS[weight]]
+    return [results[name].metrics for name in names if name in results]
+
+
+def _measured_weights(results):
+    return [weight for weight in WEIGHTS if result_name(weight, 0) in results]
+
+
+def _tables_1(results):
+    """Table 1 of the paper, and beside it how well the density finds foreign images."""
+    figures = published.MNIST
+    cells = [number(figures["error"], 2, 100), number(figures["nll"], 3), "-", number(figures["not_mnist_nll"], 2)]
+    cells += [number(figures["not_mnist_entropy"], 4), "-"]
+    predicted, detected = [(_label(TABLE_1[-1]), PUBLISHED, cells)], []
+    for weight in TABLE_1:
+        found = _of(results, weight)
+        foreign = {name: [metrics["ood"][name] for metrics in found] for name in FOREIGN}
+        cells = [
+            number([metrics["test"]["error"] for metrics in found], 2, 100),
+            number([metrics["test"]["nll"] for metrics in found], 4),
+            number([metrics["test"]["bits_per_dim"] for metrics in found], 2),
+            number([row["nll"] for row in foreign["not_mnist"]], 2),
+            number([row["entropy"] for row in foreign["not_mnist"]], 3),
+            number([metrics["training_seconds"] / 60 for metrics in found], 0),
+        ]
+        predicted.append((_label(weight), MEASURED, cells))
+        cells = [number([row[key] for row in rows], 4) for rows in foreign.values() for key in ("auroc", "fpr95")]
+        detected.append((_label(weight), MEASURED, cells))
+    seeds = f"Mean and standard deviation of the seeds {_seeds(results)}."
+    columns = ("error [%]", "NLL [nats]", "bits/dim", "NotMNIST NLL", "NotMNIST entropy", "minutes of training")
+    note = f"{seeds} Published: {published.SOURCE}, section 3.1."
+    yield Table("MNIST, as Table 1", columns, predicted, note)
+    columns = tuple(f"{title} {metric}" for title in FOREIGN.values() for metric in ("AUROC", "FPR95"))
+    note = f"{seeds} FPR95 is the false positive rate where 95 % of the foreign images are found."
+    yield Table("Foreign images found by -log p(x)", columns, detected, note)
+
+
+def _seeds(results):
+    seeds = [seed for seed in WEIGHTS[TABLE_1[-1]] if result_name(TABLE_1[-1], seed) in results]
+    return ", ".join(map(str, seeds))
+
+
+def _front_table(results):
+    rows = []
+    for weight in _measured_weights(results):
+        metrics = results[result_name(weight, 0)].metrics
+        cells = [number(metrics["test"]["error"], 2, 100), number(metrics["test"]["nll"], 4)]
+        cells += [number(metrics["test"]["bits_per_dim"], 3)]
+        cells += [number(metrics["ood"][name][key], 4) for key in ("auroc", "entropy") for name in FOREIGN]
+        rows.append((_label(weight), MEASURED, cells))
+    columns = ("error [%]", "NLL [nats]", "bits/dim")
+    columns += tuple(f"{title} {key}" for key in ("AUROC", "entropy") for title in FOREIGN.values())
+    return Table("MNIST, the front over lambda, seed 0", columns, rows)
+
+
+def _label(weight):
+    return "lambda = 0" if weight == 0 else f"lambda = {weight:g}/D"
+
+
+@styled
+def _histograms(results):
+    figure = matplotlib.figure.Figure(figsize=(10.4, 3.6))
+    for axes, weight in zip(figure.subplots(1, 2), TABLE_1, strict=True):
+        kept = _of(results, weight)[0]["log_prob_x"]
+        for name, title in ({"mnist": "MNIST test"} | FOREIGN).items():
+            axes.stairs(kept[name]["histogram"], kept["edges"], fill=True, alpha=0.5, label=title)
+        axes.set(
+            title=_label(weight), xlabel="log p(x)  [nats], lower ones at the left edge", ylabel="fraction of images"
+        )
+        axes.legend()
+    return figure
+
+
+@styled
+def _front(results):
+    figure = matplotlib.figure.Figure(figsize=(6.4, 4.2))
+    axes = figure.subplots()
+    for weight in _measured_weights(results):
+        found = [metrics["test"] for metrics in _of(results, weight)]
+        bits, errors = ([metrics[key] for metrics in found] for key in ("bits_per_dim", "error"))
+        errors = 100 * np.array(errors)
+        axes.plot(bits, errors, "o", label=_label(weight))
+        axes.annotate(_label(weight), (bits[0], errors[0]), textcoords="offset points", xytext=(6, 6), fontsize=9)
+    axes.set(xlabel="bits/dim of test images", ylabel="test error  [%]", ylim=(0, None), xscale="log")
+    return figure

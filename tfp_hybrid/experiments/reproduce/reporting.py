@@ -1,0 +1,78 @@
+"""What a reader sees of results: pictures, one HTML file, and the tables of a Markdown file."""
+
+import base64
+import io
+import pathlib
+import re
+
+import jinja2
+
+from tfp_hybrid.experiments.reproduce import flights, mnist, results, simulation
+from tfp_hybrid.experiments.reproduce.tables import Table
+
+EXPERIMENTS = {"simulation": simulation, "mnist": mnist, "flights": flights}
+REPORT = "report.html"
+BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def measured(folder: pathlib.Path) -> dict[str, dict[str, results.Result]]:
+    """The results in the folder, of each experiment that has at least those that it cannot be shown without.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = {name: results.load_all(folder / name) for name in EXPERIMENTS}
+    found = {name: kept for name, kept in found.items() if EXPERIMENTS[name].NEEDED <= kept.keys()}
+    if not found:
+        raise ValueError(f"{folder} has no results; wanted those of `tfp-hybrid reproduce`.")
+    return found
+
+
+def tables(folder: pathlib.Path) -> dict[str, list[Table]]:
+    """The tables of each experiment."""
+    return {name: EXPERIMENTS[name].tables(kept) for name, kept in measured(folder).items()}
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+    """Writes the pictures and `report.html`, which needs no other file; returns its path."""
+    sections = []
+    for name, kept in measured(folder).items():
+        experiment = EXPERIMENTS[name]
+        drawn = experiment.pictures(kept)
+        for title, (figure, _) in drawn.items():
+            figure.savefig(folder / name / f"{title}.png")
+        sections.append(
+            {
+                "title": experiment.TITLE,
+                "about": experiment.ABOUT,
+                "tables": experiment.tables(kept),
+                "figures": [{"caption": caption, "png": _png(figure)} for figure, caption in drawn.values()],
+                "results": list(kept.values()),
+            }
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfp_hybrid.experiments.reproduce", "."), autoescape=True
+    )
+    results.write(folder / REPORT, environment.get_template("report.html.jinja").render(sections=sections))
+    return folder / REPORT
+
+
+def insert(folder: pathlib.Path, path: pathlib.Path):
+    """Puts the tables between the lines `<!-- results -->` and `<!-- /results -->` of a Markdown file."""
+    check_markdown(path)
+    block = "\n\n".join(table.markdown() for kept in tables(folder).values() for table in kept)
+    results.write(path, BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", path.read_text()))
+
+
+def check_markdown(path: pathlib.Path):
+    """Raises ValueError if the file has no place for the tables."""
+    if not path.is_file():
+        raise ValueError(f"--markdown {path}: there is no such file.")
+    if not BLOCK.search(path.read_text()):
+        raise ValueError(f"--markdown {path} has no lines <!-- results --> and <!-- /results -->.")
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
