@@ -78,11 +78,11 @@ def _glow(dataset, **options):
     )
 
 
-def _flights_flow(dataset, couplings=8, hidden_units=(128, 128)):
+def _flights_flow(dataset, couplings=8, hidden_units=(192, 192)):
     """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other."""
 
     def step():
-        conditioner = functools.partial(networks.MLP, hidden_units=hidden_units)
+        conditioner = functools.partial(networks.MLP, hidden_units=hidden_units, dropout=0.05)
         parts = [
             bijectors.ActNorm((8,)),
             bijectors.InvertibleLinear((8,)),
@@ -127,8 +127,8 @@ _IMAGES = Recipe(
 )
 _FLIGHTS = Recipe(
     flow=_flights_flow,
-    generative_weight=0.01,
-    epochs=8,
+    generative_weight=0.001,
+    epochs=10,
     batch_size=1024,
     learning_rate=2e-3,
     augment=None,

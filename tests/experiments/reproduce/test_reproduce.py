@@ -75,7 +75,7 @@ def test_full_and_quick_results_do_not_mix(quick, folder, real_data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, job", [("mnist", "lambda_0.01_seed_0"), ("flights", "hybrid_normal")])
+@pytest.mark.parametrize("name, job", [("mnist", "lambda_0.01_seed_0"), ("flights", "hybrid_mixture")])
 def test_no_test_row_touches_the_model(name, job, tmp_path, monkeypatch, real_data):
     """Other test labels and other test inputs: the identical model, and other metrics."""
     if not (real_data / "tfds").is_dir():

@@ -39,9 +39,9 @@ def recipe_for(dataset, quick: bool = False) -> recipes.Recipe:
     return dataclasses.replace(
         recipes.recipe_for(dataset),
         flow=lambda dataset: flow(quantization_levels=dataset.quantization_levels),
-        epochs=1 if quick else 10,
+        epochs=1 if quick else 12,
         batch_size=64,
-        augment=functools.partial(random_affine, levels=256, fraction=0.75, shift=2.0),
+        augment=functools.partial(random_affine, levels=256, fraction=0.5, shift=2.0),
         head=_head,
     )
 
