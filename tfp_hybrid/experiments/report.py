@@ -5,12 +5,9 @@ import io
 import pathlib
 
 import jinja2
-import tensorflow_probability as tfp
 
 from tfp_hybrid.experiments import figures
 from tfp_hybrid.uncertainty import classification, pictures
-
-tfd = tfp.distributions
 
 _LABELS = {
     "error": "error",
@@ -42,7 +39,7 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
         ("Density of the inputs", "log p(x) of test rows, and of inputs that are foreign to the model.")
         + (pictures.log_prob_histograms(log_probs),),
         ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset),),
-        _reliability(dataset, test),
+        _reliability(model, dataset, test),
     ]
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_hybrid.experiments", "."), autoescape=True
@@ -63,15 +60,15 @@ def _samples(model, dataset):
     return figures.column_histograms(dataset.test[0], model.sample(2000)["x"].numpy(), names)
 
 
-def _reliability(dataset, test):
+def _reliability(model, dataset, test):
     title = "Reliability"
     if dataset.task == "classification":
         caption = "Accuracy on test rows against the model's confidence, in ten groups of equal size."
         curve = classification.reliability(test.mean, dataset.test[1], bins=10, strategy="mass")
         return title, caption, pictures.reliability_diagram({"model": curve})
     caption = "How many test rows lie in the central predictive interval of each level."
-    normal = tfd.Normal(test.mean, test.stddev)
-    return title, caption, pictures.coverage_diagram({"model": normal}, dataset.test[1])
+    x, y = dataset.test
+    return title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y)
 
 
 def _png(figure):

@@ -1,6 +1,7 @@
 """Quick runs of every experiment, from the command line, and what they leave."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -22,6 +23,14 @@ MODULES = {"simulation": simulation, "mnist": mnist, "flights": flights}
 
 def invoke(*arguments):
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Each data set is read once for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", functools.cache(datasets.load))
+        yield
 
 
 @pytest.fixture(scope="module")
