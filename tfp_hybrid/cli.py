@@ -248,6 +248,10 @@ def reproduce(
         known = (*reporting.EXPERIMENTS, "report")
         if experiment not in known:
             raise ValueError(f"Unknown experiment {experiment!r}; wanted one of {', '.join(known)}.")
+        if experiment == "report" and (quick or only):
+            raise ValueError("`report` shows what is there: it takes neither --quick nor --only.")
+        if quick and markdown is not None:
+            raise ValueError("--quick is a trial run: its tables are not for a file that is kept.")
         out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is a file; wanted a folder.")
@@ -257,15 +261,22 @@ def reproduce(
             command = f"tfp-hybrid reproduce {experiment}{' --quick' if quick else ''}"
             place = results.Place(out / experiment, command, quick)
             place.obtain(reporting.EXPERIMENTS[experiment].jobs(place, data_dir), only or ())
-        report = reporting.write(out)
-        if markdown is not None:
+        shown, lacking = reporting.tables(out), reporting.lacking(out)
+        if experiment == "report" and not shown:
+            raise ValueError(f"{out} has no results to show; wanted those of `tfp-hybrid reproduce`.")
+        report = reporting.write(out) if shown else None
+        if markdown is not None and shown:
             reporting.insert(out, markdown)
-        console = rich.console.Console()
-        for name, tables in reporting.tables(out).items():
-            if experiment in (name, "report"):
-                for table in tables:
-                    console.print(table.rich())
+    console = rich.console.Console()
+    for name, tables in shown.items():
+        if experiment in (name, "report"):
+            for table in tables:
+                console.print(table.rich())
+                if table.note:
                     console.print(table.note, highlight=False, markup=False)
+    for name, names in lacking.items():
+        console.print(f"{name} is not shown yet: it lacks {', '.join(names)}.", highlight=False)
+    if report is not None:
         console.print(f"Report: {report}", highlight=False)
 
 
@@ -276,7 +287,7 @@ def _errors():
     try:
         yield
     except KeyboardInterrupt:
-        console.print("Interrupted. A training run goes on with --resume.")
+        console.print("Interrupted. The same line goes on from the last checkpoint; `train` wants --resume for that.")
         raise typer.Exit(130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
         console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}")

@@ -6,6 +6,8 @@ constructor again. Nothing is pickled and no code is stored. Classes are looked 
 `FusedBijector`s that are defined, and in Keras' registry.
 """
 
+import contextlib
+import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 
@@ -203,9 +205,12 @@ def _public_name(cls):
 
 
 def _public_class(name):
+    prefix, _, short = name.rpartition(".")
+    if name not in SAVABLE_BIJECTORS and prefix.startswith("tfp_hybrid."):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(prefix)
     if name in SAVABLE_BIJECTORS:
         return SAVABLE_BIJECTORS[name]
-    prefix, _, short = name.rpartition(".")
     found = getattr(_PUBLIC.get(prefix), short, None)
     if not isinstance(found, type):
         raise ValueError(

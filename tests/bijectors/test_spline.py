@@ -22,7 +22,7 @@ def test_it_is_tfps_spline_inside_and_the_identity_outside():
     outside = np.abs(x[:, 0]) >= 2
     np.testing.assert_allclose(z[outside], x.numpy()[outside, 0], atol=1e-9)
     assert (np.diff(z) > 0).all() and np.abs(z - x[:, 0]).max() > 0.1
-    least = 1e-3
+    least = 1e-2
     widths, heights = (
         4 * (least / 4 + (1 - least) * np.exp(raw) / np.exp(raw).sum())
         for raw in (spline.raw_widths.numpy()[0], spline.raw_heights.numpy()[0])

@@ -1,11 +1,23 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import autodiff_log_det
 
+import tfp_hybrid as hy
 from tfp_hybrid.experiments.flight_times import FlightTimes
 
 AIR, ARRIVAL, DEPARTURE = 4, 6, 7
+
+
+@pytest.mark.slow
+def test_a_model_of_it_loads_in_another_process(tmp_path):
+    flow = hy.bijectors.FusedChain([FlightTimes(), hy.bijectors.ActNorm((8,))], (8,))
+    hy.HybridModel(hy.flow_distribution(flow), hy.heads.NormalMixture()).save(tmp_path / "model.keras")
+    code = f"import keras, tfp_hybrid; keras.models.load_model({str(tmp_path / 'model.keras')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def flight(departure, air, arrival):

@@ -8,7 +8,7 @@ from tfp_hybrid.bijectors import base
 
 tfb = tfp.bijectors
 
-_LEAST = 1e-3  # of a bin's width and height, as a part of their mean, and of a knot's slope
+_LEAST = 1e-2  # of a bin's width and height, as a part of their mean, and of a knot's slope
 
 
 class Spline(base.FusedBijector):

@@ -160,9 +160,20 @@ def _start_folder(out: pathlib.Path, config: Config):
     """Makes the folder and writes the settings into it; ValueError if it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(json.dumps(_settings(config), indent=1))
+        (out / f"new_{CONFIG}").write_text(json.dumps(_settings(config), indent=1))
+        os.replace(out / f"new_{CONFIG}", out / CONFIG)
     except OSError as error:
         raise ValueError(f"--out {out} cannot be written: {error}.") from None
+
+
+def seconds_of(folder: pathlib.Path) -> float:
+    """Of training, by the history of a finished run."""
+    return _read_history(folder)[-1]["seconds"]
+
+
+def _read_history(folder):
+    with open(folder / HISTORY, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _settings(config):
@@ -184,7 +195,7 @@ def _check_same_settings(out, config):
 def _new_model(dataset, recipe, config):
     model = recipe.model(dataset, config.generative_weight)
     steps = config.epochs * (len(dataset.train[0]) // config.batch_size)
-    model.compile(recipes.optimizer_for(config.learning_rate, steps))
+    model.compile(recipes.optimizer_for(config.learning_rate, steps, recipe.clipnorm))
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -194,9 +205,7 @@ def _resumed(out, config, steps_per_epoch):
     schedule = recipes.schedule(config.learning_rate, config.epochs * steps_per_epoch)
     model.optimizer.learning_rate = schedule
     epochs = int(model.optimizer.iterations) // steps_per_epoch
-    with open(out / HISTORY, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return model, [row | {"epoch": int(row["epoch"])} for row in rows[:epochs]]
+    return model, [row | {"epoch": int(row["epoch"])} for row in _read_history(out)[:epochs]]
 
 
 def training_data(dataset, recipe, config) -> tf.data.Dataset:

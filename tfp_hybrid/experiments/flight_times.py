@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.bijectors import FusedBijector
+from tfp_hybrid.datasets.flight_tables import FEATURES
 
 # Between the 60th minute and the next hour, hhmm numbers have a gap of 40 that no clock shows. It is squeezed, not cut
 # out, so that the map stays invertible on all real numbers.
@@ -15,7 +16,7 @@ _DAY = 24 * _HOUR
 class FlightTimes(FusedBijector):
     """The eight attributes of a flight, with arrival and departure in minutes, and the arrival seen from the departure.
 
-    With m(t) the minutes since midnight of the hhmm number t, one more for each hour's squeezed gap,
+    With m(t) the minutes since midnight of the hhmm number t, an hour being 60.4, squeezed gap included,
 
         inverse:  DepTime -> m(DepTime)
                   ArrTime -> (m(ArrTime) - m(DepTime) - AirTime) mod one day, in [-1/2, 1/2) day
@@ -27,15 +28,12 @@ class FlightTimes(FusedBijector):
         log|det dz/dx| = 0        (log 0.01 for each time in a gap, such as 1270)
 
     Args:
-      columns: positions of AirTime, ArrTime and DepTime among the attributes.
-      event_shape: shape of one flight.
       name: prefix of the names of the ops.
     """
 
-    def __init__(self, columns=(4, 6, 7), event_shape=(8,), name="flight_times"):
-        parameters = dict(locals())
-        super().__init__(event_shape, parameters=parameters, name=name)
-        self._air, self._arrival, self._departure = columns
+    def __init__(self, name="flight_times"):
+        super().__init__((len(FEATURES),), parameters=dict(locals()), name=name)
+        self._air, self._arrival, self._departure = map(FEATURES.index, ("AirTime", "ArrTime", "DepTime"))
 
     def _inverse_and_log_det(self, x, training=False):
         air, arrival, departure = (x[..., i] for i in (self._air, self._arrival, self._departure))

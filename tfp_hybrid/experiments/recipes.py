@@ -36,6 +36,7 @@ class Recipe:
       outliers: names of the out-of-distribution sets to report on.
       head: makes the head from the `Dataset`.
       latent: makes p(z) from the `Dataset`; None for a standard normal.
+      clipnorm: bound on the norm of each weight's gradient.
     """
 
     flow: Callable[[Dataset], tfb.Bijector]
@@ -47,6 +48,7 @@ class Recipe:
     outliers: tuple[str, ...]
     head: Callable[[Dataset], heads.Head] = head_for
     latent: Callable[[Dataset], tfd.Distribution] | None = None
+    clipnorm: float = 50.0
 
     def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
         """The untrained model."""
@@ -67,9 +69,9 @@ def schedule(learning_rate: float, steps: int) -> keras.optimizers.schedules.Lea
     )
 
 
-def optimizer_for(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """Adam with that schedule."""
-    return keras.optimizers.Adam(schedule(learning_rate, steps), clipnorm=50.0)
+def optimizer_for(learning_rate: float, steps: int, clipnorm: float = 50.0) -> keras.optimizers.Optimizer:
+    """Adam with that schedule, and a bound on the norm of each weight's gradient."""
+    return keras.optimizers.Adam(schedule(learning_rate, steps), clipnorm=clipnorm)
 
 
 def _glow(dataset, **options):
@@ -78,11 +80,11 @@ def _glow(dataset, **options):
     )
 
 
-def _flights_flow(dataset, couplings=8, hidden_units=(192, 192)):
+def _flights_flow(dataset, couplings=8, hidden_units=(192, 192), dropout=0.05):
     """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other."""
 
     def step():
-        conditioner = functools.partial(networks.MLP, hidden_units=hidden_units, dropout=0.05)
+        conditioner = functools.partial(networks.MLP, hidden_units=hidden_units, dropout=dropout)
         parts = [
             bijectors.ActNorm((8,)),
             bijectors.InvertibleLinear((8,)),
@@ -101,7 +103,7 @@ def _one_dimensional_flow(dataset):
 
 
 def _one_dimensional_latent(dataset):
-    """p(z), bent once more: the mean of the only response is linear in z, and so its density cannot be given, too."""
+    """The response's mean is linear in z, which fixes z up to an affine map; so p(z) has to bend to fit p(x)."""
     return flow_distribution(bijectors.Spline((1,)))
 
 
@@ -133,6 +135,7 @@ _FLIGHTS = Recipe(
     learning_rate=2e-3,
     augment=None,
     outliers=("noise", "shuffled"),
+    clipnorm=5.0,
 )
 _SIMULATION = Recipe(
     flow=_one_dimensional_flow,

@@ -19,12 +19,13 @@ class Categorical(Head):
     Labels are integers 0 .. num_classes-1; the predictive mean is the class probabilities, `(n, K)`.
 
     With `weight_stddev` = s > 0 the weights are uncertain, beta ~ Normal(M, s^2 I), and p(y|z) is the average over
-    them, in MacKay's approximation: the logits have variance s^2 ||z||^2, and are moderated by
+    them, in MacKay's approximation for each logit: it has variance s^2 ||z||^2, and is moderated by
 
         kappa = 1 / sqrt(1 + pi/8 s^2 ||z||^2)
 
-    Far from the origin they depend on the direction of z only. So inputs with an unusually large z, as foreign ones
-    have, no longer get the surest predictions.
+    For two classes this moderates too little: their difference has twice the variance. The bias counts as certain.
+    Far from the origin the logits depend on the direction of z only. So inputs with an unusually large z, as foreign
+    ones have, no longer get the surest predictions.
 
     Args:
       num_classes: K >= 2.
@@ -35,7 +36,8 @@ class Categorical(Head):
       ValueError: if `num_classes` < 2 or `weight_stddev` < 0.
 
     References:
-      MacKay 1992, "The Evidence Framework Applied to Classification Networks", eq. 11.
+      MacKay 1992, "The Evidence Framework Applied to Classification Networks", eq. 11, for two classes.
+      Gibbs 1997, "Bayesian Gaussian Processes for Regression and Classification", for several.
       Kristiadi, Hein and Hennig 2020, "Being Bayesian, Even Just a Bit, Fixes Overconfidence in ReLU Networks".
     """
 

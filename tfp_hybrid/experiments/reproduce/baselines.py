@@ -1,8 +1,10 @@
 """What the flights' hybrid models are compared with: regressors that give a Normal for each row."""
 
+import os
+import shutil
+
 import keras
 import numpy as np
-import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
@@ -12,6 +14,8 @@ from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
 from tfp_hybrid.experiments.scoring import MODEL
 
 tfd = tfp.distributions
+
+BATCH_SIZE = 1024
 
 
 def constant(train, test) -> tfd.Normal:
@@ -42,48 +46,65 @@ def boosting(train, test, iterations: int) -> tfd.Normal:
     return _normal(mean.predict(test[0]), np.sqrt(variance.predict(test[0])))
 
 
-@keras.saving.register_keras_serializable(package="tfp_hybrid")
-def normal_nll(y, eta):
-    """-log density of the standardized response, under Normal(eta_1, softplus(eta_2) + 1e-3)."""
-    return -tfd.Normal(eta[..., 0], tf.math.softplus(eta[..., 1]) + 1e-3).log_prob(tf.reshape(y, [-1]))
-
-
-def network(train, test, folder, epochs: int, hidden_units, seed: int, batch_size: int = 1024) -> tfd.Normal:
-    """A multi-layer perceptron with a mean and a standard deviation as outputs; resumes after the last epoch.
+def train_network(train, folder, epochs: int, hidden_units, seed: int):
+    """Trains a multi-layer perceptron with a mean and a standard deviation as outputs; resumes after the last epoch.
 
     Args:
-      train, test: inputs and responses; both are standardized by those of `train`.
-      folder: where its checkpoint and the model are kept; a model that is there already is not trained again.
+      train: inputs, which it standardizes, and responses.
+      folder: where its checkpoint is kept, and the model, once it is trained.
       epochs: of training.
       hidden_units: of each hidden layer, which are rectified.
       seed: of initial weights and batches.
-      batch_size: of training.
     """
     x, y = train
-    mean, stddev = y.mean(), y.std()
-    if (folder / MODEL).exists():
-        model = keras.models.load_model(folder / MODEL)
-    else:
-        model = _trained_network(x, (y - mean) / stddev, folder, epochs, hidden_units, seed, batch_size)
-    eta = model.predict(test[0], batch_size=8192, verbose=0)
-    return _normal(mean + stddev * eta[:, 0], stddev * (np.logaddexp(0, eta[:, 1]) + 1e-3))
-
-
-def _trained_network(x, y, folder, epochs, hidden_units, seed, batch_size):
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
     normalization = keras.layers.Normalization()
     normalization.adapt(x[:: max(1, len(x) // 100_000)])
     layers = [keras.Input(x.shape[1:]), normalization]
     layers += [keras.layers.Dense(units, "relu") for units in hidden_units]
-    model = keras.Sequential([*layers, keras.layers.Dense(2, kernel_initializer="zeros")])
-    steps = epochs * (len(x) // batch_size)
+    outputs = keras.layers.Dense(2, kernel_initializer="zeros")
+    model = keras.Sequential([*layers, outputs, Unstandardize(float(y.mean()), float(y.std()))])
+    steps = epochs * (len(x) // BATCH_SIZE)
     model.compile(recipes.optimizer_for(2e-3, steps), loss=normal_nll)
-    backup = keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=True)
+    backup = keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True, delete_checkpoint=False)
     with TrainingBar() as bar:
-        model.fit(x, y, batch_size, epochs, verbose=0, callbacks=[bar, backup])
-    model.save(folder / MODEL)
-    return model
+        model.fit(x, y, BATCH_SIZE, epochs, verbose=0, callbacks=[bar, backup])
+    model.save(folder / f"new_{MODEL}")
+    os.replace(folder / f"new_{MODEL}", folder / MODEL)
+    shutil.rmtree(folder / "backup")
+
+
+def predict_network(model, test) -> tfd.Normal:
+    """p(y|x) of such a network for the test rows."""
+    loc, scale = model.predict(test[0], batch_size=8192, verbose=0).T
+    return _normal(loc, scale)
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class Unstandardize(keras.layers.Layer):
+    """Mean and standard deviation of y, `m + s eta_1` and `s (softplus(eta_2) + 1e-3)`.
+
+    Args:
+      mean, stddev: m and s, of the training responses.
+    """
+
+    def __init__(self, mean, stddev, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.stddev = mean, stddev
+
+    def call(self, eta):
+        loc, scale = self.mean + self.stddev * eta[..., 0], self.stddev * (keras.ops.softplus(eta[..., 1]) + 1e-3)
+        return keras.ops.stack([loc, scale], axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"mean": self.mean, "stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+def normal_nll(y, parameters):
+    """-log density of y under Normal(parameters[..., 0], parameters[..., 1])."""
+    return -tfd.Normal(parameters[..., 0], parameters[..., 1]).log_prob(keras.ops.reshape(y, [-1]))
 
 
 def ensemble(members: list[tfd.Normal]) -> tfd.Normal:

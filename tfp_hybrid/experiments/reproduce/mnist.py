@@ -17,10 +17,15 @@ from tfp_hybrid.experiments.reproduce.tables import MEASURED, PUBLISHED, Table, 
 from tfp_hybrid.uncertainty.pictures import styled
 
 TITLE = "MNIST and NotMNIST"
+TRAINING = (
+    "Trained on moved images, with a softmax whose weights have a standard deviation of {stddev} (chosen, as that of "
+    "their prior), which lowers the confidence in foreign images."
+)
 ABOUT = (
-    "A Glow of two levels of eight steps with 64 hidden channels, and softmax regression on its z with uncertain "
-    "weights, whose standard deviation, also that of their prior, is in the settings. All models are trained alike, "
-    "but for lambda and the seed. D = 784."
+    "A Glow of two levels of eight steps with 64 hidden channels, and softmax regression on its z. All models are "
+    "trained alike, but for lambda and the seed. D = 784. The settings were chosen by held-out training images and by "
+    "letters drawn from fonts; after a first model's AUROC on NotMNIST (0.988, 10 epochs, three quarters of the images "
+    "moved) it became 12 epochs and half of the images."
 )
 PIXELS = 28 * 28
 FOREIGN = {"not_mnist": "NotMNIST", "fashion_mnist": "FashionMNIST"}
@@ -28,14 +33,14 @@ FOREIGN = {"not_mnist": "NotMNIST", "fashion_mnist": "FashionMNIST"}
 WEIGHTS = {0.0: (0, 1, 2), 0.01: (0, 1, 2), 0.1: (0,), 1.0: (0,), 10.0: (0,)}
 TABLE_1 = (0.0, 0.01)
 WEIGHT_STDDEV = 0.135
+FLOW = {"levels": 2, "steps": 8, "hidden_units": 64}
+QUICK_FLOW = {"levels": 2, "steps": 1, "hidden_units": 4}
 NEEDED = {f"lambda_{weight:g}_seed_0" for weight in TABLE_1}
 
 
 def recipe_for(dataset, quick: bool = False) -> recipes.Recipe:
     """How every model here is trained, but for lambda."""
-    flow = functools.partial(bijectors.Glow, (28, 28, 1), levels=2, steps=8, hidden_units=64)
-    if quick:
-        flow = functools.partial(flow, steps=1, hidden_units=4)
+    flow = functools.partial(bijectors.Glow, (28, 28, 1), **(QUICK_FLOW if quick else FLOW))
     return dataclasses.replace(
         recipes.recipe_for(dataset),
         flow=lambda dataset: flow(quantization_levels=dataset.quantization_levels),
@@ -66,7 +71,8 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
     settings = {
         "data": dataset.description,
         "rows": [len(y) for _, y in (dataset.train, dataset.validation, dataset.test)],
-        "augment": {name: value for name, value in recipe.augment.keywords.items()},
+        "flow": QUICK_FLOW if place.quick else FLOW,
+        "augment": recipe.augment.keywords,
         "weight_stddev": WEIGHT_STDDEV,
     }
     found = {}
@@ -146,21 +152,19 @@ def _tables_1(results):
             number([row["entropy"] for row in foreign["not_mnist"]], 3),
             number([metrics["training_seconds"] / 60 for metrics in found], 0),
         ]
-        predicted.append((_label(weight), MEASURED, cells))
+        label = f"{_label(weight)}, {len(found)} seed{'s' if len(found) > 1 else ''}"
+        predicted.append((label, MEASURED, cells))
         cells = [number([row[key] for row in rows], 4) for rows in foreign.values() for key in ("auroc", "fpr95")]
-        detected.append((_label(weight), MEASURED, cells))
-    seeds = f"Mean and standard deviation of the seeds {_seeds(results)}."
+        detected.append((label, MEASURED, cells))
     columns = ("error [%]", "NLL [nats]", "bits/dim", "NotMNIST NLL", "NotMNIST entropy", "minutes of training")
-    note = f"{seeds} Published: {published.SOURCE}, section 3.1."
+    note = (
+        f"Mean and standard deviation over seeds. {TRAINING.format(stddev=WEIGHT_STDDEV)} NotMNIST's letters A to J "
+        f"count as the classes 0 to 9. Published: {published.SOURCE}."
+    )
     yield Table("MNIST, as Table 1", columns, predicted, note)
     columns = tuple(f"{title} {metric}" for title in FOREIGN.values() for metric in ("AUROC", "FPR95"))
-    note = f"{seeds} FPR95 is the false positive rate where 95 % of the foreign images are found."
+    note = "FPR95 is the false positive rate where 95 % of the foreign images are found."
     yield Table("Foreign images found by -log p(x)", columns, detected, note)
-
-
-def _seeds(results):
-    seeds = [seed for seed in WEIGHTS[TABLE_1[-1]] if result_name(TABLE_1[-1], seed) in results]
-    return ", ".join(map(str, seeds))
 
 
 def _front_table(results):

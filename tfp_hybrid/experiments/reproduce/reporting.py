@@ -1,6 +1,7 @@
 """What a reader sees of results: pictures, one HTML file, and the tables of a Markdown file."""
 
 import base64
+import dataclasses
 import io
 import pathlib
 import re
@@ -16,26 +17,36 @@ BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def measured(folder: pathlib.Path) -> dict[str, dict[str, results.Result]]:
-    """The results in the folder, of each experiment that has at least those that it cannot be shown without.
-
-    Raises:
-      ValueError: if there is none.
-    """
+    """The results in the folder, of each experiment that has all that it cannot be shown without."""
     found = {name: results.load_all(folder / name) for name in EXPERIMENTS}
-    found = {name: kept for name, kept in found.items() if EXPERIMENTS[name].NEEDED <= kept.keys()}
-    if not found:
-        raise ValueError(f"{folder} has no results; wanted those of `tfp-hybrid reproduce`.")
-    return found
+    return {name: kept for name, kept in found.items() if EXPERIMENTS[name].NEEDED <= kept.keys()}
+
+
+def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
+    """For each experiment that has some results, but cannot be shown yet: the names of those that it lacks."""
+    found = {name: results.load_all(folder / name).keys() for name in EXPERIMENTS}
+    return {
+        name: sorted(EXPERIMENTS[name].NEEDED - kept)
+        for name, kept in found.items()
+        if kept and name not in measured(folder)
+    }
 
 
 def tables(folder: pathlib.Path) -> dict[str, list[Table]]:
-    """The tables of each experiment."""
-    return {name: EXPERIMENTS[name].tables(kept) for name, kept in measured(folder).items()}
+    """The tables of each experiment; their titles say if it was a trial run."""
+    found = {}
+    for name, kept in measured(folder).items():
+        trial = any(result.command.endswith("--quick") for result in kept.values())
+        found[name] = [
+            dataclasses.replace(table, title=f"{table.title} (a trial run, of no meaning)") if trial else table
+            for table in EXPERIMENTS[name].tables(kept)
+        ]
+    return found
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
     """Writes the pictures and `report.html`, which needs no other file; returns its path."""
-    sections = []
+    sections, shown = [], tables(folder)
     for name, kept in measured(folder).items():
         experiment = EXPERIMENTS[name]
         drawn = experiment.pictures(kept)
@@ -45,7 +56,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
             {
                 "title": experiment.TITLE,
                 "about": experiment.ABOUT,
-                "tables": experiment.tables(kept),
+                "tables": shown[name],
                 "figures": [{"caption": caption, "png": _png(figure)} for figure, caption in drawn.values()],
                 "results": list(kept.values()),
             }

@@ -7,12 +7,15 @@ import pathlib
 import time
 from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from tfp_hybrid.experiments import fitting, provenance
 from tfp_hybrid.experiments.progress import CONSOLE
 from tfp_hybrid.experiments.scoring import MODEL
 from tfp_hybrid.uncertainty import pictures
+
+SETTINGS = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Result:
 
     Attributes:
       name: of the model; the file is `<name>.json`.
-      command: that measured it.
-      settings: all that sets the outcome, the seed included.
+      command: the experiment's, that measured it.
+      settings: all that sets the outcome, the seed included, beside the package's own code.
       metrics: the outcome.
       seconds: that it took, in this process; training before an interruption not included.
       versions: of the libraries, and the machine.
@@ -41,12 +44,14 @@ class Job:
     """A result to be had.
 
     Attributes:
-      settings: all that sets the outcome.
+      settings: all that sets the outcome, beside the package's own code.
       measure: a function without arguments that returns the metrics.
+      needs: names of jobs whose models this one starts from; they come first.
     """
 
     settings: dict
     measure: Callable[[], dict]
+    needs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Place:
 
     Attributes:
       folder: for results; models and checkpoints lie below it, in `models`.
-      command: the command line, for the record.
+      command: the experiment's command line, for the record.
       quick: whether this is a small trial run.
     """
 
@@ -71,47 +76,67 @@ class Place:
           only: names of some of them; all if empty.
 
         Raises:
-          ValueError: for an unknown name, or a result that is there, but of other settings. Nothing is measured then.
+          ValueError: for an unknown name; for results or models that are there, but of other settings; for a model that
+            is needed and missing, though its result is there. Nothing is measured then.
         """
         unknown = [name for name in only if name not in jobs]
         if unknown:
             raise ValueError(f"--only {unknown[0]!r} is unknown; wanted one of {', '.join(jobs)}.")
-        missing = {}
-        for name in only or jobs:
-            path, settings = self.folder / f"{name}.json", json.loads(json.dumps(jobs[name].settings))
-            if not path.exists():
-                missing[name] = settings
-            elif (kept := load(path).settings) != settings:
-                changed = [key for key in settings | kept if settings.get(key) != kept.get(key)]
-                raise ValueError(f"{path} has other settings ({', '.join(changed)}); remove it, or take another --out.")
-        for number, (name, settings) in enumerate(missing.items(), 1):
+        settings = {name: json.loads(json.dumps(job.settings)) for name, job in jobs.items()}
+        for name in jobs:
+            _check_same(self.folder / f"{name}.json", settings[name], lambda path: load(path).settings)
+        missing = [name for name in only or jobs if not (self.folder / f"{name}.json").exists()]
+        for name in missing:
+            _check_same(self.model_folder(name) / SETTINGS, settings[name], lambda path: json.loads(path.read_text()))
+            for needed in jobs[name].needs:
+                if needed not in missing and not (self.model_folder(needed) / MODEL).exists():
+                    raise ValueError(f"{name} starts from {self.model_folder(needed) / MODEL}, which is not there.")
+        for number, name in enumerate(missing, 1):
             CONSOLE.print(f"{number} of {len(missing)}: {name}", highlight=False)
+            write(self.model_folder(name) / SETTINGS, json.dumps(settings[name], indent=1))
             started = time.perf_counter()
             metrics = jobs[name].measure()
             seconds = round(time.perf_counter() - started, 1)
-            result = Result(name, self.command, settings, metrics, seconds, provenance.versions())
+            result = Result(name, self.command, settings[name], metrics, seconds, provenance.versions())
             write(self.folder / f"{name}.json", json.dumps(dataclasses.asdict(result), indent=1))
-            for file in (fitting.CHECKPOINT, fitting.CONFIG):
-                (self.folder / "models" / name / file).unlink(missing_ok=True)
+
+    def model_folder(self, name: str) -> pathlib.Path:
+        """Where the model of that name is kept, and its checkpoint while it is trained."""
+        return self.folder / "models" / name
+
+    def load_model(self, name: str):
+        """The trained model of that name."""
+        return keras.models.load_model(self.model_folder(name) / MODEL)
 
     def train(self, name: str, dataset, recipe, config):
         """A model of the recipe, trained, from its checkpoint if there is one; and the seconds its training took."""
-        folder = self.folder / "models" / name
+        folder = self.model_folder(name)
+        if (folder / MODEL).exists():  # killed before its result was written
+            return self.load_model(name), fitting.seconds_of(folder)
         run = fitting.Run(dataset, recipe, config, folder, resume=(folder / fitting.CONFIG).exists())
         run.fit()
-        run.model.save(folder / MODEL)
+        run.model.save(folder / f"new_{MODEL}")
+        os.replace(folder / f"new_{MODEL}", folder / MODEL)
+        run.finish()
         return run.model, run.seconds
+
+
+def _check_same(path, settings, read):
+    """Raises ValueError if the file is there and has other settings."""
+    if path.exists() and (kept := read(path)) != settings:
+        changed = [key for key in settings | kept if settings.get(key) != kept.get(key)]
+        place = path.parent if path.name == SETTINGS else path
+        raise ValueError(f"{place} has other settings ({', '.join(changed)}); remove it, or take another --out.")
 
 
 def histograms(log_probs: dict[str, np.ndarray]) -> dict:
     """What is kept of log p(x) of several sets, by name, the in-distribution one first.
 
     Returns:
-      "edges" of common bins; and for each set "histogram", the fraction of it in each bin, and "mean", in nats, of
-      those where it is finite.
+      "edges" of common bins; and for each set "histogram", the fraction of it in each bin, and "mean", in nats.
     """
     edges, fractions = pictures.bin_log_probs(log_probs)
-    means = {name: float(values[np.isfinite(values)].mean()) for name, values in log_probs.items()}
+    means = {name: float(values.mean()) for name, values in log_probs.items()}
     return {"edges": edges.tolist()} | {
         name: {"histogram": fractions[name].tolist(), "mean": means[name]} for name in log_probs
     }
@@ -133,6 +158,6 @@ def load_all(folder: pathlib.Path) -> dict[str, Result]:
 def write(path: pathlib.Path, text: str):
     """Writes a file as a whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"new_{path.name}")
-    temporary.write_text(text)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -55,7 +55,8 @@ def number(values, digits: int, scale: float = 1.0) -> str:
         return "-"
     values = scale * np.atleast_1d(np.asarray(values, float))
     text = f"{values.mean():.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
+    several = len(values) > 1 and np.isfinite(values).all()
+    return f"{text} ± {values.std(ddof=1):.{digits}f}" if several else text
 
 
 def _line(cells):
