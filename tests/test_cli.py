@@ -98,7 +98,7 @@ def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
     assert "KS" in table.stdout and "yes" in table.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift", "reproduce"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0 and "Examples" in result.output and f"tfp-hybrid {command}" in result.output
