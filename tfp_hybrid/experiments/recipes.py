@@ -80,7 +80,7 @@ def _glow(dataset, **options):
     )
 
 
-def _flights_flow(dataset, couplings=8, hidden_units=(192, 192), dropout=0.05):
+def _flights_flow(dataset, couplings=8, hidden_units=(192, 192), dropout=0.1):
     """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other."""
 
     def step():

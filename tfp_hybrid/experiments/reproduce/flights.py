@@ -28,12 +28,13 @@ ABOUT = (
 )
 SEED = 0
 WEIGHT = 0.001
-FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.05}
-QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.05}
+COMPONENTS = 5
+FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.1}
+QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.1}
 HYBRIDS = {  # the label, lambda, and the model whose flow it starts from, if any
-    "hybrid_mixture": ("hybrid, mixture of three Normals", WEIGHT, None),
+    "hybrid_mixture": ("hybrid, mixture of five Normals", WEIGHT, None),
     "hybrid_normal": ("hybrid, Normal", WEIGHT, "hybrid_mixture"),
-    "discriminative_mixture": ("lambda = 0, mixture of three Normals", 0.0, None),
+    "discriminative_mixture": ("lambda = 0, mixture of five Normals", 0.0, None),
     "discriminative_normal": ("lambda = 0, Normal", 0.0, "discriminative_mixture"),
 }
 MEMBERS = tuple(f"network_{seed}" for seed in range(5))
@@ -60,7 +61,7 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
     found = {}
     for name, (_, weight, start) in HYBRIDS.items():
         if start is None:
-            changes = {"head": lambda dataset: heads.NormalMixture()}
+            changes = {"head": lambda dataset: heads.NormalMixture(COMPONENTS)}
         else:
             # From scratch the gradient of a Normal is set by few very late flights, and it learns a worse mean.
             changes = {
@@ -71,7 +72,11 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
         chosen = dataclasses.replace(recipe, generative_weight=weight, **changes)
         config = Config("flights", seed=SEED, ood=()).complete(chosen)
         measure = functools.partial(_hybrid, place, name, dataset, chosen, config)
-        settings = dataclasses.asdict(config) | {"flow": flow, "starts_from": start} | data
+        settings = (
+            dataclasses.asdict(config)
+            | {"flow": flow, "components": None if start else COMPONENTS, "starts_from": start}
+            | data
+        )
         found[name] = Job(settings, measure, () if start is None else (start,))
     return found | _baselines(place, dataset, data)
 
