@@ -1,5 +1,7 @@
-"""Pictures of a training run, in the style of `uncertainty.pictures`."""
+"""Pictures of a training run, in the style of `uncertainty.pictures`; and any picture as text."""
 
+import base64
+import io
 import math
 
 import matplotlib.figure
@@ -50,3 +52,10 @@ def column_histograms(real, drawn, names) -> matplotlib.figure.Figure:
         axes.set_yticks([])
     grid[0].legend(fontsize=8)
     return figure
+
+
+def png(figure: matplotlib.figure.Figure) -> str:
+    """A picture as base64, for a page that needs no other file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()

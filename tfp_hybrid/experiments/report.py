@@ -1,7 +1,5 @@
 """The report of a run: one HTML file with its tables and pictures inside."""
 
-import base64
-import io
 import pathlib
 
 import jinja2
@@ -48,7 +46,7 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
         template.render(
             metrics,
             labels=_LABELS,
-            figures=[{"title": t, "caption": c, "png": _png(figure)} for t, c, figure in drawn],
+            figures=[{"title": t, "caption": c, "png": figures.png(figure)} for t, c, figure in drawn],
         )
     )
 
@@ -69,9 +67,3 @@ def _reliability(model, dataset, test):
     caption = "How many test rows lie in the central predictive interval of each level."
     x, y = dataset.test
     return title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y)
-
-
-def _png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -9,7 +9,6 @@ import numpy as np
 
 from tfp_hybrid import bijectors, datasets, heads
 from tfp_hybrid.experiments import evaluation, outliers, recipes
-from tfp_hybrid.experiments.augmentation import random_affine
 from tfp_hybrid.experiments.fitting import Config
 from tfp_hybrid.experiments.reproduce import published
 from tfp_hybrid.experiments.reproduce.results import Job, Place, Result, histograms
@@ -46,7 +45,6 @@ def recipe_for(dataset, quick: bool = False) -> recipes.Recipe:
         flow=lambda dataset: flow(quantization_levels=dataset.quantization_levels),
         epochs=1 if quick else 12,
         batch_size=64,
-        augment=functools.partial(random_affine, levels=256, fraction=0.5, shift=2.0),
         head=_head,
     )
 

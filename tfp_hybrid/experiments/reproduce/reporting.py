@@ -1,13 +1,12 @@
 """What a reader sees of results: pictures, one HTML file, and the tables of a Markdown file."""
 
-import base64
 import dataclasses
-import io
 import pathlib
 import re
 
 import jinja2
 
+from tfp_hybrid.experiments import figures
 from tfp_hybrid.experiments.reproduce import flights, mnist, results, simulation
 from tfp_hybrid.experiments.reproduce.tables import Table
 
@@ -57,7 +56,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
                 "title": experiment.TITLE,
                 "about": experiment.ABOUT,
                 "tables": shown[name],
-                "figures": [{"caption": caption, "png": _png(figure)} for figure, caption in drawn.values()],
+                "figures": [{"caption": caption, "png": figures.png(figure)} for figure, caption in drawn.values()],
                 "results": list(kept.values()),
             }
         )
@@ -81,9 +80,3 @@ def check_markdown(path: pathlib.Path):
         raise ValueError(f"--markdown {path}: there is no such file.")
     if not BLOCK.search(path.read_text()):
         raise ValueError(f"--markdown {path} has no lines <!-- results --> and <!-- /results -->.")
-
-
-def _png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
