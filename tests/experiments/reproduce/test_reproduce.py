@@ -54,7 +54,7 @@ def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     assert MODULES[name].NEEDED <= kept.keys()
     for result in kept.values():
         assert result.command == f"tfp-hybrid reproduce {name} --quick"
-        assert result.seconds > 0 and {"tensorflow", "machine"} <= result.versions.keys()
+        assert result.seconds >= 0 and {"tensorflow", "machine"} <= result.versions.keys()
     for table in reporting.tables(folder)[name]:
         assert "a trial run" in table.title and table.title.split(" (")[0] in output
         assert all(len(cells) == len(table.columns) for _, _, cells in table.rows)

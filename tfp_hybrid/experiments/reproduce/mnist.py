@@ -192,6 +192,7 @@ def _histograms(results):
         axes.set(
             title=_label(weight), xlabel="log p(x)  [nats], lower ones at the left edge", ylabel="fraction of images"
         )
+        axes.locator_params(axis="x", nbins=5)
         axes.legend()
     return figure
 
