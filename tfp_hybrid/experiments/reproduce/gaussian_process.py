@@ -11,13 +11,12 @@ from tfp_hybrid.experiments import progress
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
-def fit(x, y, steps: int, learning_rate: float = 0.05):
+def fit(x, y, steps: int):
     """Fits amplitude, length scale and noise of an exponentiated quadratic kernel by the marginal likelihood.
 
     Args:
       x, y: `(n, d)` and `(n,)`.
       steps: of Adam.
-      learning_rate: of Adam.
 
     Returns:
       A function from inputs `(m, d)` to `tfd.Normal` with batch shape `(m,)`: the posterior predictive distribution of
@@ -31,7 +30,7 @@ def fit(x, y, steps: int, learning_rate: float = 0.05):
     }
     kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(parameters["amplitude"], parameters["length_scale"])
     process = tfd.GaussianProcess(kernel, x, observation_noise_variance=parameters["noise_variance"])
-    optimizer = keras.optimizers.Adam(learning_rate)
+    optimizer = keras.optimizers.Adam(0.05)
     variables = [keras.Variable(variable, shape=(), dtype="float64") for variable in process.trainable_variables]
 
     @tf.function

@@ -110,13 +110,13 @@ def pictures(results: dict[str, Result]) -> dict[str, tuple[matplotlib.figure.Fi
 def _measured(place, name, dataset, foreign, recipe, config):
     model, seconds = place.train(name, dataset, recipe, config)
     inside = {part: evaluation.predict(model, *getattr(dataset, part), part) for part in ("test", "validation")}
-    outside = {name: evaluation.predict(model, *rows, name) for name, rows in foreign.items()}
+    outside = {other: evaluation.predict(model, *rows, other) for other, rows in foreign.items()}
     log_probs = {"mnist": inside["test"].log_prob_x}
-    log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
+    log_probs |= {other: answers.log_prob_x for other, answers in outside.items()}
     return {
         part: evaluation.test_metrics(model, answers, getattr(dataset, part)[1]) for part, answers in inside.items()
     } | {
-        "ood": {name: evaluation.ood_metrics(inside["test"], answers) for name, answers in outside.items()},
+        "ood": {other: evaluation.ood_metrics(inside["test"], answers) for other, answers in outside.items()},
         "log_prob_x": histograms(log_probs),
         "parameters": model.count_params(),
         "training_seconds": seconds,
