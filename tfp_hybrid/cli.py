@@ -248,8 +248,8 @@ def reproduce(
         known = (*reporting.EXPERIMENTS, "report")
         if experiment not in known:
             raise ValueError(f"Unknown experiment {experiment!r}; wanted one of {', '.join(known)}.")
-        if experiment == "report" and (quick or only):
-            raise ValueError("`report` shows what is there: it takes neither --quick nor --only.")
+        if experiment == "report" and (quick or only or data_dir):
+            raise ValueError("`report` shows what is there: it takes neither --quick, --only nor --data-dir.")
         if quick and markdown is not None:
             raise ValueError("--quick is a trial run: its tables are not for a file that is kept.")
         out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")

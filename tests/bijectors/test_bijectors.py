@@ -18,6 +18,7 @@ from tfp_hybrid.bijectors import (
     Squeeze,
     integer_preprocessing,
 )
+from tfp_hybrid.experiments.background import Background
 from tfp_hybrid.experiments.flight_times import FlightTimes
 
 tfb = tfp.bijectors
@@ -66,6 +67,7 @@ CASES = {
     "spline": lambda dtype: Spline((3,), 5, 2.0, dtype),
     "spline_image": lambda dtype: Spline((2, 2, 1), 4, dtype=dtype),
     "flight_times": flight_times,
+    "background": lambda dtype: Background((3,)),
     "squeeze": lambda dtype: Squeeze((4, 2, 3)),
     "factor_out": factor_out,
     "stock_parts": stock_parts,
@@ -78,7 +80,7 @@ CASES = {
     "glow_color": glow((4, 8, 3), 1),
     "glow_wide": glow((2, 6, 2), 1, additive=True),
 }
-NO_WEIGHTS = ("squeeze", "flight_times", "preprocessing_scale", "preprocessing_logit")
+NO_WEIGHTS = ("squeeze", "flight_times", "background", "preprocessing_scale", "preprocessing_logit")
 TOLERANCES = {"float32": (1e-4, 1e-4), "float64": (1e-9, 1e-8)}
 _made = {}
 

@@ -192,7 +192,7 @@ def test_jobs_by_name_and_results_of_other_settings(tmp_path):
         (("simulation", "--quick", "--only", "nothing"), "--only 'nothing' is unknown"),
         (("report", "--markdown", "missing.md"), "there is no such file"),
         (("report",), "has no results"),
-        (("report", "--quick"), "takes neither --quick nor --only"),
+        (("report", "--quick"), "takes neither --quick, --only nor --data-dir"),
         (("simulation", "--quick", "--markdown", "README.md"), "--quick is a trial run"),
     ],
 )
