@@ -80,15 +80,19 @@ def _glow(dataset, **options):
     )
 
 
-def _flights_flow(dataset, couplings=8, hidden_units=(192, 192), dropout=0.1):
-    """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other."""
+def _flights_flow(dataset, couplings=8, hidden_units=(192, 192), dropout=0.1, log_scale_bound=0.5):
+    """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other.
+
+    The log-scales' bound is a tight one: with a wider one the couplings' scales, one upon the other, can take a flight
+    with an unheard-of attribute so far out in z that its expected delay is weeks.
+    """
 
     def step():
         conditioner = functools.partial(networks.MLP, hidden_units=hidden_units, dropout=dropout)
         parts = [
             bijectors.ActNorm((8,)),
             bijectors.InvertibleLinear((8,)),
-            bijectors.AffineCoupling((8,), conditioner=conditioner),
+            bijectors.AffineCoupling((8,), conditioner=conditioner, log_scale_bound=log_scale_bound),
         ]
         return bijectors.FusedChain(parts, (8,), name="step")
 

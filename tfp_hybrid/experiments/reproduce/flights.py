@@ -24,13 +24,15 @@ TITLE = "Flight delays"
 ABOUT = (
     "Arrival delays in minutes from eight attributes of a flight. The flow is a RealNVP with an invertible linear map "
     "before each coupling; its first bijector counts the arrival from the departure, which is how every model here "
-    "gets it."
+    "gets it. The settings were chosen by the flights of 2014 to 2016 after training on earlier ones; the bound of the "
+    "couplings' log-scales, 1/2, after a first model, with a bound of 2, expected 83,568 and 10,887 minutes of delay "
+    "for two test rows of hours on the ground, which made its RMSE 269 (46.5 without them)."
 )
 SEED = 0
 WEIGHT = 0.001
 COMPONENTS = 5
-FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.1}
-QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.1}
+FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.1, "log_scale_bound": 0.5}
+QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.1, "log_scale_bound": 0.5}
 HYBRIDS = {  # the label, lambda, and the model whose flow it starts from, if any
     "hybrid_mixture": ("hybrid, mixture of five Normals", WEIGHT, None),
     "hybrid_normal": ("hybrid, Normal", WEIGHT, "hybrid_mixture"),
