@@ -253,8 +253,7 @@ def reproduce(
         if quick and markdown is not None:
             raise ValueError("--quick is a trial run: its tables are not for a file that is kept.")
         out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out {out} is a file; wanted a folder.")
+        results.check_folder(out / experiment)
         if markdown is not None:
             reporting.check_markdown(markdown)
         if experiment != "report":
@@ -263,7 +262,7 @@ def reproduce(
             place.obtain(reporting.EXPERIMENTS[experiment].jobs(place, data_dir), only or ())
         shown, lacking = reporting.tables(out), reporting.lacking(out)
         if experiment == "report" and not shown:
-            raise ValueError(f"{out} has no results to show; wanted those of `tfp-hybrid reproduce`.")
+            raise ValueError(f"--out {out} has no results to show; wanted that of an earlier `tfp-hybrid reproduce`.")
         report = reporting.write(out) if shown else None
         if markdown is not None and shown:
             reporting.insert(out, markdown)
@@ -290,7 +289,7 @@ def _errors():
         console.print("Interrupted. The same line goes on from the last checkpoint; `train` wants --resume for that.")
         raise typer.Exit(130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
-        console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}")
+        console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -284,7 +284,7 @@ def test_wrong_shape_of_labels():
 BAD_ARGUMENTS = {
     "one class": (lambda: heads.Categorical(1), "`num_classes` is 1; wanted at least 2"),
     "negative stddev": (lambda: heads.Categorical(2, weight_stddev=-1.0), "`weight_stddev` is -1.0; wanted"),
-    "one component": (lambda: heads.NormalMixture(1), "`components` is 1; wanted at least 2"),
+    "one component": (lambda: heads.NormalMixture(1), "`components` is 1; wanted a whole number, at least 2"),
     "matrix response": (lambda: heads.Normal((2, 3)), r"Normal: `event_shape` is \(2, 3\); wanted \(\) or \(k,\)"),
     "empty response": (lambda: heads.Normal(0), "`event_shape` is 0; wanted"),
     "unknown family": (lambda: heads.ExponentialFamily("Poison"), "`family` is 'Poison'; wanted.*Binomial.*Poisson"),

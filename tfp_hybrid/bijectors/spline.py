@@ -35,8 +35,8 @@ class Spline(base.FusedBijector):
 
     def __init__(self, event_shape, bins=16, bound=4.0, dtype="float32", name="spline"):
         parameters = dict(locals())
-        if bins < 2:
-            raise ValueError(f"Spline: `bins` is {bins}; wanted at least 2.")
+        if bins < 2 or bins != int(bins):
+            raise ValueError(f"Spline: `bins` is {bins}; wanted a whole number, at least 2.")
         if not bound > 0:
             raise ValueError(f"Spline: `bound` is {bound}; wanted a positive number.")
         super().__init__(event_shape, parameters=parameters, name=name)

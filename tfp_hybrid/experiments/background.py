@@ -39,7 +39,7 @@ class Background(FusedBijector):
         return tf.where(empty, normal, linear), self._sum(tf.where(empty, _log_slope(normal), _linear_log_slope(x)))
 
     def _forward_and_log_det(self, z, training=False):
-        empty = tf.abs(z) < _EDGE
+        empty = (z >= -_EDGE) & (z < _EDGE)
         normal = tf.where(empty, z, tf.constant(0.0, z.dtype))
         share = (0.5 * tf.math.erfc(-normal / math.sqrt(2)) - _BELOW) / (1 - 2 * _BELOW)
         linear = tf.where(z < 0, (z + _EDGE) / _SLOPE, (z - _EDGE) / _SLOPE + 1)

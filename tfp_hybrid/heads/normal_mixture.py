@@ -33,8 +33,8 @@ class NormalMixture(StandardizedResponse):
     """
 
     def __init__(self, components=3, **kwargs):
-        if components < 2:
-            raise ValueError(f"NormalMixture: `components` is {components}; wanted at least 2.")
+        if components < 2 or components != int(components):
+            raise ValueError(f"NormalMixture: `components` is {components}; wanted a whole number, at least 2.")
         kwargs.pop("event_shape", None)
         super().__init__((), predictors=3 * components, **kwargs)
         self.components = components

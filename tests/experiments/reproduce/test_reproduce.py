@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 
 import markupsafe
 import numpy as np
@@ -62,7 +63,11 @@ def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     for title, (_, caption) in MODULES[name].pictures(kept).items():
         assert (folder / name / f"{title}.png").stat().st_size > 10_000
         assert str(markupsafe.escape(caption)) in report
-    assert "http" not in report, "self-contained"
+    assert "http" not in report and not re.search('(src|href)="(?!data:|#)', report), "self-contained"
+    markdown = folder / "tables.md"
+    markdown.write_text("<!-- results -->\n<!-- /results -->\n")
+    with pytest.raises(ValueError, match="not for the tables of a trial run"):
+        reporting.insert(folder, markdown)
     assert not list((folder / name).glob("models/*/checkpoint.keras")), "finished"
 
 
@@ -107,8 +112,7 @@ def test_no_test_row_touches_a_model(name, jobs, tmp_path, monkeypatch, real_dat
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(*metrics, strict=True):
-        one.pop("training_seconds", None)
-        assert one != other | {"training_seconds": None}
+        assert one["nll" if name == "flights" else "test"] != other["nll" if name == "flights" else "test"]
 
 
 def test_a_killed_run_resumes_after_its_last_epoch(tmp_path, monkeypatch):
@@ -180,9 +184,39 @@ def test_jobs_by_name_and_results_of_other_settings(tmp_path):
     with pytest.raises(ValueError, match="one starts from .*models/zero/model.keras, which is not there"):
         place.obtain({"zero": jobs["one"], "one": Job({}, lambda: {}, ("zero",))}, ["one"])
     assert not (tmp_path / "one.json").exists(), "nothing is measured before all is checked"
-    (tmp_path / "one.json").write_text("{")
-    with pytest.raises(ValueError, match="one.json is no result"):
-        place.obtain(jobs)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "is damaged: Expecting"),
+        ("[]", "is damaged: it holds"),
+        ('{"name": "one"}', "is no result: wanted name, command"),
+        ('{"name": "one", "command": "", "settings": null, "metrics": {}, "seconds": 1.0, "versions": {}}', "wanted"),
+        ('{"name": "one", "command": "", "settings": {}, "metrics": {}, "seconds": 1.0, "versions": {}}', "no metrics"),
+    ],
+)
+def test_damaged_results_are_named(text, message, tmp_path):
+    (tmp_path / "one.json").write_text(text)
+    with pytest.raises(ValueError, match=f"one.json.* {message}.*; remove it"):
+        Place(tmp_path, "test").obtain({"one": Job({}, lambda: {"rmse": 1.0})})
+
+
+def test_models_come_after_those_that_they_start_from(tmp_path):
+    measured = []
+    jobs = {
+        "first": Job({}, lambda: measured.append("first") or {"rmse": 1.0}),
+        "second": Job({}, lambda: measured.append("second") or {"rmse": 1.0}, ("first",)),
+    }
+    Place(tmp_path, "test").obtain(jobs, ["second", "first", "second"])
+    assert measured == ["first", "second"]
+
+
+def test_results_of_a_trial_run_are_not_taken_for_others(tmp_path):
+    jobs = {"one": Job({}, lambda: {"rmse": 1.0})}
+    Place(tmp_path, "test", quick=True).obtain(jobs)
+    with pytest.raises(ValueError, match=r"one.json has other settings \(quick\)"):
+        Place(tmp_path, "test").obtain(jobs)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +234,15 @@ def test_mistakes_are_named(arguments, message, tmp_path):
     result = invoke(*arguments, "--out", tmp_path / "out")
     assert result.exit_code == 1 and message in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_results(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for out in (file, file / "below"):
+        result = invoke("mnist", "--out", out)
+        assert result.exit_code == 1 and f"{file} is no folder that can be written into" in result.output
+    assert file.read_text() == "kept"
 
 
 def test_the_readme_holds_the_tables_of_the_kept_results(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_probability as tfp
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import KFold, cross_val_predict
 
 from tfp_hybrid.experiments import recipes
 from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
@@ -32,14 +33,16 @@ def least_squares(train, test) -> tfd.Normal:
 
 
 def boosting(train, test, iterations: int) -> tfd.Normal:
-    """Gradient boosting of the mean by squares, then of the variance, as the mean of the squared training residuals.
+    """Gradient boosting of the mean by squares, then of the variance, as the mean of the squared residuals.
 
-    The gamma deviance of squared residuals is, up to a factor, the likelihood of a Normal in its variance.
+    The residuals of each half of the training rows are those of a mean boosted on the other half. The gamma deviance of
+    their squares is, up to a factor, the likelihood of a Normal in its variance.
     """
     x, y = train
+    mean = HistGradientBoostingRegressor(max_iter=iterations, random_state=0)
     with CONSOLE.status("boosting the mean"):
-        mean = HistGradientBoostingRegressor(max_iter=iterations, random_state=0).fit(x, y)
-    squares = (y - mean.predict(x)) ** 2
+        squares = (y - cross_val_predict(mean, x, y, cv=KFold(2, shuffle=True, random_state=0))) ** 2
+        mean.fit(x, y)
     with CONSOLE.status("boosting the variance"):
         variance = HistGradientBoostingRegressor(loss="gamma", max_iter=iterations, random_state=0)
         variance.fit(x, np.maximum(squares, 1e-3))
@@ -112,6 +115,12 @@ def ensemble(members: list[tfd.Normal]) -> tfd.Normal:
     means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members]) for name in ("mean", "stddev"))
     mean = means.mean(0)
     return _normal(mean, np.sqrt((stddevs**2 + means**2).mean(0) - mean**2))
+
+
+def mixture(members: list[tfd.Normal]) -> tfd.MixtureSameFamily:
+    """The uniform mixture of the members itself."""
+    means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members], -1) for name in ("mean", "stddev"))
+    return tfd.MixtureSameFamily(tfd.Categorical(logits=np.zeros(len(members))), tfd.Normal(means, stddevs))
 
 
 def _normal(mean, stddev):

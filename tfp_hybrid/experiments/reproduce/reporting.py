@@ -35,7 +35,7 @@ def tables(folder: pathlib.Path) -> dict[str, list[Table]]:
     """The tables of each experiment; their titles say if it was a trial run."""
     found = {}
     for name, kept in measured(folder).items():
-        trial = any(result.command.endswith("--quick") for result in kept.values())
+        trial = _is_trial(kept)
         found[name] = [
             dataclasses.replace(table, title=f"{table.title} (a trial run, of no meaning)") if trial else table
             for table in EXPERIMENTS[name].tables(kept)
@@ -68,10 +68,24 @@ def write(folder: pathlib.Path) -> pathlib.Path:
 
 
 def insert(folder: pathlib.Path, path: pathlib.Path):
-    """Puts the tables between the lines `<!-- results -->` and `<!-- /results -->` of a Markdown file."""
+    """Puts the experiments' tables between the lines `<!-- results -->` and `<!-- /results -->` of a Markdown file.
+
+    Raises:
+      ValueError: if the file has no such lines, or the results are those of a trial run.
+    """
     check_markdown(path)
-    block = "\n\n".join(table.markdown() for kept in tables(folder).values() for table in kept)
+    trials = [name for name, kept in measured(folder).items() if _is_trial(kept)]
+    if trials:
+        raise ValueError(f"--markdown {path} is not for the tables of a trial run, as {folder / trials[0]} has.")
+    parts = []
+    for name, shown in tables(folder).items():
+        parts += [f"### {EXPERIMENTS[name].TITLE}", EXPERIMENTS[name].ABOUT, *(table.markdown() for table in shown)]
+    block = "\n\n".join(parts)
     results.write(path, BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", path.read_text()))
+
+
+def _is_trial(kept):
+    return any(result.settings.get("quick") for result in kept.values())
 
 
 def check_markdown(path: pathlib.Path):

@@ -82,12 +82,14 @@ class Place:
         unknown = [name for name in only if name not in jobs]
         if unknown:
             raise ValueError(f"--only {unknown[0]!r} is unknown; wanted one of {', '.join(jobs)}.")
-        settings = {name: json.loads(json.dumps(job.settings)) for name, job in jobs.items()}
+        trial = {"quick": True} if self.quick else {}
+        settings = {name: json.loads(json.dumps(job.settings | trial)) for name, job in jobs.items()}
         for name in jobs:
             _check_same(self.folder / f"{name}.json", settings[name], lambda path: load(path).settings)
-        missing = [name for name in only or jobs if not (self.folder / f"{name}.json").exists()]
+        wanted = [name for name in jobs if name in only or not only]
+        missing = [name for name in wanted if not (self.folder / f"{name}.json").exists()]
         for name in missing:
-            _check_same(self.model_folder(name) / SETTINGS, settings[name], lambda path: json.loads(path.read_text()))
+            _check_same(self.model_folder(name) / SETTINGS, settings[name], _read)
             for needed in jobs[name].needs:
                 if needed not in missing and not (self.model_folder(needed) / MODEL).exists():
                     raise ValueError(f"{name} starts from {self.model_folder(needed) / MODEL}, which is not there.")
@@ -112,6 +114,8 @@ class Place:
         """A model of the recipe, trained, from its checkpoint if there is one; and the seconds its training took."""
         folder = self.model_folder(name)
         if (folder / MODEL).exists():  # killed before its result was written
+            for left in (fitting.CHECKPOINT, fitting.CONFIG):
+                (folder / left).unlink(missing_ok=True)
             return self.load_model(name), fitting.seconds_of(folder)
         run = fitting.Run(dataset, recipe, config, folder, resume=(folder / fitting.CONFIG).exists())
         run.fit()
@@ -144,10 +148,24 @@ def histograms(log_probs: dict[str, np.ndarray]) -> dict:
 
 def load(path: pathlib.Path) -> Result:
     """Reads one result; ValueError if the file is damaged."""
+    kept = _read(path)
+    kinds = {field.name: field.type for field in dataclasses.fields(Result)}
+    if kept.keys() != kinds.keys() or not all(isinstance(kept[name], kind) for name, kind in kinds.items()):
+        raise ValueError(f"{path} is no result: wanted {', '.join(kinds)}; remove it.")
+    if not kept["metrics"]:
+        raise ValueError(f"{path} is no result: it has no metrics; remove it.")
+    return Result(**kept)
+
+
+def _read(path):
+    """The object in a JSON file."""
     try:
-        return Result(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no result: {error}; remove it.") from None
+        kept = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it.") from None
+    if not isinstance(kept, dict):
+        raise ValueError(f"{path} is damaged: it holds {kept!r}; remove it.")
+    return kept
 
 
 def load_all(folder: pathlib.Path) -> dict[str, Result]:
@@ -155,8 +173,16 @@ def load_all(folder: pathlib.Path) -> dict[str, Result]:
     return {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
 
 
+def check_folder(folder: pathlib.Path):
+    """Raises ValueError if the folder is not there and cannot be made, or cannot be written into."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out {folder}: {nearest} is no folder that can be written into.")
+
+
 def write(path: pathlib.Path, text: str):
-    """Writes a file as a whole, or not at all."""
+    """Writes a file as a whole, or not at all; of a link, the file that it leads to."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")

@@ -29,7 +29,7 @@ class Table:
         """The table for a terminal."""
         table = rich.table.Table("", "", title=self.title)
         for column in self.columns:
-            table.add_column(rich.markup.escape(column), justify="right")
+            table.add_column(rich.markup.escape(column), justify="right", overflow="fold")
         for label, source, cells in self.rows:
             table.add_row(label, source, *cells, style="italic" if source == PUBLISHED else None)
         return table
