@@ -26,7 +26,9 @@ ABOUT = (
     "before each coupling; its first bijector counts the arrival from the departure, which is how every model here "
     "gets it. The settings were chosen by the flights of 2014 to 2016 after training on earlier ones; the bound of the "
     "couplings' log-scales, 1/2, after a first model, with a bound of 2, expected 83,568 and 10,887 minutes of delay "
-    "for two test rows of hours on the ground, which made its RMSE 269 (46.5 without them)."
+    "for two test rows of hours on the ground, which made its RMSE 269 (46.5 without them). The Normal with a "
+    "mixture's moments was added after the hybrid's own Normal had an NLL of 5.461; on the flights of 2014 it had the "
+    "lower one."
 )
 SEED = 0
 WEIGHT = 0.001
@@ -178,7 +180,8 @@ def _hybrid(place, name, dataset, recipe, config):
     if config.generative_weight:
         chosen = np.random.default_rng(SEED).permutation(len(dataset.train[0]))[: len(x)]
         log_probs = {"train": model.log_prob(dataset.train[0][chosen]), "test": model.log_prob(x)}
-        metrics["log_prob_x"] = histograms({part: np.asarray(values) for part, values in log_probs.items()})
+        log_probs = {part: np.asarray(values) for part, values in log_probs.items()}
+        metrics["log_prob_x"] = histograms(log_probs, lowest=np.quantile(log_probs["train"], 0.01))
     return metrics | {"parameters": model.count_params(), "training_seconds": seconds}
 
 

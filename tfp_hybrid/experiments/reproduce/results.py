@@ -133,13 +133,17 @@ def _check_same(path, settings, read):
         raise ValueError(f"{place} has other settings ({', '.join(changed)}); remove it, or take another --out.")
 
 
-def histograms(log_probs: dict[str, np.ndarray]) -> dict:
+def histograms(log_probs: dict[str, np.ndarray], lowest: float = -np.inf) -> dict:
     """What is kept of log p(x) of several sets, by name, the in-distribution one first.
+
+    Args:
+      log_probs: of each set, in nats.
+      lowest: lower values count in the bin of this one.
 
     Returns:
       "edges" of common bins; and for each set "histogram", the fraction of it in each bin, and "mean", in nats.
     """
-    edges, fractions = pictures.bin_log_probs(log_probs)
+    edges, fractions = pictures.bin_log_probs({name: np.maximum(v, lowest) for name, v in log_probs.items()})
     means = {name: float(values.mean()) for name, values in log_probs.items()}
     return {"edges": edges.tolist()} | {
         name: {"histogram": fractions[name].tolist(), "mean": means[name]} for name in log_probs
