@@ -108,14 +108,14 @@ def tables(results: dict[str, Result]) -> list[Table]:
     nll = {name: results[name].metrics["nll"] for name in names}
     compared = {"hybrid_normal": "ensemble", "hybrid_moments": "ensemble", "hybrid_mixture": "ensemble_mixture"}
     compared = [
-        f"{names[name]}: {'lower' if nll[name] < nll[other] else 'not lower'} than {names[other]}"
+        f"that of '{names[name]}' is {'lower' if nll[name] < nll[other] else 'not lower'} than that of '{names[other]}'"
         for name, other in compared.items()
     ]
     note = (
         f"{settings['data']}: {settings['rows'][0]:,} training rows, {settings['rows'][2]:,} test rows. lambda is "
         f"{WEIGHT} where it is not 0. Every model gets the arrival as counted from the departure. The mixtures are "
         f"trained for {results['hybrid_mixture'].settings['epochs']} epochs, the hybrid's Normal for "
-        f"{results['hybrid_normal'].settings['epochs']} more from the flow of its mixture. NLL, {'; '.join(compared)}. "
+        f"{results['hybrid_normal'].settings['epochs']} more from the flow of its mixture. Of the NLLs, {'; '.join(compared)}. "
         "The paper's figures are of its own split of the year 2008, and are not shown."
     )
     columns = (*_COLUMNS, "minutes of training")
