@@ -115,8 +115,8 @@ def tables(results: dict[str, Result]) -> list[Table]:
         f"{settings['data']}: {settings['rows'][0]:,} training rows, {settings['rows'][2]:,} test rows. lambda is "
         f"{WEIGHT} where it is not 0. Every model gets the arrival as counted from the departure. The mixtures are "
         f"trained for {results['hybrid_mixture'].settings['epochs']} epochs, the hybrid's Normal for "
-        f"{results['hybrid_normal'].settings['epochs']} more from the flow of its mixture. Of the NLLs, {'; '.join(compared)}. "
-        "The paper's figures are of its own split of the year 2008, and are not shown."
+        f"{results['hybrid_normal'].settings['epochs']} more from the flow of its mixture. Of the NLLs, "
+        f"{'; '.join(compared)}. The paper's figures are of its own split of the year 2008, and are not shown."
     )
     columns = (*_COLUMNS, "minutes of training")
     return [Table("Flight delays, test rows", columns, rows, note), _density_table(results)]
