@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import autodiff_log_det
 from scipy import stats
 
 import tfp_hybrid as hy
@@ -28,6 +29,17 @@ def test_it_rises_without_a_break_and_comes_back(dtype, atol):
     np.testing.assert_allclose(
         Background((1,)).forward(tf.identity(z)), x, rtol=1e-5 if dtype == "float32" else 1e-12, atol=atol
     )
+
+
+def test_log_det_of_every_piece_and_at_their_ends():
+    background = Background((2,))
+    for v in (-3.0, -1e-9, 0.0, 0.3, 1 - 1e-9, 1.0, 255.5):
+        x = tf.constant([[v, 0.5]], tf.float64)
+        z, log_det = background.inverse_and_log_det(x)
+        assert float(log_det[0]) == pytest.approx(autodiff_log_det(background.inverse, x[0]), abs=1e-9)
+        assert float(background.forward_and_log_det(tf.identity(z))[1][0]) == pytest.approx(
+            -float(log_det[0]), abs=1e-6
+        )
 
 
 def test_images_come_back():

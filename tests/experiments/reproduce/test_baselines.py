@@ -50,6 +50,13 @@ def test_ensemble_has_the_moments_of_the_mixture():
     np.testing.assert_allclose(p_y.stddev(), drawn.std(0), rtol=0.01)
 
 
+def test_mixture_of_an_ensemble_is_the_mean_of_its_densities():
+    members = [tfd.Normal([0.0, 1.0], [1.0, 2.0]), tfd.Normal([4.0, -1.0], [0.5, 1.0])]
+    y = np.array([1.0, -3.0], "float32")
+    density = np.mean([scipy.stats.norm(m.mean(), m.stddev()).pdf(y) for m in members], axis=0)
+    np.testing.assert_allclose(baselines.mixture(members).prob(y), density, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     train, test = rows(20_480), rows(1000, 1)

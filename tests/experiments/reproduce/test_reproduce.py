@@ -274,6 +274,13 @@ def test_published_figures_are_marked():
     assert "| *lambda = 0.01/D* | *published* | *0.73* |" in lines[4] and "*" not in lines[5]
 
 
+def test_the_lowest_densities_are_gathered_in_one_bin():
+    values = np.concatenate([np.full(30, -1e6), np.linspace(-50, -40, 970)])
+    kept = results.histograms({"train": values}, lowest=-50.0)
+    assert kept["edges"][0] == -50 and kept["train"]["histogram"][0] >= 0.03
+    assert kept["train"]["mean"] == pytest.approx(values.mean()), "of the values as they are"
+
+
 def test_numbers_of_tables():
     assert number(0.00734, 2, 100) == "0.73" and number(None, 2) == "-"
     assert number([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"

@@ -120,7 +120,8 @@ def ensemble(members: list[tfd.Normal]) -> tfd.Normal:
 def mixture(members: list[tfd.Normal]) -> tfd.MixtureSameFamily:
     """The uniform mixture of the members itself."""
     means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members], -1) for name in ("mean", "stddev"))
-    return tfd.MixtureSameFamily(tfd.Categorical(logits=np.zeros(len(members))), tfd.Normal(means, stddevs))
+    uniform = tfd.Categorical(logits=np.zeros(len(members), means.dtype))
+    return tfd.MixtureSameFamily(uniform, tfd.Normal(means, stddevs))
 
 
 def _normal(mean, stddev):
