@@ -1,9 +1,12 @@
 """Compiled training steps as StableHLO, with their arguments and results: to be run with any StableHLO runner.
 
-    DIR/NAME.mlir           a training step: (x, y, variables...) -> (loss, updated variables...)
+    DIR/NAME.PRECISION.mlir a training step: (x, y, variables...) -> (loss, updated variables...)
     DIR/inputs/NAME.npz     arg0, arg1, ...: its arguments
     DIR/outputs/NAME.npz    out0, out1, ...: its results, by TensorFlow on this machine's CPU
     DIR/manifest.json       for each: the model, floating point operations, the loss, what each argument is
+
+NAME ends in the dtype policy; of float32 there is a module at precision DEFAULT, where a GPU takes TF32, and one at
+HIGHEST, where it does not. All are traced as where there is a GPU, with plain convolutions.
 
 Two runs that agree have the same loss up to rounding, and the same gradients: Adam's momenta after one step are 0.1
 times these. (Its step is the gradient's sign, hardly more, so that the weights tell less.) Under `mixed_bfloat16` the
@@ -11,26 +14,20 @@ networks round to 8 bits; there the results are XLA's, since TensorFlow's own CP
 biases in 8 bits, too, and lose half of them. Those of float32 owe nothing to XLA.
 """
 
-import contextlib
 import json
 import pathlib
-import re
 from typing import Annotated
-from unittest import mock
 
 import numpy as np
 import typer
 
-from benchmarks import cases, flops
+from benchmarks import cases, flops, stablehlo
 from benchmarks.machine import machine, versions
 
 CASES = {"glow_28x28x1": "glow_64", "glow_32x32x3": "glow_rgb", "real_nvp": "real_nvp_4096"}
-POLICIES = ("float32", "mixed_bfloat16")
+POLICIES = {"float32": ("DEFAULT", "HIGHEST"), "mixed_bfloat16": ("DEFAULT",)}
 LEARNING_RATE = 1e-3
 NOISE = 0.02
-_ARGUMENT = re.compile(r"%arg\d+: tensor<([^>]*)>")
-_ALIAS = re.compile(r"parameter_number = (\d+)[^}]*}, output_index = array<i64: (\d+)>")
-_DTYPES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "i1": "bool", "ui32": "uint32"}
 
 
 def export(
@@ -61,42 +58,44 @@ def export(
 def _export(out, name, case, policy, seed):
     import tensorflow as tf
 
-    x, y = (tf.constant(batches[0]) for batches in cases.batches(case, seed))
-    model = _model(case, policy, x, y, seed)
-    with _as_on_an_accelerator():
-        text = model.stablehlo(x, y)
-        options = dict(autograph=False, jit_compile=policy != "float32")
-        step = tf.function(lambda x, y: model.train_step((x, y))["loss"], **options).get_concrete_function(x, y)
-    names, before = _arguments(step, x, y)
-    _check_arguments(name, text, before)
-    loss = step(x, y).numpy()
-    after = _arguments(step, x, y)[1]
-    results = {0: loss} | {int(result): after[int(argument)] for argument, result in _ALIAS.findall(text)}
+    from benchmarks import exporting
 
-    files = f"{name}.mlir", f"inputs/{name}.npz", f"outputs/{name}.npz"
-    (out / files[0]).write_text(text)
-    np.savez_compressed(out / files[1], **{f"arg{i}": value for i, value in enumerate(before)})
-    np.savez_compressed(out / files[2], **{f"out{i}": results[i] for i in sorted(results)})
+    x, y = (tf.constant(batches[0]) for batches in cases.batches(case, seed))
+    model = trained_model(case, policy, x, y, seed)
+
+    def step(x, y):
+        return model.train_step((x, y))["loss"]
+
+    exported = exporting.export(step, "xy", x, y)
+    before = [x.numpy(), y.numpy(), *exported.values()]
+    after = exporting.results(exported, step, x, y, jit_compile=policy != "float32")
+    files = [f"{name}.{precision.lower()}.mlir" for precision in POLICIES[policy]]
+    for file, precision in zip(files, POLICIES[policy], strict=True):
+        (out / file).write_text(stablehlo.with_precision(exported.text, precision))
+    np.savez_compressed(out / f"inputs/{name}.npz", **{f"arg{i}": value for i, value in enumerate(before)})
+    np.savez_compressed(out / f"outputs/{name}.npz", **{f"out{i}": value for i, value in enumerate(after)})
     return {
         "name": name,
         "model": str(case),
         "case": cases.to_json(case),
         "policy": policy,
         "optimizer": f"Adam({LEARNING_RATE})",
-        "module": files[0],
-        "inputs": files[1],
-        "outputs": files[2],
+        "modules": dict(zip(POLICIES[policy], files, strict=True)),
+        "aliases": exported.aliases,
+        "inputs": f"inputs/{name}.npz",
+        "outputs": f"outputs/{name}.npz",
         "items_per_step": case.batch,
         "flops_per_step": flops.TRAINING * flops.forward_flops(case) * case.batch,
-        "loss_on_cpu": float(loss),
+        "loss_on_cpu": float(after[0]),
         "arguments": [
             {"name": name, "shape": value.shape, "dtype": value.dtype.name}
-            for name, value in zip(names, before, strict=True)
+            for name, value in zip(exported.names, before, strict=True)
         ],
     }
 
 
-def _model(case, policy, x, y, seed):
+def trained_model(case, policy, x, y, seed):
+    """A compiled `HybridModel` of a case, its weights not at their start, ready for its training step to be traced."""
     import keras
 
     import tfp_hybrid as hy
@@ -118,38 +117,7 @@ def _model(case, policy, x, y, seed):
     for weight in model.trainable_weights:  # else the last layers are zero, and the networks have no say
         weight.assign(weight + rng.normal(scale=NOISE, size=weight.shape))
     model.compile(keras.optimizers.Adam(LEARNING_RATE), jit_compile=True)
+    model.optimizer.build(model.trainable_variables)
+    model.test_step((x, y))  # builds the metrics
+    model.reset_metrics()
     return model
-
-
-@contextlib.contextmanager
-def _as_on_an_accelerator():
-    """Traces what TensorFlow would trace where there is a GPU: some layers are written differently for CPUs."""
-    import tensorflow as tf
-
-    device = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
-    with mock.patch.object(tf.config, "list_physical_devices", lambda device_type=None: [device]):
-        yield
-
-
-def _arguments(step, x, y):
-    """Names and values of x, y and of what the step captures, in the order of the module's arguments."""
-    variables = {id(variable.handle): variable for variable in step.variables}
-    names, values = ["x", "y"], [x.numpy(), y.numpy()]
-    for captured in step.captured_inputs:
-        variable = variables.get(id(captured))
-        names.append("constant" if variable is None else variable.name)
-        values.append((captured if variable is None else variable).numpy())
-    return names, values
-
-
-def _check_arguments(name, text, values):
-    """Raises ValueError unless the module has these arguments, and no batch is compiled into it."""
-    start = text.index("@main(")
-    found = [tensor.split("x") for tensor in _ARGUMENT.findall(text[start : text.index("->", start)])]
-    found = [(tuple(map(int, sizes)), _DTYPES[dtype]) for *sizes, dtype in found]
-    wanted = [(value.shape, value.dtype.name) for value in values]
-    if found != wanted:
-        raise ValueError(
-            f"{name}: the module has {len(found)} arguments, of which the first are {found[:3]}; wanted {len(wanted)}: "
-            f"{wanted[:3]} ... If x is missing, XLA compiles each batch anew."
-        )

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tfp_hybrid.execution import is_for_accelerator
+
 # Where an output has so few channels, a CPU's vector unit (16 single-precision lanes) is mostly idle.
 FEW_CHANNELS = 4
 
@@ -26,7 +28,7 @@ class Conv2D(layers.Conv2D):
             or self.data_format != "channels_last"
             or not self.use_bias
             or any(size % 2 == 0 for size in self.kernel_size)
-            or tf.config.get_visible_devices("GPU")
+            or is_for_accelerator()
         ):
             return super().call(inputs)
         relu = self.activation is keras.activations.relu

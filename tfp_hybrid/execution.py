@@ -1,5 +1,7 @@
-"""How a step is run: whether XLA compiles it, and its rows in parts for the cores."""
+"""How a step is run: by which device, whether XLA compiles it, and its rows in parts for the cores."""
 
+import contextlib
+import contextvars
 import os
 
 import tensorflow as tf
@@ -9,6 +11,24 @@ from tensorflow.python.ops import control_flow_util  # internal: TensorFlow has 
 def is_for_xla() -> bool:
     """Whether what is being traced will be compiled by XLA: some layers then take another form."""
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+_TRACED_FOR_ACCELERATOR = contextvars.ContextVar("traced_for_accelerator", default=False)
+
+
+def is_for_accelerator() -> bool:
+    """Whether what is being traced will run on a GPU: some layers are written differently for CPUs."""
+    return _TRACED_FOR_ACCELERATOR.get() or bool(tf.config.get_visible_devices("GPU"))
+
+
+@contextlib.contextmanager
+def traced_for_accelerator():
+    """Inside this context, functions are traced as they would be on a machine with a GPU, to be exported for one."""
+    token = _TRACED_FOR_ACCELERATOR.set(True)
+    try:
+        yield
+    finally:
+        _TRACED_FOR_ACCELERATOR.reset(token)
 
 
 # Measured with two cores, at 64 units: a part's activations stay in the caches, and it is large enough for what an
@@ -28,7 +48,7 @@ def parts_for_cores(rows) -> list:
     Returns:
       A list of matrices, one after the other the rows. Where n is not known, those that few rows leave over are empty.
     """
-    if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or tf.config.get_visible_devices("GPU"):
+    if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or is_for_accelerator():
         return [rows]
     count, parts = rows.shape[0], min(PARTS_OF_A_CORE * os.cpu_count(), PARTS)
     if count is not None:

@@ -17,13 +17,33 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def build(case, work, variant, data):
     """See `Work`; the works are `COMPARED_WORKS`."""
     x, y = (list(map(tf.constant, batches)) for batches in data)
+    works, variables, optimizer = functions(case)
+    batches = itertools.cycle(zip(x, y, strict=True))
+    function = tf.function(works[work], jit_compile=variant == "xla")
+    if work == "step":
+        optimizer.build(variables)
+    inputs = {"step": lambda: next(batches), "density": lambda: next(batches)[:1], "sample": tuple}[work]
+
+    def call():
+        outputs = [output.numpy() for output in tf.nest.flatten(function(*inputs()))]
+        return float(outputs[0].flat[0])
+
+    return Work(call, case.batch, sum(int(np.prod(variable.shape)) for variable in variables))
+
+
+def functions(case):
+    """The works as functions of tensors.
+
+    Returns:
+      From a work's name to its function: `step(x, y)`, `density(x)` and `sample(seed=None)`; the trainable variables;
+      and the optimizer, to be built.
+    """
     flow, variables = _glow(case) if case.family == "glow" else _real_nvp(case)
     size = cases.dimensions(case)
     p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(size)), flow)
     kernel, bias = tf.Variable(tf.zeros((size, case.outputs))), tf.Variable(tf.zeros(case.outputs))
     variables = [*variables, kernel, bias]
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
-    batches = itertools.cycle(zip(x, y, strict=True))
 
     def latent_head(x):
         z = flow.inverse(x)  # log_prob takes it from TFP's cache
@@ -40,19 +60,10 @@ def build(case, work, variant, data):
         log_prob, p_y = latent_head(x)
         return log_prob, *([p_y.probs_parameter()] if case.family == "glow" else [p_y.mean(), p_y.stddev()])
 
-    def sample():
-        return p_x.sample(case.batch)
+    def sample(seed=None):
+        return p_x.sample(case.batch, seed=seed)
 
-    function = tf.function({"step": step, "density": density, "sample": sample}[work], jit_compile=variant == "xla")
-    if work == "step":
-        optimizer.build(variables)
-    inputs = {"step": lambda: next(batches), "density": lambda: next(batches)[:1], "sample": tuple}[work]
-
-    def call():
-        outputs = [output.numpy() for output in tf.nest.flatten(function(*inputs()))]
-        return float(outputs[0].flat[0])
-
-    return Work(call, case.batch, sum(int(np.prod(variable.shape)) for variable in variables))
+    return {"step": step, "density": density, "sample": sample}, variables, optimizer
 
 
 def _glow(case):

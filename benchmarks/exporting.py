@@ -1,0 +1,84 @@
+"""From a TensorFlow function to StableHLO: the text, what its arguments are, and its results on this machine."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import stablehlo
+from tfp_hybrid.execution import traced_for_accelerator
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A function as portable StableHLO, traced as where there is a GPU.
+
+    Attributes:
+      text: the module; its arguments are the inputs, then what the function captures, its results the outputs, then
+        the updated variables.
+      aliases: from the position of a variable's argument to that of its updated value among the results.
+      names: of the arguments.
+      captured: the variables and constants that follow the inputs.
+    """
+
+    text: str
+    aliases: dict[int, int]
+    names: list[str]
+    captured: list
+
+    def values(self) -> list[np.ndarray]:
+        """The present values of what the function captures."""
+        return [value.numpy() for value in self.captured]
+
+
+def export(function, input_names, *inputs) -> Exported:
+    """Traces a function of tensors for an accelerator, and lowers it to StableHLO.
+
+    Args:
+      function: of tensors; the variables in it exist.
+      input_names: of its arguments.
+      *inputs: tensors of the shapes and dtypes that it will get.
+
+    Raises:
+      ValueError: if an input is missing from the module's arguments: then XLA would compile each batch anew.
+    """
+    with traced_for_accelerator():
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        concrete = compiled.get_concrete_function(*inputs)
+        text = compiled.experimental_get_compiler_ir(*inputs)("stablehlo")
+    variables = {id(variable.handle): variable for variable in concrete.variables}
+    names, captured = list(input_names), []
+    for tensor in concrete.captured_inputs:
+        variable = variables.get(id(tensor))
+        names.append("constant" if variable is None else variable.name)
+        captured.append(tensor if variable is None else variable)
+    exported = Exported(stablehlo.portable(text), stablehlo.aliases(text), names, captured)
+    wanted = [(tuple(value.shape), value.dtype.name) for value in (*inputs, *exported.captured)]
+    found = stablehlo.arguments(exported.text)
+    if found != wanted:
+        raise ValueError(
+            f"The module has {len(found)} arguments, of which the first are {found[:3]}; wanted {len(wanted)}: "
+            f"{wanted[:3]} ... If an input is missing, XLA compiles each batch anew."
+        )
+    return exported
+
+
+def results(exported: Exported, function, *inputs, jit_compile=False) -> list[np.ndarray]:
+    """What the module's results are by TensorFlow's own kernels: outputs, then the updated variables.
+
+    The variables have their values from before at the end.
+
+    Args:
+      exported: what `export` returned for the function.
+      function, *inputs: as it had them.
+      jit_compile: compile by XLA. TensorFlow's kernels add up bfloat16 gradients of the biases in 8 bits.
+    """
+    before = exported.values()
+    with traced_for_accelerator():
+        outputs = tf.function(function, jit_compile=jit_compile, autograph=False)(*inputs)
+    found = dict(enumerate(output.numpy() for output in tf.nest.flatten(outputs)))
+    after, first = exported.values(), len(inputs)
+    found |= {result: after[argument - first] for argument, result in exported.aliases.items()}
+    for argument in exported.aliases:
+        exported.captured[argument - first].assign(before[argument - first])
+    return [found[i] for i in range(len(found))]
