@@ -8,6 +8,7 @@ import typer
 
 from benchmarks import cases, contestants
 from benchmarks.export_stablehlo import export
+from benchmarks.gpu.commands import app as gpu
 from benchmarks.run import Run
 from benchmarks.stream import stream
 
@@ -93,6 +94,7 @@ def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick
 
 app.command()(stream)
 app.command()(export)
+app.add_typer(gpu, name="gpu")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ class _MLP(nn.Sequential):
 
 def build(case, work, variant, data):
     """See `torch_works.build`."""
+    return torch_works.build(case, work, variant, data, flow(case))
+
+
+def flow(case):
+    """The flow of a case, as `torch_works.functions` takes it."""
     parts = []
     for i in range(case.couplings):
         mask = torch.ones(case.features)
@@ -26,7 +31,7 @@ def build(case, work, variant, data):
         ]
     transform = transforms.CompositeTransform(parts)
     model = flows.Flow(transform, distributions.StandardNormal([case.features]))
-    return torch_works.build(case, work, variant, data, (model, transform, model.sample))
+    return model, transform, model.sample
 
 
 def _network(inputs, hidden, outputs):

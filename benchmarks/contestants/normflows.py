@@ -8,8 +8,12 @@ from benchmarks.contestants import torch_works
 
 def build(case, work, variant, data):
     """See `torch_works.build`."""
-    flow = _glow(case) if case.family == "glow" else _real_nvp(case)
-    return torch_works.build(case, work, variant, data, flow)
+    return torch_works.build(case, work, variant, data, flow(case))
+
+
+def flow(case):
+    """The flow of a case, as `torch_works.functions` takes it."""
+    return _glow(case) if case.family == "glow" else _real_nvp(case)
 
 
 def _glow(case):

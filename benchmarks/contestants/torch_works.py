@@ -19,19 +19,44 @@ def build(case, work, variant, data, flow):
 
     Args:
       case, work, variant, data: as everywhere; the variant "compile" goes through `torch.compile`.
-      flow: `(module, inverse_and_log_det, sample)`: the flow; from x to a flat z and its log-det; from a number to
-        as many samples.
+      flow: the flow, as `functions` takes it.
     """
     x, y = (list(map(torch.from_numpy, batches)) for batches in data)
     if case.family == "glow":
         x, y = [images.permute(0, 3, 1, 2).contiguous() for images in x], [labels.long() for labels in y]
     batches = itertools.cycle(zip(x, y, strict=True))
+    compiled = torch.compile if variant == "compile" else lambda function: function
+    model, works = functions(case, flow, x[0], compiled)
+
+    def call():
+        if work == "step":
+            return works["step"](*next(batches)).item()
+        outputs = works["density"](next(batches)[0]) if work == "density" else [works["sample"]()]
+        return float([output.numpy() for output in outputs][0].flat[0])
+
+    model.train(work == "step")
+    return Work(call, case.batch, sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
+def functions(case, flow, x, compiled):
+    """A flow with a head and an optimizer, and the works as functions of tensors.
+
+    Args:
+      case: as everywhere.
+      flow: `(module, inverse_and_log_det, sample)`: the flow; from x to a flat z and its log-det; from a number to
+        as many samples.
+      x: a batch, to initialize from; images as `(n, C, H, W)`. The model is put on its device.
+      compiled: such as `torch.compile`, applied to the loss, the density and the sampling.
+
+    Returns:
+      The model, a module; and from a work's name to its function: `step(x, y)`, which returns the loss, `density(x)`
+      and `sample()`.
+    """
     module, inverse_and_log_det, sample = flow
     size = cases.dimensions(case)
-    model = nn.ModuleList([module, nn.Linear(size, case.outputs)])
+    model = nn.ModuleList([module, nn.Linear(size, case.outputs)]).to(x.device)
     head = model[1]
-    _adapt(module, inverse_and_log_det, x[0])
-    compiled = torch.compile if variant == "compile" else lambda function: function
+    _adapt(module, inverse_and_log_det, x)
 
     def latent_head(x):
         z, log_det = inverse_and_log_det(x)
@@ -47,29 +72,18 @@ def build(case, work, variant, data, flow):
         log_prob, eta = latent_head(x)
         return log_prob, *([eta.softmax(1)] if case.family == "glow" else _normal(eta))
 
-    compiled_sample = compiled(lambda: sample(case.batch))
-    # The fastest of PyTorch's Adams on a CPU.
+    # The fastest of PyTorch's Adams.
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
-    def step():
+    def step(x, y):
         optimizer.zero_grad()
-        loss = loss_of(*next(batches))
+        loss = loss_of(x, y)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
-    @torch.no_grad()
-    def density():
-        outputs = [output.numpy() for output in density_of(next(batches)[0])]
-        return float(outputs[0].flat[0])
-
-    @torch.no_grad()
-    def draw():
-        return float(compiled_sample().numpy().flat[0])
-
-    model.train(work == "step")
-    call = {"step": step, "density": density, "sample": draw}[work]
-    return Work(call, case.batch, sum(p.numel() for p in model.parameters() if p.requires_grad))
+    works = {"density": torch.no_grad()(density_of), "sample": torch.no_grad()(compiled(lambda: sample(case.batch)))}
+    return model, works | {"step": step}
 
 
 def _adapt(module, inverse_and_log_det, x):

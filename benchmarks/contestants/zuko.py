@@ -8,6 +8,11 @@ from benchmarks.contestants import torch_works
 
 def build(case, work, variant, data):
     """See `torch_works.build`."""
+    return torch_works.build(case, work, variant, data, flow(case))
+
+
+def flow(case):
+    """The flow of a case, as `torch_works.functions` takes it."""
     real_nvp = zuko.flows.RealNVP(case.features, transforms=case.couplings, hidden_features=2 * (case.hidden,))
     parts = []
     for coupling in real_nvp.transform.transforms:
@@ -25,7 +30,7 @@ def build(case, work, variant, data):
             log_det = log_det + log_scale.sum(-1) + coupling_log_det
         return x, log_det
 
-    return torch_works.build(case, work, variant, data, (model, inverse_and_log_det, lambda n: model().sample((n,))))
+    return model, inverse_and_log_det, lambda n: model().sample((n,))
 
 
 def _act_norm(features):
