@@ -52,9 +52,14 @@ def export(function, input_names, *inputs) -> Exported:
         variable = variables.get(id(tensor))
         names.append("constant" if variable is None else variable.name)
         captured.append(tensor if variable is None else variable)
-    exported = Exported(stablehlo.portable(text), stablehlo.aliases(text), names, captured)
-    wanted = [(tuple(value.shape), value.dtype.name) for value in (*inputs, *exported.captured)]
-    found = stablehlo.arguments(exported.text)
+    text, aliases = stablehlo.portable(text), stablehlo.aliases(text)
+    found = stablehlo.arguments(text)
+    if len(found) < len(names):  # XLA folds in the integer constants that it needs when it compiles, such as shapes
+        kept = [len(inputs) + i for i, value in enumerate(captured) if not _is_folded(value)]
+        names = [*names[: len(inputs)], *(names[i] for i in kept)]
+        captured = [captured[i - len(inputs)] for i in kept]
+    exported = Exported(text, aliases, names, captured)
+    wanted = [(tuple(value.shape), value.dtype.name) for value in (*inputs, *captured)]
     if found != wanted:
         raise ValueError(
             f"The module has {len(found)} arguments, of which the first are {found[:3]}; wanted {len(wanted)}: "
@@ -82,3 +87,7 @@ def results(exported: Exported, function, *inputs, jit_compile=False) -> list[np
     for argument in exported.aliases:
         exported.captured[argument - first].assign(before[argument - first])
     return [found[i] for i in range(len(found))]
+
+
+def _is_folded(value):
+    return not hasattr(value, "assign") and value.dtype.is_integer

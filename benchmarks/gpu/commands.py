@@ -35,11 +35,12 @@ def run(
     folder: Annotated[pathlib.Path, typer.Argument(help="The bundle.")],
     out: Annotated[pathlib.Path, typer.Argument(help="Folder for the results.")],
     seconds: Annotated[float, typer.Option(help="In which all is done.")] = 530.0,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a part to run. Repeatable; all without it.")] = None,
 ):
     """Measures and trains; needs jax and numpy, and torch for the other packages. No TensorFlow."""
     from benchmarks.gpu.run import run
 
-    run(folder, out, seconds)
+    run(folder, out, seconds, only or ())
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Arrays that two machines make alike, and digests by which their results are compared.
 
-Weights of a large model would fill the bundle. So most arrays are described rather than stored: a seed and a range, from
+Weights of a large model would fill the bundle. So most arrays are described, not stored: a seed and a range, from
 which SplitMix64 makes the same numbers under any version of NumPy. Of a result only a `digest` is kept.
 """
 

@@ -14,7 +14,7 @@ from jax import lax
 
 from benchmarks import cases
 from benchmarks.contestants import LEARNING_RATE
-from benchmarks.gpu.timings import BATCHES, LEAST_CALLS, SECONDS
+from benchmarks.gpu.part import BATCHES, LEAST_CALLS, SECONDS
 
 
 def work(context):
@@ -26,7 +26,7 @@ def work(context):
         for kind in ("step", "density", "sample"):
             for loop in ("python", "scan"):
                 what = f"flowjax {case} {kind} {loop}"
-                call = context.attempt(what, _build, context, case, kind, loop, needs=0 if context.quick else 10)
+                call = context.compile(what, _build, context, case, kind, loop)
                 if call is not None:
                     prepared.append((what, case, kind, loop, call))
     context.wait()

@@ -16,10 +16,10 @@ SETTINGS = {
     "hidden": 256,
     "batch": 256,
     "policy": "mixed_bfloat16",
-    "generative_weight": 1.0 / PIXELS,
+    "generative_weight": 0.5 / PIXELS,
     "learning_rate": 1e-3,
     "clipnorm": 50.0,
-    "augmented_fraction": 0.5,
+    "augmented_fraction": [0.6, 0.3],  # at the start and at the end
     "shift": 2.0,
     "seconds": 195.0,
     "seed": 0,

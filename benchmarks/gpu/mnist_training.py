@@ -67,7 +67,8 @@ class Training:
             rates = self._rates(peak, step, elapsed, step_s, seconds)
             key, epoch_key = jax.random.split(key)
             before = [float(weights[i - self._first]) for pair in self._entry["metrics"].values() for i in pair]
-            weights, losses = self._epoch(weights, *self._data, epoch_key, rates)
+            fraction = np.interp(elapsed / seconds, (0, 1), settings["augmented_fraction"])
+            weights, losses = self._epoch(weights, *self._data, epoch_key, rates, jnp.float32(fraction))
             losses = np.asarray(losses)
             now = time.time()
             epoch_times.append(now - started - elapsed)
@@ -129,10 +130,9 @@ class Training:
             found[name] = (float(weights[total - self._first]) - old_total) / rows if rows > 0 else None
         return found
 
-    def _batch(self, images, labels, key, rows):
-        settings = self._settings
+    def _batch(self, images, labels, key, rows, fraction):
         x = images[rows].astype(jnp.float32)
-        return random_affine(key, x, settings["augmented_fraction"], settings["shift"]), labels[rows]
+        return random_affine(key, x, fraction, self._settings["shift"]), labels[rows]
 
     def _order(self, key, rows):
         return jax.random.permutation(key, rows)[: self.steps * self._settings["batch"]].reshape(self.steps, -1)
@@ -151,7 +151,7 @@ class Training:
         key, rates = jax.random.key(0), jnp.zeros(self.steps, jnp.float32)
         try:
             jitted = jax.jit(self._scanned_epoch, donate_argnums=0)
-            epoch = jitted.lower(self._weights, *self._data, key, rates).compile()
+            epoch = jitted.lower(self._weights, *self._data, key, rates, jnp.float32(0)).compile()
             return "scan", epoch, time.perf_counter() - start
         except Exception as error:
             self._context.emit("fallback", what="mnist by scan", error=str(error)[:300])
@@ -159,12 +159,12 @@ class Training:
         epoch = functools.partial(self._looped_epoch, self._program.executable(jax.devices()[0]), jax.jit(self._batch))
         return "executable", epoch, time.perf_counter() - start
 
-    def _scanned_epoch(self, weights, images, labels, key, rates):
+    def _scanned_epoch(self, weights, images, labels, key, rates, fraction):
         order_key, key = jax.random.split(key)
 
         def body(weights, step):
             rows, step_key, rate = step
-            x, y = self._batch(images, labels, step_key, rows)
+            x, y = self._batch(images, labels, step_key, rows, fraction)
             weights = self._with_rate(weights, rate)
             results = self._program.call(x, y, *weights)
             return self._updated(weights, results), results[0]
@@ -172,13 +172,13 @@ class Training:
         keys = jax.random.split(key, self.steps)
         return lax.scan(body, list(weights), (self._order(order_key, len(images)), keys, rates))
 
-    def _looped_epoch(self, execute, make_batch, weights, images, labels, key, rates):
+    def _looped_epoch(self, execute, make_batch, weights, images, labels, key, rates, fraction):
         order_key, key = jax.random.split(key)
         losses = []
         for rows, step_key, rate in zip(
             self._order(order_key, len(images)), jax.random.split(key, self.steps), rates, strict=True
         ):
-            x, y = make_batch(images, labels, step_key, rows)
+            x, y = make_batch(images, labels, step_key, rows, fraction)
             results = execute([x, y, *self._with_rate(weights, rate)])
             weights = self._updated(weights, results)
             losses.append(results[0])
@@ -186,9 +186,7 @@ class Training:
 
     def _save(self, weights):
         """Writes the Keras weights, in the order of `model.weights`."""
-        chosen = {
-            f"w{k}": np.asarray(weights[i - self._first]) for k, i in enumerate(self._entry["weights"]) if i >= 0
-        }
+        chosen = {f"w{k}": np.asarray(weights[i - self._first]) for k, i in enumerate(self._entry["weights"]) if i >= 0}
         temporary = self._context.out / f"new_{WEIGHTS}"
         np.savez(temporary, **chosen)
         temporary.replace(self._context.out / WEIGHTS)

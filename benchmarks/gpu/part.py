@@ -16,6 +16,8 @@ import traceback
 from benchmarks.gpu.bundle import Bundle
 
 RESULTS = "results.jsonl"
+BATCHES = 4  # of data, over which the steps cycle
+SECONDS, LEAST_CALLS = 0.7, 4  # of a measurement
 
 
 class Context:
@@ -25,13 +27,15 @@ class Context:
       name: of the part.
       bundle, out: folders of the bundle and of the results.
       deadline: when the part has to be done, as `time.time()` tells it.
+      compile_until: when it compiles no more, and measures what it has.
       option: what the part is to do, such as the name of a group of modules.
       signals: folder of the files `NAME.ready` and `NAME.go`; None to go at once.
       quick: a trial run with few repetitions.
     """
 
-    def __init__(self, name, bundle, out, deadline, option="", signals=None, quick=False):
+    def __init__(self, name, bundle, out, deadline, compile_until, option="", signals=None, quick=False):
         self.name, self.option, self.deadline, self.quick = name, option, deadline, quick
+        self._compile_until = compile_until
         self.bundle, self.out = Bundle(bundle), pathlib.Path(out)
         self._signals = signals and pathlib.Path(signals)
 
@@ -50,6 +54,13 @@ class Context:
         (self._signals / f"{self.name}.ready").touch()
         while not (self._signals / f"{self.name}.go").exists():
             time.sleep(0.02)
+
+    def compile(self, what: str, function, *arguments):
+        """Calls a function that compiles, as `attempt` does, unless it is too late to."""
+        if time.time() > self._compile_until:
+            self.emit("skipped", what=what, reason="too late to compile")
+            return None
+        return self.attempt(what, function, *arguments)
 
     def attempt(self, what: str, function, *arguments, needs: float = 0.0):
         """Calls a function; an exception, or too little time, becomes a line in the results.
@@ -71,6 +82,17 @@ class Context:
             print(traceback.format_exc(), file=sys.stderr, flush=True)
             self.emit("error", what=what, error=one_line(error))
             return None
+
+
+def read(folder) -> list[dict]:
+    """The lines of the results in a folder; one that is not whole is left out."""
+    found = []
+    for line in (pathlib.Path(folder) / RESULTS).read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
 
 
 def emit(out, kind: str, **fields):

@@ -15,7 +15,7 @@ from benchmarks.gpu import bundle, fills, mnist_model, models, modules
 from benchmarks.machine import machine, versions
 
 TOTAL = {"step": flops.TRAINING, "density": 1, "sample": 1}
-SCAN_STEPS = {"real_nvp": 200, "glow": 40}
+MUCH = 2**17  # rows times hidden units, from which fewer steps are enough for a measurement
 # Pure Python; those that the GPU machine has come first there.
 WHEELS = ("normflows", "nflows", "zuko", "flowjax", "paramax", "lineax", "equinox", "optax", "jaxtyping")
 WHEELS += ("wadler_lindig", "tqdm", "absl-py", "UMNN", "torchdiffeq")
@@ -95,7 +95,7 @@ def _export(folder, specs, keep):
             "batch": spec.case.batch,
             "case": cases.to_json(spec.case),
             "loops": spec.loops,
-            "scan_steps": SCAN_STEPS[spec.case.family],
+            "scan_steps": _scan_steps(spec.case),
             "parameters": built.parameters,
             "flops": TOTAL[spec.work] * flops.forward_flops(spec.case) * spec.case.batch,
             "inputs": list(described),
@@ -107,6 +107,12 @@ def _export(folder, specs, keep):
             results = exporting.results(exported, function, *arrays)
             entry["digests"] = [fills.digest(result, i) for i, result in enumerate(results)]
         yield entry
+
+
+def _scan_steps(case):
+    """Steps in a timed call, so that it takes some tenths of a second."""
+    steps = 200 if case.family == "real_nvp" else 40
+    return steps if case.batch * case.hidden < MUCH else steps // 4
 
 
 def describe(exported, inputs, name, keep):

@@ -47,9 +47,7 @@ class Program:
         self._text = text
         with mlir.make_ir_context():
             module = ir.Module.parse(text)
-            main = next(
-                op for op in module.body.operations if ir.StringAttr(op.attributes["sym_name"]).value == "main"
-            )
+            main = next(op for op in module.body.operations if ir.StringAttr(op.attributes["sym_name"]).value == "main")
             function = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value)
             self.arguments = [_struct(kind) for kind in map(ir.RankedTensorType, function.inputs)]
             self.results = [_struct(kind) for kind in map(ir.RankedTensorType, function.results)]

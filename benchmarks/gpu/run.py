@@ -2,16 +2,18 @@
 
 Every part is a process of its own; what compiles while MNIST is trained waits with its measurement until that is over:
 
-    main        the most important modules; the first is compiled while nothing else runs
-    exactness   beside the compilation of MNIST's step
-    ceilings, main's times, the training of MNIST; beside it the others compile
-    the others' times, one after the other
+    the most important module is compiled while nothing else runs; then the rest of its group, the wide models, the
+    step of MNIST, and, beside these, exactness is checked;
+    the ceilings, and the times of what is compiled;
+    the training of MNIST, beside which the others compile;
+    the others' times, one after the other.
 
 Results are lines of JSON in `OUT/results.jsonl`, written as they come. A part that is late is ended.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -26,7 +28,7 @@ if __name__ == "__main__":  # started as a file
 
 from benchmarks.gpu import bundle
 from benchmarks.gpu.facts import facts
-from benchmarks.gpu.part import RESULTS, emit, one_line
+from benchmarks.gpu.part import emit, one_line, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOG = "log.txt"
@@ -36,9 +38,13 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 # Shares of the whole time by which a part has to be over.
-MAIN_COMPILED, TRAINING_STARTED, TRAINING_DONE = 0.30, 0.36, 0.76
-SEVERAL = 4  # processes that compile at the same time
-OTHERS = [  # from a part's name to its module and option, the most important first
+FIRST_COMPILED, MAIN_COMPILED, TRAINING_STARTED, TRAINING_DONE, ALL_COMPILED = 0.15, 0.28, 0.36, 0.76, 0.80
+UNUSED = ("matplotlib.pyplot",)  # modules that the other packages import and do not need here
+SEVERAL = 8  # processes that compile at the same time
+LEAST = 20.0  # seconds without which no part is started
+LIMIT = 60.0  # seconds of a part's measurements
+NHWC = {"XLA_FLAGS": "--xla_gpu_force_conv_nhwc=true"}
+OTHERS = [  # name, module and option of each part, the most important first
     ("torch_eager", "torch_peers", "glow:eager:normflows"),
     ("torch_compile", "torch_peers", "glow:compile:normflows"),
     ("torch_reduce", "torch_peers", "glow:reduce-overhead:normflows"),
@@ -49,7 +55,8 @@ OTHERS = [  # from a part's name to its module and option, the most important fi
     ("vectors_eager", "torch_peers", "real_nvp:eager:normflows,nflows,zuko"),
     ("vectors_compile", "torch_peers", "real_nvp:compile:normflows,nflows,zuko"),
     ("rgb", "timings", "rgb"),
-    ("exact_rest", "exactness", "glow,rgb,stock"),
+    ("nhwc", "timings", "main"),
+    ("exact_rest", "exactness", "real_nvp,wide,glow,rgb,stock"),
 ]
 
 
@@ -60,9 +67,10 @@ class Runner:
       folder: the bundle.
       out: folder for the results.
       seconds: in which all is done.
+      only: names of the parts; empty for all. Another's process is never started, and counts as over.
     """
 
-    def __init__(self, folder, out, seconds: float):
+    def __init__(self, folder, out, seconds: float, only=()):
         self.started = time.time()
         self.seconds = seconds
         self._folder, self._out = pathlib.Path(folder).resolve(), pathlib.Path(out).resolve()
@@ -71,7 +79,7 @@ class Runner:
         self._signals = pathlib.Path(tempfile.mkdtemp())
         self._site = pathlib.Path(tempfile.mkdtemp())
         self._log = open(self._out / LOG, "a")
-        self._parts = {}
+        self._parts, self._over, self._only = {}, set(), only
 
     def at(self, share: float) -> float:
         """The time when this share of the seconds is over."""
@@ -82,13 +90,28 @@ class Runner:
         for wheel in sorted((self._folder / bundle.WHEELS).glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(self._site)
+        for module in UNUSED:
+            file = self._site / f"{module.replace('.', '/')}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            (file.parent / "__init__.py").touch()
 
     def emit(self, kind, **fields):
         """Appends a line to the results."""
         emit(self._out, kind, part="run", seconds=round(time.time() - self.started, 1), **fields)
 
-    def start(self, name: str, module: str, option: str = "", until: float = 1.0):
-        """Starts a part, which is to be done at a share of the time."""
+    def start(self, name: str, module: str, option: str = "", until: float = 1.0, compile_until: float = 1.0):
+        """Starts a part.
+
+        Args:
+          name: of the part.
+          module: of this package, in which its function `work` is.
+          option: what it is to do.
+          until: share of the time at which it is to be done.
+          compile_until: share of the time after which it measures what it has compiled by then.
+        """
+        if self._only and name not in self._only:
+            return
         deadline = self.at(until)
         spec = {
             "module": module,
@@ -96,6 +119,7 @@ class Runner:
             "bundle": str(self._folder),
             "out": str(self._out),
             "deadline": deadline,
+            "compile_until": self.at(compile_until),
             "option": option,
             "signals": str(self._signals),
             "quick": self.quick,
@@ -105,7 +129,7 @@ class Runner:
         process = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(spec)],
             cwd=ROOT,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | (NHWC if name == "nhwc" else {}),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -115,10 +139,18 @@ class Runner:
 
     def is_ready(self, name: str) -> bool:
         """Whether a part has compiled all, or is over."""
+        if name not in self._parts:
+            return True
         return (self._signals / f"{name}.ready").exists() or self._parts[name][0].poll() is not None
+
+    def remaining(self) -> float:
+        """Seconds that are left."""
+        return self.at(1.0) - time.time()
 
     def is_over(self, name: str) -> bool:
         """Whether a part's process has ended, or should have."""
+        if name not in self._parts:
+            return True
         process, deadline = self._parts[name]
         return process.poll() is not None or time.time() > deadline
 
@@ -138,9 +170,13 @@ class Runner:
             time.sleep(0.1)
         self.emit("late", names=[name for name in names if not self.is_ready(name)])
 
-    def go(self, name: str):
-        """Lets a part measure, and waits until it is over or late."""
+    def go(self, name: str, limit: float = math.inf):
+        """Lets a part measure, and waits until it is over, late, or over its limit of seconds."""
+        if name not in self._parts:
+            return
         self.release(name)
+        process, deadline = self._parts[name]
+        self._parts[name] = process, min(deadline, time.time() + limit)
         self.wait(name)
 
     def release(self, name: str):
@@ -149,7 +185,10 @@ class Runner:
 
     def wait(self, name: str):
         """Waits until a part is over; ends it when it is late."""
+        if name not in self._parts or name in self._over:
+            return
         process, deadline = self._parts[name]
+        self._over.add(name)
         try:
             status = process.wait(max(0.1, deadline + 3 - time.time()))
             if status:
@@ -176,19 +215,21 @@ class Runner:
         self.emit("ended", name=name, reason="late")
 
     def _has_compiled(self, name):
-        lines = (self._out / RESULTS).read_text().splitlines()
-        return any(line["kind"] == "compiled" and line.get("part") == name for line in map(json.loads, lines))
+        if name not in self._parts:
+            return True
+        return any(line["kind"] == "compiled" and line.get("part") == name for line in read(self._out))
 
 
-def run(folder, out, seconds: float = 530.0):
+def run(folder, out, seconds: float = 530.0, only=()):
     """Runs all parts.
 
     Args:
       folder: the bundle that `prepare` wrote.
       out: folder for the results.
       seconds: in which all is done.
+      only: names of the parts to run; empty for all.
     """
-    runner = Runner(folder, out, seconds)
+    runner = Runner(folder, out, seconds, only)
     try:
         runner.emit("machine", **facts())
         runner.unpack()
@@ -202,31 +243,38 @@ def run(folder, out, seconds: float = 530.0):
 
 
 def _run(runner):
-    runner.start("main", "timings", "main", until=TRAINING_STARTED)
-    runner.wait_ready(["main"], MAIN_COMPILED / 2, first_compiled="main")
+    first = {"until": TRAINING_STARTED, "compile_until": MAIN_COMPILED - 0.05}
+    runner.start("main", "timings", "main", **first)
+    runner.wait_ready(["main"], FIRST_COMPILED, first_compiled="main")
     runner.start("mnist", "mnist_training", until=TRAINING_DONE)
-    runner.start("exact", "exactness", "main,real_nvp", until=TRAINING_STARTED)
-    runner.wait_ready(["main", "mnist"], MAIN_COMPILED)
+    runner.start("wide", "timings", "wide", **first)
+    runner.start("exact", "exactness", "main", until=MAIN_COMPILED)
+    runner.wait_ready(["main", "wide", "mnist"], MAIN_COMPILED)
     runner.wait("exact")
     runner.start("ceilings", "ceilings", until=TRAINING_STARTED)
-    runner.go("ceilings")
-    runner.go("main")
+    for name in ("ceilings", "main", "wide"):
+        runner.go(name, LIMIT / 2)
     runner.release("mnist")
-    # Beside the training the others compile, a few at a time.
-    waiting, compiling = list(OTHERS), []
-    while waiting and not runner.is_over("mnist"):
-        compiling = [name for name in compiling if not runner.is_ready(name)]
-        while waiting and len(compiling) < SEVERAL:
+    # Beside the training the others compile, a few at a time; then each measures, those first that are ready.
+    waiting, pending = list(OTHERS), []
+    while waiting or pending:
+        compiling = [name for name in pending if not runner.is_ready(name)]
+        while waiting and len(compiling) < SEVERAL and runner.remaining() > LEAST:
             name, module, option = waiting.pop(0)
-            runner.start(name, module, option)
+            runner.start(name, module, option, compile_until=ALL_COMPILED)
+            pending.append(name)
             compiling.append(name)
-        time.sleep(0.2)
-    runner.wait("mnist")
-    for name, *_ in OTHERS[: len(OTHERS) - len(waiting)]:
-        runner.go(name)
-    for name, module, option in waiting:
-        runner.start(name, module, option)
-        runner.go(name)
+        if runner.is_over("mnist"):
+            runner.wait("mnist")
+            ready = [name for name in pending if runner.is_ready(name)]
+            if ready:
+                pending.remove(ready[0])
+                runner.go(ready[0], LIMIT)
+            elif not pending or runner.remaining() < 1:
+                break
+        time.sleep(0.1)
+    for name in [*pending, *(name for name, *_ in waiting)]:
+        runner.emit("skipped", what=name, reason="no time left")
 
 
 def main():
@@ -234,8 +282,9 @@ def main():
     parser.add_argument("bundle", help="the folder that prepare wrote")
     parser.add_argument("out", help="folder for the results")
     parser.add_argument("--seconds", type=float, default=530.0, help="in which all is done")
+    parser.add_argument("--only", default=[], nargs="*", help="names of the parts to run; all without it")
     arguments = parser.parse_args()
-    run(arguments.bundle, arguments.out, arguments.seconds)
+    run(arguments.bundle, arguments.out, arguments.seconds, arguments.only)
 
 
 if __name__ == "__main__":

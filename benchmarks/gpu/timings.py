@@ -1,5 +1,6 @@
 """Times of the exported modules, by a loop in Python and by `jax.lax.scan`: `work`, a part of a run."""
 
+import os
 import statistics
 import time
 
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from benchmarks.gpu.part import BATCHES, LEAST_CALLS, SECONDS
+from benchmarks.gpu.profiling import kernels
 from benchmarks.gpu.program import Program
 
-BATCHES = 4  # of data, over which the steps cycle
-SECONDS, LEAST_CALLS = 1.0, 4  # of a measurement
+PROFILED = ("main", "wide", "nhwc")  # parts
 
 
 def work(context):
@@ -20,9 +22,9 @@ def work(context):
     for entry in context.bundle.modules(context.option):
         for loop in entry["loops"]:
             what = f"{entry['name']} {loop}"
-            timed = context.attempt(what, _compiled, context, entry, loop, needs=0 if context.quick else 15)
+            timed = context.compile(what, _compiled, context, entry, loop)
             if timed is None and loop == "scan":
-                timed = context.attempt(what, _compiled, context, entry, "executable", needs=15)
+                timed = context.compile(what, _compiled, context, entry, "executable")
             if timed is not None:
                 context.emit("compiled", module=entry["name"], loop=timed["loop"], compile_s=timed["compile_s"])
                 prepared.append((what, entry, timed))
@@ -153,6 +155,7 @@ def _measure(context, entry, timed):
     context.emit(
         "timing",
         module=entry["name"],
+        flags=os.environ.get("XLA_FLAGS", ""),
         **{key: entry[key] for key in ("library", "model", "work", "policy", "batch", "parameters")},
         loop=timed["loop"],
         seconds=seconds,
@@ -169,3 +172,7 @@ def _measure(context, entry, timed):
         process_peak_bytes=(device.memory_stats() or {}).get("peak_bytes_in_use"),
         value=value,
     )
+    if context.name in PROFILED and timed["loop"] == "scan":
+        what = f"profile of {entry['name']}"
+        found = context.attempt(what, kernels, run, timed["steps"], needs=0 if context.quick else 10)
+        context.emit("profile", module=entry["name"], **(found or {}))
