@@ -74,9 +74,13 @@ def error(found: list[float], wanted: list[float]) -> float:
 
 
 def _bits(seed, size):
-    """64 random bits for each position: SplitMix64."""
-    start = (int(seed) * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) % 2**64
-    x = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(start)
+    """64 random bits for each position."""
+    return split_mix((int(seed) * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) % 2**64, size)
+
+
+def split_mix(state: int, size: int) -> np.ndarray:
+    """The first outputs of SplitMix64 from a state, uint64."""
+    x = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(state)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -48,9 +48,11 @@ def test_precision():
     products = len(re.findall(r"stablehlo\.(?:convolution|dot)\b|stablehlo\.dot_general\b", exported.text))
     for precision in stablehlo.PRECISIONS:
         text = stablehlo.with_precision(exported.text, precision)
-        assert len(re.findall(rf"precision {precision}>, #stablehlo<precision {precision}>", text)) + len(
-            re.findall(rf"precision = \[{precision}, {precision}\]", text)
-        ) == products
+        assert (
+            len(re.findall(rf"precision {precision}>, #stablehlo<precision {precision}>", text))
+            + len(re.findall(rf"precision = \[{precision}, {precision}\]", text))
+            == products
+        )
     with pytest.raises(ValueError, match="wanted one of DEFAULT, HIGH, HIGHEST"):
         stablehlo.with_precision("", "LOW")
 
