@@ -19,7 +19,7 @@ def work(context):
     groups = context.option.split(",")
     entries = [entry for group in groups for entry in context.bundle.modules(group) if entry.get("digests")]
     for entry in entries:
-        context.attempt(entry["name"], _check, context, entry, needs=0 if context.quick else 20)
+        context.compile(entry["name"], _check, context, entry)
 
 
 def _check(context, entry):
