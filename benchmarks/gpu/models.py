@@ -20,10 +20,12 @@ class Functions:
 
     Attributes:
       works: from a work's name, and a batch size, to a function of tensors.
+      settle: sets what depends on the data, such as ActNorms, once the other weights are in place.
       parameters: trainable numbers.
     """
 
     works: Callable[[str, int], Callable]
+    settle: Callable[[], None]
     parameters: int
 
 
@@ -56,7 +58,7 @@ def _ours(case, policy):
             return lambda x, y: model.train_step((x, y))["loss"]
         return infer if work == "density" else lambda seed: model.distribution.sample(batch, seed=seed)
 
-    return Functions(works, _count(model.trainable_variables))
+    return Functions(works, lambda: model.adapt(x.numpy()), _count(model.trainable_variables))
 
 
 def _stock(case):
@@ -79,28 +81,26 @@ def _stock(case):
         return made[batch][0][work]
 
     works("step", case.batch)
-    return Functions(works, _count(made[case.batch][1]))
+    return Functions(works, lambda: None, _count(made[case.batch][1]))  # TFP's ActNorms settle at the first call
 
 
 def _count(variables):
     return int(sum(np.prod(variable.shape) for variable in variables))
 
 
-def describe(name: str, variable, seed: int, keep: dict) -> dict:
-    """How another machine makes a variable's value.
-
-    A large variable of real numbers is assigned reproducible ones of the same standard deviation, unless all are zero.
+def reproducible(variable, seed: int) -> dict | None:
+    """Gives a large variable a value that another machine can make: numbers of the same standard deviation, or zeros.
 
     Args:
-      name: under which a small one is kept.
       variable: a `tf.Variable` or a constant.
-      seed: of a large one.
-      keep: where kept values are added.
+      seed: of the numbers.
+
+    Returns:
+      How to make them; None for a small variable, a constant, or integers, which are to be stored.
     """
     value = variable.numpy()
     if value.size <= LARGE or not np.issubdtype(value.dtype, np.floating) or not hasattr(variable, "assign"):
-        keep[name] = value
-        return fills.stored(name)
+        return None
     if not value.any():
         return fills.zeros()
     width = _UNIT * float(value.std())

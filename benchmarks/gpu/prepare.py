@@ -101,7 +101,7 @@ def _export(folder, specs, keep):
             "inputs": list(described),
             "aliases": exported.aliases,
             "file": bundle.write_text(folder, spec.name, exported.text),
-            "arguments": describe(exported, described, spec.name, keep),
+            "arguments": describe(exported, described, spec.name, keep, built.settle),
         }
         if spec.checked:
             results = exporting.results(exported, function, *arrays)
@@ -115,7 +115,7 @@ def _scan_steps(case):
     return steps if case.batch * case.hidden < MUCH else steps // 4
 
 
-def describe(exported, inputs, name, keep):
+def describe(exported, inputs, name, keep, settle):
     """The arguments of a module, as another machine makes them.
 
     Args:
@@ -123,14 +123,20 @@ def describe(exported, inputs, name, keep):
       inputs: from the inputs' names to `(fill, shape, dtype)`.
       name: of the module.
       keep: where small values are added.
+      settle: called once the large variables are in place: sets what depends on them.
     """
     described = [
         {"name": key, "fill": fill, "shape": list(shape), "dtype": dtype}
         for key, (fill, shape, dtype) in inputs.items()
     ]
-    for i, (key, variable) in enumerate(zip(exported.names[len(inputs) :], exported.captured, strict=True)):
-        fill = models.describe(f"{name}/{i}", variable, 100 + i, keep)
+    made = [models.reproducible(variable, 100 + i) for i, variable in enumerate(exported.captured)]
+    settle()
+    names = exported.names[len(inputs) :]
+    for i, (key, variable, fill) in enumerate(zip(names, exported.captured, made, strict=True)):
         value = variable.numpy()
+        if fill is None:
+            fill = fills.stored(f"{name}/{i}")
+            keep[fill["key"]] = value
         described.append({"name": key, "fill": fill, "shape": list(value.shape), "dtype": value.dtype.name})
     return described
 
@@ -154,11 +160,7 @@ def _mnist(folder, quick, data_dir, keep):
         "x": (fills.integers(1, 256), batch[0].shape, "float32"),
         "y": (fills.integers(2, 10), batch[1].shape, "int32"),
     }
-    arguments = describe(exported, inputs, "mnist", keep)
-    model.adapt(adapted)  # to the reproducible values of the networks
-    for i, (argument, variable) in enumerate(zip(arguments[2:], exported.captured, strict=True)):
-        if argument["fill"]["fill"] == "stored":
-            keep[f"mnist/{i}"] = variable.numpy()
+    arguments = describe(exported, inputs, "mnist", keep, lambda: model.adapt(adapted))
     position = {id(value.handle): i + 2 for i, value in enumerate(exported.captured) if hasattr(value, "handle")}
     weights = [position.get(id(weight.value.handle), -1) for weight in model.weights]
     trackers = {"nll": model.nll_tracker, "bits_per_dim": model.bits_tracker}
