@@ -147,7 +147,7 @@ def _mnist(folder, quick, data_dir, keep):
 
     settings = mnist_model.QUICK_SETTINGS if quick else mnist_model.SETTINGS
     dataset = datasets.load("mnist", data_dir=data_dir)
-    x, y = (column[:512] if quick else column for column in dataset.train)
+    x, y = (column[:256] if quick else column for column in dataset.train)
     np.savez_compressed(folder / bundle.MNIST_IMAGES, x=x.astype("uint8"), y=y.astype("int32"))
     model = mnist_model.build(settings, len(x))
     rows = slice(settings["batch"])

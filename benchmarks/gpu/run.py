@@ -256,7 +256,7 @@ def _run(runner):
     runner.wait("exact")
     runner.start("ceilings", "ceilings", until=TRAINING_STARTED)
     for name in ("ceilings", "main", "wide"):
-        runner.go(name, LIMIT / 2)
+        runner.go(name, LIMIT)
     runner.release("mnist")
     # Beside the training the others compile, a few at a time; then each measures, those first that are ready.
     waiting, pending = list(OTHERS), []

@@ -29,8 +29,15 @@ def work(context):
                 context.emit("compiled", module=entry["name"], loop=timed["loop"], compile_s=timed["compile_s"])
                 prepared.append((what, entry, timed))
     context.wait()
+    runs = []
     for what, entry, timed in prepared:
-        context.attempt(what, _measure, context, entry, timed, needs=0 if context.quick else 2)
+        runs.append(context.attempt(what, _measure, context, entry, timed, needs=0 if context.quick else 2))
+    if context.name in PROFILED:
+        for run, (what, entry, timed) in zip(runs, prepared, strict=True):
+            if run is not None and timed["loop"] == "scan":
+                needs = 0 if context.quick else 10
+                found = context.attempt(f"profile of {what}", kernels, run, timed["steps"], needs=needs)
+                context.emit("profile", module=entry["name"], **(found or {}))
 
 
 def _compiled(context, entry, loop):
@@ -172,7 +179,4 @@ def _measure(context, entry, timed):
         process_peak_bytes=(device.memory_stats() or {}).get("peak_bytes_in_use"),
         value=value,
     )
-    if context.name in PROFILED and timed["loop"] == "scan":
-        what = f"profile of {entry['name']}"
-        found = context.attempt(what, kernels, run, timed["steps"], needs=0 if context.quick else 10)
-        context.emit("profile", module=entry["name"], **(found or {}))
+    return run
