@@ -129,7 +129,7 @@ class Runner:
         process = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(spec)],
             cwd=ROOT,
-            env=os.environ | ENVIRONMENT | (NHWC if name == "nhwc" else {}),
+            env=os.environ | ENVIRONMENT | self._caches(name) | (NHWC if name == "nhwc" else {}),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -207,6 +207,10 @@ class Runner:
             log.write_bytes(log.read_bytes()[-LARGEST_LOG:])
         for folder in (self._signals, self._site):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _caches(self, name):
+        """Folders of its own for what a part compiles: two processes that compile alike would get into each other's."""
+        return {f"{tool}_CACHE_DIR": str(self._signals / f"{tool}_{name}") for tool in ("TORCHINDUCTOR", "TRITON")}
 
     def _end(self, name):
         process = self._parts[name][0]
