@@ -1,9 +1,25 @@
 """normflows: `GlowBlock`s in a `MultiscaleFlow`; `AffineCouplingBlock`s and `ActNorm`s."""
 
+import types
+
 import normflows as nf
+import numpy as np
 import torch
+from normflows.flows.affine import coupling
 
 from benchmarks.contestants import torch_works
+
+
+def _product(sizes):
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+# Of the sizes of an image. `torch.compile` makes NumPy's product a tensor on the CPU, one for each ActNorm, with which
+# its mode "reduce-overhead" cannot capture a graph on a GPU: "storage data ptrs are not allocated in pool".
+coupling.np = types.SimpleNamespace(prod=_product, nan=np.nan)
 
 
 def build(case, work, variant, data):

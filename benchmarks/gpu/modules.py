@@ -55,16 +55,18 @@ PYTHON = ("python",)
 GROUPS = {
     "main": [
         _at(GLOW_64, 128, checked=True, loops=BOTH),
-        _at(GLOW_64, 1024),
+        _at(GLOW_64, 1024, loops=BOTH),
     ],
     "wide": [
         _at(GLOW_512, 256, policy=BFLOAT16),
         _at(GLOW_512, 256, checked=True),
     ],
-    "glow": [
-        _at(GLOW_64, 1024, policy=BFLOAT16),
+    "served": [
         _at(GLOW_64, 1024, "density", loops=PYTHON),
         _at(GLOW_64, 1024, "sample", loops=PYTHON),
+    ],
+    "glow": [
+        _at(GLOW_64, 1024, policy=BFLOAT16),
         _at(GLOW_64, 128, "density", checked=True),
         _at(GLOW_64, 4096),
     ],
