@@ -5,7 +5,7 @@ import scipy.optimize
 import scipy.special
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 from tfp_hybrid.uncertainty.scores import check_model
 
 tfd = tfp.distributions
@@ -40,7 +40,7 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
             f"calibrate: the head is {type(model.head).__name__}; wanted Categorical, Bernoulli, Normal or "
             "HeteroscedasticNormal."
         )
-    if not checks.is_array(x):
+    if not feeding.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     checks.check_labels(y, model.head, len(x))
     p_y, _ = model.predict_distribution(x, batch_size)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 from tfp_hybrid.uncertainty.detection import auroc
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
@@ -38,7 +38,7 @@ class OODMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._last, self._epochs = {}, 0
         for name, x in {"inside": self.inside, **self.outside}.items():
-            if checks.is_array(x):
+            if feeding.is_array(x):
                 checks.check_inputs(x, self.model.distribution, f"OODMonitor: {name}")
 
     def on_epoch_end(self, epoch, logs=None):

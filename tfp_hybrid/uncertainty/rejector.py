@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 from tfp_hybrid.inference import forward
-from tfp_hybrid.pipeline import batches
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
 
@@ -102,7 +101,7 @@ class Rejector(keras.Model):
         if not 0 <= value <= (math.inf if rule == "risk" else 1):
             raise ValueError(f"{rule} is {value}; wanted {'at least 0' if rule == 'risk' else 'between 0 and 1'}.")
         if rule == "risk":
-            if not checks.is_array(x):
+            if not feeding.is_array(x):
                 raise ValueError(f"x is a {type(x).__name__}; wanted an array, for `risk`.")
             checks.check_labels(y, self.model.head, len(x))
         answers = self._answers(x, batch_size)
@@ -152,11 +151,11 @@ class Rejector(keras.Model):
 
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
         self.score.check_fitted(self.model)
-        (rows, _), x = checks.first_batch(x)
-        checks.check_inputs(rows, self.model.distribution)
-        if checks.is_array(x):
-            x, batch_size = batches((np.asarray(x),), batch_size), None
-        return super().predict(x, batch_size, verbose, steps, callbacks)
+        checks.check_batch_size(batch_size)
+        feed = feeding.Feed(self.model, labelled=False)
+        data = feed.data(x, batch_size=batch_size)
+        with feed.errors():
+            return super().predict(data, None, verbose, steps, callbacks)
 
     def _row_losses(self, y, prediction):
         head = self.model.head
