@@ -74,21 +74,21 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     return x
 
 
-def labels(y, head, rows=None, argument="y") -> np.ndarray:
+def labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
     """y as an array of the response's shape and dtype; ValueError unless `head` can take all of its rows.
 
     Args:
       y: responses, `(n, *event_shape)`; `(n, 1)` is taken for `(n,)`.
       head: the `Head`.
       rows: n, if known.
-      argument: what errors call y.
+      argument, of: what errors call y and the inputs.
     """
-    y = check_labels(y, head, rows, argument)
+    y = check_labels(y, head, rows, argument, of)
     with tf.device("CPU"):
         return head.prepare_labels(y).numpy()
 
 
-def check_labels(y, head, rows=None, argument="y") -> np.ndarray:
+def check_labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
     """y as an array; ValueError unless it holds as many labels as there are rows, all of which `head` can take."""
     if y is None:
         raise ValueError(f"{argument} is missing; wanted the responses of the head {head.name!r}.")
@@ -96,7 +96,7 @@ def check_labels(y, head, rows=None, argument="y") -> np.ndarray:
     if y.ndim == 0:
         raise ValueError(f"{argument} is {y}; wanted an array of shape {('n', *head.event_shape)}.")
     if rows is not None and len(y) != rows:
-        raise ValueError(f"{argument} has {len(y)} rows and x has {rows}; wanted as many.")
+        raise ValueError(f"{argument} has {len(y)} rows and {of} has {rows}; wanted as many.")
     try:
         head.check_labels(y)
         head.prepare_labels(y[:1])
@@ -107,7 +107,7 @@ def check_labels(y, head, rows=None, argument="y") -> np.ndarray:
     return y
 
 
-def sample_weights(weights, rows: int, argument="sample_weight") -> np.ndarray:
+def sample_weights(weights, rows: int, argument="sample_weight", of="x") -> np.ndarray:
     """Weights of rows as a float32 array, `(rows,)`; ValueError unless each row has one, a finite number >= 0."""
     if not hasattr(weights, "__len__") or isinstance(weights, (str, bytes, dict)):
         raise ValueError(f"{argument} is {weights!r}; wanted an array of shape ({rows},).")
@@ -117,7 +117,7 @@ def sample_weights(weights, rows: int, argument="sample_weight") -> np.ndarray:
     if weights.ndim != 1:
         raise ValueError(f"{argument} has shape {weights.shape}; wanted ({rows},).")
     if len(weights) != rows:
-        raise ValueError(f"{argument} has {len(weights)} rows and x has {rows}; wanted as many.")
+        raise ValueError(f"{argument} has {len(weights)} rows and {of} has {rows}; wanted as many.")
     if not (np.issubdtype(weights.dtype, np.number) or weights.dtype == bool) or np.iscomplexobj(weights):
         raise ValueError(f"{argument} has dtype {weights.dtype}; wanted numbers >= 0.")
     _check_finite(weights, argument)
@@ -194,6 +194,6 @@ def _check_magnitude(values, dtype, argument):
     if values.size and max(abs(float(values.max())), abs(float(values.min()))) >= limit:
         index = np.argwhere(np.abs(values.astype(float)) >= limit)[0].tolist()
         raise ValueError(
-            f"{argument} holds {values[tuple(index)]} at index {index}; wanted magnitudes below {limit:.2g}, whose "
+            f"{argument} holds {values[tuple(index)]:g} at index {index}; wanted magnitudes below {limit:.2g}, whose "
             "squares are finite. Remove such rows, or rescale the data."
         )

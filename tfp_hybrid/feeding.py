@@ -64,12 +64,13 @@ class Feed:
         return self._class_weighted(*first), tuple(last)
 
     def _checked_rows(self, x, y, sample_weight):
-        x = checks.inputs(x, self.model, f"x{self.suffix}", self.training)
+        of = f"x{self.suffix}"
+        x = checks.inputs(x, self.model, of, self.training)
         if not self.labelled:
             return x, None, None
-        y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}")
+        y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", of)
         if sample_weight is not None:
-            sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}")
+            sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", of)
         return x, y, sample_weight
 
     def _class_weighted(self, x, y, sample_weight):

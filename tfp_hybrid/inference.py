@@ -61,7 +61,7 @@ def forward_batches(model, x, batch_size: int = 256) -> Iterator[Forward]:
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, labelled=False)
         with feed.errors():
-            for (batch,) in feed.checked(x):
+            for (batch,) in feed.data(x):
                 yield _forward(model, batch)
     else:
         rows = checks.inputs(x, model)
