@@ -16,8 +16,17 @@ def integer_levels(distribution) -> int | None:
     return next((part.levels for part in parts if isinstance(part, Dequantize)), None)
 
 
+def input_dtype(distribution) -> str:
+    """The dtype that inputs come to a model in: the flow's, or for integers the least that holds its levels.
+
+    One for all of a model's inputs, so that nothing is traced again for integers in floats, say.
+    """
+    levels = integer_levels(distribution)
+    return distribution.dtype.name if levels is None else "uint8" if levels <= 256 else "int32"
+
+
 def inputs(x, model, argument="x", training=False) -> np.ndarray:
-    """x as an array that `model` can take.
+    """x as an array that `model` can take, in its `input_dtype`.
 
     Args:
       x: `(n, *event_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model knows
@@ -31,7 +40,9 @@ def inputs(x, model, argument="x", training=False) -> np.ndarray:
     """
     if frames.is_frame(x):
         x = frames.to_array(x, model.feature_names, argument)
-    return check_inputs(x, model.distribution, argument, training)
+    x = check_inputs(x, model.distribution, argument, training)
+    with np.errstate(over="ignore"):  # an input that overflows has log p(x) = -inf
+        return x.astype(input_dtype(model.distribution), copy=False)
 
 
 def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:

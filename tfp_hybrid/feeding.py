@@ -24,8 +24,9 @@ class Feed:
     """Checks what one model is given, whole arrays before any work and data sets batch by batch.
 
     Arrays become batches of rows. A data set stays what it is, but each of its batches is checked as arrays are, and
-    one that the model cannot take raises a ValueError with its number. In both, labels get the shape and dtype of the
-    head's response, so that a step is traced once, however they came; and class weights become sample weights.
+    one that the model cannot take raises a ValueError with its number. In both, inputs get the dtype of the flow and
+    labels the shape and dtype of the head's response, so that a step is traced once, however they came; and class
+    weights become sample weights.
 
     Args:
       model: the `HybridModel`.
@@ -136,6 +137,7 @@ class Feed:
         made = tf.numpy_function(check, [number, *given], dtypes if self.labelled else tf.bool)
         with tf.control_dependencies(tf.nest.flatten(made)):
             x = tf.ensure_shape(x, (None, *event_shape))
+        x = tf.cast(x, checks.input_dtype(self.model.distribution))
         if not self.labelled:
             return (x,)
         shapes = [(None, *head.event_shape), *([(None,)] if weighted else [])]

@@ -154,7 +154,9 @@ class HybridModel(keras.Model):
         )
 
     def __call__(self, x, *args, **kwargs):
-        return super().__call__(self._checked_if_eager(x), *args, **kwargs)
+        if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+            return super().__call__(x, *args, **kwargs)
+        return _told_of_nan(super().__call__(checks.inputs(x, self), *args, **kwargs))
 
     def call(self, x, training=False):
         return self.head.mean(self.head(self._features(self._invert(x, training)[0])))
@@ -349,12 +351,16 @@ class HybridModel(keras.Model):
             return super().evaluate(data, **options, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first."""
+        """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
+
+        An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
+        warning says so.
+        """
         checks.check_batch_size(batch_size)
         feed = feeding.Feed(self, labelled=False)
         data = feed.data(x, batch_size=batch_size)
         with feed.errors():
-            return super().predict(data, None, verbose, steps, callbacks)
+            return _told_of_nan(super().predict(data, None, verbose, steps, callbacks))
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """As `keras.Model.train_on_batch`; checks the batch first.
@@ -380,8 +386,8 @@ class HybridModel(keras.Model):
         return super().test_on_batch(*feeding.Feed(self).rows(x, y, sample_weight), return_dict=return_dict)
 
     def predict_on_batch(self, x):
-        """As `keras.Model.predict_on_batch`; checks the batch first."""
-        return super().predict_on_batch(checks.inputs(x, self))
+        """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
+        return _told_of_nan(super().predict_on_batch(checks.inputs(x, self)))
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -562,6 +568,19 @@ def _check_arguments(distribution, head):
         )
     if not isinstance(head, Head):
         raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
+
+
+def _told_of_nan(predictions):
+    """`predictions`, with a warning if some are NaN."""
+    values = np.asarray(predictions)
+    rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
+    if rows.size:
+        warnings.warn(
+            f"{rows.size} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their latent "
+            "overflows (log p(x) is -inf): their prediction is NaN.",
+            stacklevel=3,
+        )
+    return predictions
 
 
 def _check_generative_weight(weight):
