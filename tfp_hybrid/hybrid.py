@@ -147,6 +147,15 @@ class HybridModel(keras.Model):
         self._feature_names = None if names is None else tuple(names)
 
     @property
+    def loss(self):
+        """What is minimized, in words: for tools that want a compiled model to have a loss, as scikit-learn's wrappers."""
+        return "-(log p(y|x) + lambda log p(x))"
+
+    @loss.setter
+    def loss(self, given):  # by `compile`, which keeps it elsewhere, too
+        pass
+
+    @property
     def joint(self) -> tfd.JointDistributionNamed:
         """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`."""
         return tfd.JointDistributionNamed(
