@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, metrics
 from tfp_hybrid.bijectors import ActNorm
 from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import StopOnNonFinite
@@ -80,11 +80,11 @@ class HybridModel(keras.Model):
         self.generative_weight = generative_weight
         self.weighting = weighting
         self._bits = checks.integer_levels(distribution) is not None
-        self.nll_tracker = keras.metrics.Mean(name="nll")
+        self.nll_tracker = metrics.NegativeLogLikelihood()
         self.head_metric = head.metric()
-        self.log_prob_tracker = keras.metrics.Mean(name="log_prob_x")
+        self.log_prob_tracker = metrics.LogProb()
         if self._bits:
-            self.bits_tracker = keras.metrics.Mean(name="bits_per_dim")
+            self.bits_tracker = metrics.BitsPerDim()
         # One call, so that Keras knows the input's shape; nothing is left to build.
         self(tf.zeros((1, *event_shape), distribution.dtype))
 
