@@ -186,8 +186,8 @@ def drift(
 
     By the rejector's score of each: -log p(x), after `train`. KS compares the distributions, typicality the means.
 
-    The tests see scores only. A population that differs, but whose inputs are as likely, passes: "no" means as likely as
-    the held-out rows, not the same.
+    The tests see scores only. Inputs of another population that are as likely pass: "no" means as likely as the
+    held-out rows, not the same.
     """
     with _errors():
         from tfp_hybrid.experiments import scoring

@@ -1,6 +1,6 @@
 """Keras metrics of a density and its likelihood, which know whether higher or lower is better.
 
-`EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` look at a metric's `_direction`, and raise where there is none.
+`EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` ask a metric for its `_direction`, and raise if it has none.
 """
 
 import keras

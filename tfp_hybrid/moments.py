@@ -9,9 +9,9 @@ _FEW = 8  # units in the last place: what rounding alone can make of a constant
 def location_and_scale(x) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation of each column, computed in float64; with a scale that one can divide by.
 
-    A column counts as constant if its standard deviation is below 8 eps |mean|, with eps the resolution of x's dtype:
-    what varies then is how its values were rounded. Its scale cannot be known, and is 1, or the resolution of its values
-    where that is more: so neither the column itself nor a rounding of it is far from the mean in that scale.
+    A column counts as constant if its standard deviation is at most 8 eps |mean|, with eps the resolution of x's dtype:
+    what varies then is how its values were rounded. Its scale cannot be known. It is set to 1, or to the resolution
+    of its values where that is more, so that a value that was rounded otherwise is not far from the mean.
 
     Args:
       x: `(n, ...)`, a floating tensor.

@@ -21,9 +21,9 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
     """Makes p(y|x) of a model as sure as held-out rows justify; the predicted class, or mean, stays as it is.
 
     A classifier's logits are divided by a temperature T, a regressor's standard deviations multiplied by a factor s:
-    whichever has the least NLL on these rows. (A mixture is stretched about its mean, and s is searched for between 1/1000
-    and 1000.) The head's own weights take it up, so that everything the model answers
-    from now on, and the file that it is saved to, is calibrated. p(x) does not change.
+    whichever has the least NLL on these rows. (A mixture is stretched about its mean, by a factor between 1/1000 and
+    1000.) The head's own weights take it up, so that everything the model answers from now on, and the file that it is
+    saved to, is calibrated. p(x) does not change.
 
     Args:
       model: a `HybridModel` whose head can be widened (`Head.can_widen`).
