@@ -48,13 +48,21 @@ def test_callbacks_know_the_direction(name, tmp_path):
 def test_what_keras_looks_at(cls):
     """`_direction` is private in Keras: this fails if another version asks for something else."""
 
-    class Model:
-        metrics = [cls()]
-
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, "softmax")])
+    model.compile(metrics=[cls()], loss="mse")
     callback = keras.callbacks.EarlyStopping(monitor=f"val_{cls().name}")
-    callback.set_model(Model())
+    callback.set_model(model)
+    model.compute_metrics(X[:2], np.zeros(2, int), model(X[:2, :1]))  # builds them
     callback._set_monitor_op()
     assert bool(callback.monitor_op(1.0, 0.0)) == (cls is metrics.LogProb)
+    assert callback.mode == "auto"
+
+
+def test_a_mode_that_is_given_stays():
+    model, odd = tiny_model(), keras.callbacks.EarlyStopping(monitor="nll", mode="max")
+    others = [keras.callbacks.EarlyStopping(monitor="loss"), keras.callbacks.CSVLogger("unused")]
+    metrics.set_directions([odd, *others], model)
+    assert odd.mode == "max" and others[0].mode == "auto"
 
 
 @pytest.mark.parametrize("cls", [metrics.BitsPerDim, metrics.LogProb, metrics.NegativeLogLikelihood])

@@ -1,10 +1,12 @@
 """Keras metrics of a density and its likelihood, which know whether higher or lower is better.
 
-`EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` ask a metric for its `_direction`, and raise if it has none.
+What `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` look at is a metric's `_direction`, but only
+of metrics that `compile` was given. For those that a model has of its own there is `set_directions`.
 """
 
 import keras
 
+_MODES = {"up": "max", "down": "min"}
 _register = keras.saving.register_keras_serializable(package="tfp_hybrid")
 
 
@@ -36,3 +38,17 @@ class BitsPerDim(keras.metrics.Mean):
 
     def __init__(self, name="bits_per_dim", **kwargs):
         super().__init__(name=name, **kwargs)
+
+
+def set_directions(callbacks, model):
+    """Sets the mode of callbacks that monitor a metric of the model's own, if it is "auto".
+
+    Args:
+      callbacks: a list of callbacks, or a `keras.callbacks.CallbackList`.
+      model: a Keras model; the directions are those of its `metrics`.
+    """
+    modes = {metric.name: _MODES.get(getattr(metric, "_direction", None)) for metric in model.metrics}
+    for callback in getattr(callbacks, "callbacks", callbacks):
+        mode = modes.get(str(getattr(callback, "monitor", None)).removeprefix("val_"))
+        if mode and getattr(callback, "mode", None) == "auto":
+            callback.mode = mode
