@@ -220,6 +220,7 @@ class HybridModel(keras.Model):
             callbacks.append(guard)
         else:
             arguments["callbacks"] = [guard, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        metrics.set_directions(arguments["callbacks"], self)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
     def evaluate(self, *args, **kwargs):
