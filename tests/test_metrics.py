@@ -10,13 +10,6 @@ from tfp_hybrid import metrics, uncertainty
 
 X, Y = blobs(64)
 RISING = ("log_prob_x", "accuracy")
-OURS = [
-    metrics.BitsPerDim,
-    metrics.LogProb,
-    metrics.NegativeLogLikelihood,
-    uncertainty.BrierScore,
-    uncertainty.ExpectedCalibrationError,
-]
 
 
 def model_and_data(name):
@@ -35,7 +28,7 @@ def test_callbacks_know_the_direction(name, tmp_path):
     callbacks = [
         keras.callbacks.EarlyStopping(monitor=f"val_{name}"),
         keras.callbacks.ReduceLROnPlateau(monitor=f"val_{name}"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", f"val_{name}", save_best_only=True),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", f"val_{name}", save_best_only=True),
     ]
     model, x, y = model_and_data(name)
     model.fit(x, y, validation_data=(x, y), callbacks=callbacks, verbose=0)
@@ -44,7 +37,7 @@ def test_callbacks_know_the_direction(name, tmp_path):
         assert bool(callback.monitor_op(1.0, 0.0)) == better(1.0, 0.0), type(callback).__name__
 
 
-@pytest.mark.parametrize("cls", OURS)
+@pytest.mark.parametrize("cls", [uncertainty.BrierScore, uncertainty.ExpectedCalibrationError])
 def test_what_keras_looks_at(cls):
     """`_direction` is private in Keras: this fails if another version asks for something else."""
 
@@ -52,10 +45,9 @@ def test_what_keras_looks_at(cls):
     model.compile(metrics=[cls()], loss="mse")
     callback = keras.callbacks.EarlyStopping(monitor=f"val_{cls().name}")
     callback.set_model(model)
-    model.compute_metrics(X[:2], np.zeros(2, int), model(X[:2, :1]))  # builds them
+    model.compute_metrics(X[:2], Y[:2], model(X[:2, :1]))  # builds them
     callback._set_monitor_op()
-    assert bool(callback.monitor_op(1.0, 0.0)) == (cls is metrics.LogProb)
-    assert callback.mode == "auto"
+    assert bool(callback.monitor_op(0.0, 1.0)) and callback.mode == "auto"
 
 
 def test_a_mode_that_is_given_stays():
