@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import sklearn.ensemble
-import sklearn.metrics
 
 import tfp_hybrid as hy
 from tfp_hybrid.uncertainty import NegativeLogProb, drift
@@ -13,15 +11,11 @@ TESTS = [drift.ks_test, drift.typicality_test]
 
 
 @pytest.fixture(scope="module")
-def flights(real_data):
+def scores(real_data):
+    """-log p(x) of held-out flights until 2016, and of those of 2017."""
     if not (real_data / "flights" / "bts_8attr.parquet").exists():
         pytest.skip(f"no flights in {real_data}")
-    return hy.datasets.load("flights", data_dir=real_data / "tfds")
-
-
-@pytest.fixture(scope="module")
-def scores(flights):
-    """-log p(x) of held-out flights until 2016, and of those of 2017."""
+    flights = hy.datasets.load("flights", data_dir=real_data / "tfds")
     keras.utils.set_random_seed(0)
     flow = hy.bijectors.RealNVP((8,), couplings=8, hidden_units=(64, 64), quantization_levels=10_000)
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.HeteroscedasticNormal(), generative_weight=1.0)
@@ -52,22 +46,3 @@ def test_the_false_alarm_rate_is_kept(test, scores):
 def test_the_flights_of_2017_are_called_drift(test, scores):
     inside, outside = scores
     assert test(inside[:10_000], outside[:10_000]).drifted(0.001)
-
-
-@pytest.mark.slow
-def test_small_batches_of_2017_mostly_pass_although_a_classifier_tells_them(flights, scores):
-    """The density's values hardly move while the inputs do: what the docstring of `drift` warns of."""
-    rng = np.random.default_rng(2)
-    x = np.concatenate([rng.choice(rows, 20_000, replace=False) for rows in (flights.train[0], flights.test[0])])
-    labels, order = np.repeat([0, 1], 20_000), rng.permutation(40_000)
-    fitted, judged = np.split(order, 2)
-    boosting = sklearn.ensemble.HistGradientBoostingClassifier().fit(x[fitted], labels[fitted])
-    assert sklearn.metrics.roc_auc_score(labels[judged], boosting.predict_proba(x[judged])[:, 1]) > 0.85
-    inside, outside = scores
-    for test in TESTS:
-        options = {} if test is drift.ks_test else {"resamples": 200}
-        found = [
-            test(rng.choice(inside, 2000), rng.choice(outside, 100, replace=False), **options).drifted(0.05)
-            for _ in range(300)
-        ]
-        assert np.mean(found) < 0.3
