@@ -185,6 +185,9 @@ def drift(
     """Tests whether a file's inputs, as a whole, look like held-out training rows.
 
     By the rejector's score of each: -log p(x), after `train`. KS compares the distributions, typicality the means.
+
+    The tests see scores only. Inputs of another population that are as likely pass: "no" means as likely as the
+    held-out rows, not the same.
     """
     with _errors():
         from tfp_hybrid.experiments import scoring
@@ -209,7 +212,7 @@ def drift(
         print(json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}, indent=1))
         return
     title = f"{len(new):,} inputs against {len(rejector.reference):,} held-out ones, by {rejector.score.title}"
-    table = rich.table.Table("test", title=title)
+    table = rich.table.Table("test", title=title, caption=drifting.BLIND_SPOT)
     for name in ("statistic", "p-value", "effect size", "drift"):
         table.add_column(name, justify="right")
     for test in tests:

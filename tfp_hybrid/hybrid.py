@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks, feeding, frames
+from tfp_hybrid import checks, feeding, frames, metrics
 from tfp_hybrid.bijectors import ActNorm
 from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import State, StopOnNonFinite
@@ -82,11 +82,11 @@ class HybridModel(keras.Model):
         self._generative_weight, self._weighting, self._feature_names = generative_weight, weighting, None
         self._savable = None  # not known yet
         self._bits = checks.integer_levels(distribution) is not None
-        self.nll_tracker = keras.metrics.Mean(name="nll")
+        self.nll_tracker = metrics.NegativeLogLikelihood()
         self.head_metric = head.metric()
-        self.log_prob_tracker = keras.metrics.Mean(name="log_prob_x")
+        self.log_prob_tracker = metrics.LogProb()
         if self._bits:
-            self.bits_tracker = keras.metrics.Mean(name="bits_per_dim")
+            self.bits_tracker = metrics.BitsPerDim()
         # One call, so that Keras knows the input's shape; nothing is left to build.
         self(tf.zeros((1, *event_shape), distribution.dtype))
 
@@ -321,6 +321,7 @@ class HybridModel(keras.Model):
             callbacks.insert(0, StopOnNonFinite())
         else:
             callbacks.append(StopOnNonFinite())
+        metrics.set_directions(callbacks, self)
         with feed.errors(), val_feed.errors():
             return super().fit(
                 data,

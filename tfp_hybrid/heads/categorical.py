@@ -33,7 +33,7 @@ class Categorical(Head):
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
 
     Raises:
-      ValueError: if `num_classes` < 2 or `weight_stddev` < 0.
+      ValueError: if `num_classes` < 2 or `weight_stddev` < 0, or for an `event_shape`.
 
     References:
       MacKay 1992, "The Evidence Framework Applied to Classification Networks", eq. 11, for two classes.
@@ -50,7 +50,7 @@ class Categorical(Head):
             raise ValueError(f"Categorical: `num_classes` is {num_classes}; wanted at least 2.")
         if not 0 <= weight_stddev < float("inf"):
             raise ValueError(f"Categorical: `weight_stddev` is {weight_stddev}; wanted a finite number >= 0.")
-        kwargs.pop("event_shape", None)
+        self.refuse(kwargs, "event_shape", "the response is one class")
         super().__init__((), predictors=num_classes, **kwargs)
         self.num_classes = num_classes
         self.weight_stddev = float(weight_stddev)

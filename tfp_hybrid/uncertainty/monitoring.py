@@ -13,7 +13,9 @@ class OODMonitor(keras.callbacks.Callback):
     """Adds the AUROC of a score on out-of-distribution sets to the logs of each epoch, as "auroc_<name>".
 
     Logs are what the progress bar, `History`, `CSVLogger`, `TensorBoard` and `EarlyStopping` see; put it before those
-    callbacks that should.
+    callbacks that should. There is no metric of this name that could tell Keras which way is better, so
+    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` raise unless they are told:
+    `EarlyStopping(monitor="auroc_letters", mode="max")`.
 
     Args:
       inside: in-distribution inputs that training does not see, `(n, *event_shape)`.
@@ -58,6 +60,8 @@ class BrierScore(keras.metrics.Mean):
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
 
+    _direction = "down"
+
     def __init__(self, name="brier", **kwargs):
         super().__init__(name=name, **kwargs)
 
@@ -73,6 +77,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
+
+    _direction = "down"
 
     def __init__(self, bins=15, name="ece", **kwargs):
         if bins < 1:

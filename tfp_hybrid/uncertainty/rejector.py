@@ -27,7 +27,11 @@ class Rejector(keras.Model):
 
     Call arguments:
       x: `(n, *event_shape)`. Returns a dict: "prediction", E[y|x], as the model's; "score", `(n,)`; "abstain", bool
-        `(n,)`.
+        `(n,)`: all, while there is no threshold.
+
+    Raises:
+      ValueError: from whatever answers or writes a file, if the model was trained, or the score fitted, since the
+        threshold was chosen. (Inside a `tf.function` weights cannot be compared: check with `check_fitted` before.)
 
     Attributes:
       reference: the scores of the inputs that the threshold was chosen on, sorted; empty before.
@@ -57,6 +61,12 @@ class Rejector(keras.Model):
 
     def build(self, input_shape):
         """Nothing: all weights exist from the start."""
+
+    def __call__(self, x, *args, **kwargs):
+        if tf.executing_eagerly() and not isinstance(x, keras.KerasTensor):
+            self._check_if_fitted()
+            x = checks.inputs(x, self.model)
+        return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
         one_pass = forward(self.model, tf.convert_to_tensor(x))
@@ -124,8 +134,7 @@ class Rejector(keras.Model):
 
     def percentile(self, scores) -> np.ndarray:
         """Per cent of the reference inputs whose score is higher: 0 for an input less likely than any of them."""
-        if not len(self.reference):
-            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
+        self.check_fitted()
         at_most = np.searchsorted(self.reference, np.asarray(scores, float), side="right")
         return 100 * (1 - at_most / len(self.reference))
 
@@ -139,6 +148,10 @@ class Rejector(keras.Model):
                 "again."
             )
 
+    def _check_if_fitted(self):
+        if not math.isnan(float(self.threshold)):
+            self.check_fitted()
+
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`: a dict of arrays, "prediction", "score" and "abstain", from one pass.
 
@@ -148,6 +161,15 @@ class Rejector(keras.Model):
         """
         self.check_fitted()
         return self._answers(x, batch_size, verbose, steps, callbacks)
+
+    def predict_on_batch(self, x):
+        """As `predict`, of one batch."""
+        self.check_fitted()
+        return super().predict_on_batch(checks.inputs(x, self.model))
+
+    def predict_step(self, data):
+        # Past `__call__`, whose check was done for all batches; `fit_threshold` asks before there can be one.
+        return self.call(keras.utils.unpack_x_y_sample_weight(data)[0])
 
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
         self.score.check_fitted(self.model)
@@ -188,6 +210,7 @@ class Rejector(keras.Model):
         return cls(**config | parts)
 
     def save(self, *args, **kwargs):
+        self._check_if_fitted()
         keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
         super().save(*args, **kwargs)
 
