@@ -18,7 +18,8 @@ from tfp_hybrid.heads import Head
 from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.pipeline import batches
-from tfp_hybrid.serialization import deserialize, serialize
+from tfp_hybrid.serialization import check_savable, deserialize, serialize
+from tfp_hybrid.trusted import check_config
 
 tfd = tfp.distributions
 WEIGHTINGS = ("density", "jacobian")
@@ -271,9 +272,9 @@ class HybridModel(keras.Model):
 
         return step.experimental_get_compiler_ir(x, y)("stablehlo")
 
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
-        super().save(*args, **kwargs)
+    def save(self, filepath, *args, **kwargs):
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
 
     def get_config(self):
         weight = self.generative_weight
@@ -290,6 +291,7 @@ class HybridModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        check_config(config)
         config = dict(config)
         trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
         config["distribution"] = deserialize(config["distribution"])
@@ -301,6 +303,10 @@ class HybridModel(keras.Model):
         if not trainable:
             model.trainable = False
         return model
+
+    def compile_from_config(self, config):
+        check_config(config)
+        super().compile_from_config(config)
 
     def _invert(self, x, training):
         event_ndims = self.distribution.event_shape.rank
