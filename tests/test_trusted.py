@@ -1,13 +1,12 @@
 """Crafted files: what a `.keras` file names is built and called only if it is listed."""
 
 import json
-import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow_probability as tfp
-from helpers import integer_model, tiny_model
+from helpers import change_config, integer_model, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid import trusted
@@ -43,13 +42,7 @@ def crafted(tmp_path):
     def crafted(change):
         path = tmp_path / "model.keras"
         tiny_model().save(path)
-        with zipfile.ZipFile(path) as file:
-            parts = {name: file.read(name) for name in file.namelist()}
-        config = json.loads(parts["config.json"])
-        change(config)
-        with zipfile.ZipFile(path, "w") as file:
-            for name, part in (parts | {"config.json": json.dumps(config)}).items():
-                file.writestr(name, part)
+        change_config(path, change)
         return path
 
     return crafted
