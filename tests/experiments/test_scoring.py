@@ -186,6 +186,23 @@ def test_a_crafted_file_of_another_kind_calls_nothing(tmp_path):
     assert keras.config.epsilon() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["config"]["head"]["build_config"].update(input_shape=[]),
+        lambda config: config["config"]["head"]["build_config"].update(input_shape=[None, 7]),
+        lambda config: config["config"].update(dtype={"class_name": "Dense"}),
+        lambda config: config["config"]["distribution"]["arguments"].__delitem__("bijector"),
+        lambda config: config.clear(),
+    ],
+)
+def test_a_damaged_configuration_is_explained(model, tmp_path, change):
+    model.save(tmp_path / "model.keras")
+    change_config(tmp_path / "model.keras", change)
+    with pytest.raises(ValueError, match="model.keras cannot be loaded; it is damaged"):
+        scoring.load_model(tmp_path)
+
+
 def test_a_deeply_nested_configuration_is_explained(tmp_path):
     for depth in (900, 100_000):
         with zipfile.ZipFile(tmp_path / "deep.keras", "w") as file:
