@@ -268,3 +268,9 @@ def test_models_stay_far_from_the_bounds():
     deep = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2))
     for model in (deep, Rejector(integer_model(), WAIC([integer_model()]))):
         assert depth(keras.saving.serialize_keras_object(model)) < trusted.MOST_DEPTH / 2
+
+
+def test_every_listed_class_is_one_of_tfp():
+    listed = {f"{prefix}.{name}" for prefix, (_, names) in trusted._LISTED.items() for name in names.split()}
+    assert listed == set(trusted._CLASSES)
+    assert all(isinstance(found, type) for found in trusted._CLASSES.values())
