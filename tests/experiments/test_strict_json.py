@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tfp_hybrid.experiments import strict_json
+from tfp_hybrid.experiments import strict_json, training
 
 
 def test_what_json_lacks_is_a_string():
@@ -33,3 +33,13 @@ def test_files_without_an_object_are_explained(tmp_path, text, message):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"metrics.json {message}"):
         strict_json.read_object(path)
+
+
+@pytest.mark.slow
+def test_metrics_of_a_run_are_json_where_a_density_overflows(tmp_path, monkeypatch):
+    infinite = {"auroc": 0.5, "fpr95": float("nan"), "nll": float("inf"), "entropy": float("-inf")}
+    monkeypatch.setattr(training.evaluation, "ood_metrics", lambda *answers: infinite)
+    training.train(training.Config("simulation", epochs=1, ood=("noise",)), tmp_path / "run")
+    text = (tmp_path / "run" / "metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert metrics["ood"]["noise"] == {"auroc": 0.5, "fpr95": "NaN", "nll": "Infinity", "entropy": "-Infinity"}

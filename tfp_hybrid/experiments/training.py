@@ -28,7 +28,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
       resume: go on with a run that was interrupted, with the same settings.
 
     Returns:
-      What `metrics.json` holds.
+      What `metrics.json` holds (where numbers that JSON has not are strings, such as "Infinity").
 
     Raises:
       ValueError: for settings, data or a folder that cannot be used.
