@@ -98,6 +98,16 @@ def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
     assert "KS" in table.stdout and "yes" in table.stdout
 
 
+def test_json_is_that_of_the_standard(folder, tmp_path):
+    """Rows so far out that log p(x) overflows."""
+    np.savez(tmp_path / "far.npz", x=np.full((50, 1), 3e38, "float32"))
+    result = invoke("drift", folder, tmp_path / "far.npz", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert "Infinity" in [test["statistic"] for test in found["tests"]]
+    assert "Infinity" in " ".join(invoke("drift", "--help").output.split())
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift", "reproduce"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")

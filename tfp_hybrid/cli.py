@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from typing import Annotated
 
@@ -20,6 +19,7 @@ app = typer.Typer(
     help="Deep invertible generalized linear models: p(y|x) and p(x) from one flow.",
 )
 OOD_HELP = "An out-of-distribution set: a data set, or noise, inverted, rotated, shuffled. Repeatable."
+JSON_HELP = 'Infinite numbers, which JSON lacks, are the strings "Infinity" and "-Infinity", and NaN is "NaN".'
 DatasetName = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
 DataDir = Annotated[
     pathlib.Path | None,
@@ -90,13 +90,13 @@ def evaluate(
     pictures: Annotated[
         pathlib.Path | None, typer.Option(help="Folder for histograms, ROC, risk-coverage, reliability, ...")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=f"Print JSON instead of tables. {JSON_HELP}")] = False,
     data_dir: DataDir = None,
 ):
     """Prints a trained model's metrics on the test rows of a data set, and how well each score finds foreign inputs."""
     with _errors():
         from tfp_hybrid import checks, datasets
-        from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring
+        from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring, strict_json
         from tfp_hybrid.uncertainty import LikelihoodRatio
 
         if pictures is not None and pictures.exists() and not pictures.is_dir():
@@ -118,7 +118,7 @@ def evaluate(
         if pictures is not None:
             detection_report.draw(pictures, loaded, data, test, outside, table)
     if as_json:
-        print(json.dumps(metrics, indent=1))
+        print(strict_json.dumps(metrics))
     else:
         _print_metrics(metrics)
         if foreign:
@@ -180,7 +180,7 @@ def drift(
         float, typer.Option(min=0, max=1, help="The false-alarm rate: a lower p-value is called drift.")
     ] = 0.05,
     picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf of the two distributions.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=f"Print JSON instead of a table. {JSON_HELP}")] = False,
 ):
     """Tests whether a file's inputs, as a whole, look like held-out training rows.
 
@@ -190,7 +190,7 @@ def drift(
     held-out rows, not the same.
     """
     with _errors():
-        from tfp_hybrid.experiments import scoring
+        from tfp_hybrid.experiments import scoring, strict_json
         from tfp_hybrid.uncertainty import drift as drifting
         from tfp_hybrid.uncertainty import pictures
 
@@ -209,7 +209,7 @@ def drift(
             pictures.drift_picture(rejector.reference, new, rejector.score.title).savefig(picture)
     if as_json:
         results = [dataclasses.asdict(test) | {"drifted": test.drifted(significance)} for test in tests]
-        print(json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}, indent=1))
+        print(strict_json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}))
         return
     title = f"{len(new):,} inputs against {len(rejector.reference):,} held-out ones, by {rejector.score.title}"
     table = rich.table.Table("test", title=title, caption=drifting.BLIND_SPOT)

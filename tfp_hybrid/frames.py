@@ -7,7 +7,7 @@ import numpy as np
 
 
 def is_frame(value) -> bool:
-    """Whether `value` is a pandas DataFrame (or looks like one); pandas itself need not be imported for that."""
+    """Whether `value` is a pandas DataFrame; pandas itself need not be imported for that."""
     return hasattr(value, "columns") and hasattr(value, "dtypes")
 
 
@@ -16,40 +16,47 @@ def column_names(frame, argument="x") -> tuple[str, ...]:
     names = tuple(map(str, frame.columns))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{argument} has the column {twice[0]!r} twice; wanted each name once.")
+        raise ValueError(f"{argument}: the columns {twice} are there more than once; wanted each name once.")
     return names
 
 
 def to_array(frame, names=None, argument="x") -> np.ndarray:
-    """The columns side by side, `(n, d)`, float64; a missing value becomes NaN.
+    """The columns side by side, `(n, d)`, float64.
 
     Args:
-      frame: a DataFrame whose columns hold numbers, booleans or decimals.
+      frame: a DataFrame whose columns hold numbers, booleans (0 or 1) or decimals.
       names: the columns that are wanted, in this order; others are left out. All columns if None.
       argument: what errors call the frame.
 
     Raises:
-      ValueError: if a wanted column is absent, a name comes twice, or a column holds no numbers; names the column.
+      ValueError: if a wanted column is absent, a name comes twice, or a value is missing or no number; names the column
+        and the row.
     """
     present = column_names(frame, argument)
     names = present if names is None else tuple(names)
     missing = [name for name in names if name not in present]
     if missing:
-        raise ValueError(f"{argument} lacks the columns {missing}; wanted {list(names)}, found {list(present)}.")
+        raise ValueError(f"{argument} lacks the columns {missing}; wanted {list(names)}.")
     columns = [_numbers(frame.iloc[:, present.index(name)], name, argument) for name in names]
     return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
 
 def _numbers(column, name, argument):
-    kind = getattr(column.dtype, "kind", "O")
-    if kind in "biuf":
-        return column.to_numpy(dtype="float64", na_value=np.nan)
-    if kind == "O":
-        present = column[~column.isna()]
-        strange = [value for value in present if not isinstance(value, (numbers.Real, decimal.Decimal, np.bool_))]
-        if not strange:
-            return column.astype(object).where(~column.isna(), np.nan).to_numpy(dtype="float64")
-        found = f"{strange[0]!r}, of dtype {column.dtype}"
-    else:
-        found = f"dtype {column.dtype}"
-    raise ValueError(f"{argument}: the column {name!r} holds {found}; wanted numbers. Encode it, or leave it out.")
+    absent = column.isna().to_numpy()
+    if absent.any():
+        raise ValueError(
+            f"{argument}: the column {name!r} holds nan or nothing in row {absent.argmax()}; wanted finite numbers. "
+            "Remove or fill such rows."
+        )
+    if getattr(column.dtype, "kind", "O") not in "biuf":
+        row = next((row for row, value in enumerate(column) if not _is_number(value)), None)
+        if row is not None:
+            raise ValueError(
+                f"{argument}: the column {name!r} is of {column.dtype}, and holds {column.iloc[row]!r} in row {row}; "
+                "wanted real numbers."
+            )
+    return column.astype(object).to_numpy(float) if column.dtype == object else column.to_numpy(float)
+
+
+def _is_number(value):
+    return isinstance(value, (numbers.Real, decimal.Decimal, np.bool_))

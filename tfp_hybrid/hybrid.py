@@ -18,7 +18,8 @@ from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pas
 from tfp_hybrid.heads import Head
 from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.serialization import deserialize, serialize
+from tfp_hybrid.serialization import check_savable, deserialize, serialize
+from tfp_hybrid.trusted import check_config
 
 tfd = tfp.distributions
 WEIGHTINGS = ("density", "jacobian")
@@ -430,9 +431,9 @@ class HybridModel(keras.Model):
 
         return step.experimental_get_compiler_ir(x, y)("stablehlo")
 
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
-        super().save(*args, **kwargs)
+    def save(self, filepath, *args, **kwargs):
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
 
     def get_config(self):
         weight = self.generative_weight
@@ -450,6 +451,7 @@ class HybridModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        check_config(config)
         config = dict(config)
         trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
         feature_names = config.pop("feature_names", None)
@@ -463,6 +465,10 @@ class HybridModel(keras.Model):
         if not trainable:
             model.trainable = False
         return model
+
+    def compile_from_config(self, config):
+        check_config(config)
+        super().compile_from_config(config)
 
     def _invert(self, x, training):
         event_ndims = self.distribution.event_shape.rank
@@ -548,7 +554,7 @@ class HybridModel(keras.Model):
         """Once, before the first training: afterwards it would be lost."""
         if self._savable is None:
             try:
-                keras.saving.serialize_keras_object(self)
+                check_savable(self)
                 self._savable = True
             except (TypeError, NotImplementedError, ValueError) as error:
                 self._savable = False

@@ -276,6 +276,17 @@ def test_bad_labels(name):
         make().check_labels(y)
 
 
+@pytest.mark.parametrize("dtype", [str, object, bytes])
+def test_text_classes_are_told_how_to_become_integers(dtype):
+    y = np.array(["cat", "dog", "cat"], dtype)
+    for head in (heads.Categorical(2), heads.Bernoulli()):
+        with pytest.raises(ValueError, match=r"integers 0 .. K-1 for K classes: `names, y = np.unique\(y, return_inv"):
+            head.check_labels(y)
+        names, integers = np.unique(y, return_inverse=True)
+        head.check_labels(integers)
+        assert (names[integers] == y).all()
+
+
 def test_wrong_shape_of_labels():
     with pytest.raises(ValueError, match=r"y has shape \(3, 4\); wanted \('n', 2\)"):
         heads.Normal(2).prepare_labels(np.zeros((3, 4)))

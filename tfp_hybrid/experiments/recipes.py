@@ -53,7 +53,9 @@ class Recipe:
     def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
         """The untrained model."""
         latent = None if self.latent is None else self.latent(dataset)
-        return HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
+        model = HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
+        model.feature_names = dataset.feature_names
+        return model
 
 
 def recipe_for(dataset: Dataset) -> Recipe:

@@ -1,13 +1,12 @@
 """One training run: from a data set's name to a folder with a model, its metrics and a report."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import time
 
 from tfp_hybrid import checks, datasets
-from tfp_hybrid.experiments import evaluation, fitting, outliers, provenance, recipes, report
+from tfp_hybrid.experiments import evaluation, fitting, outliers, provenance, recipes, report, strict_json
 from tfp_hybrid.experiments.fitting import CONFIG, Config
 from tfp_hybrid.experiments.progress import CONSOLE
 from tfp_hybrid.experiments.scoring import METRICS, MODEL, REJECTOR
@@ -29,7 +28,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
       resume: go on with a run that was interrupted, with the same settings.
 
     Returns:
-      What `metrics.json` holds.
+      What `metrics.json` holds (where numbers that JSON has not are strings, such as "Infinity").
 
     Raises:
       ValueError: for settings, data or a folder that cannot be used.
@@ -68,7 +67,7 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     with CONSOLE.status("writing the report"):
         model.save(out / MODEL)
         rejector.save(out / REJECTOR)
-        (out / METRICS).write_text(json.dumps(metrics, indent=1))
+        (out / METRICS).write_text(strict_json.dumps(metrics))
         report.write(out / REPORT, model, dataset, metrics, run.columns(), test, outside)
     run.finish()
     return metrics

@@ -115,7 +115,8 @@ class Head(keras.layers.Layer):
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""
         if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
-            raise ValueError(f"y has dtype {y.dtype}; wanted numbers.")
+            classes = ", integers 0 .. K-1 for K classes: `names, y = np.unique(y, return_inverse=True)`"
+            raise ValueError(f"y has dtype {y.dtype}; wanted numbers{classes if self.classifies else ''}.")
         bad = ~np.isfinite(y.astype(float))
         if bad.any():
             raise ValueError(

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tfp_hybrid import checks, feeding
 from tfp_hybrid.inference import forward
+from tfp_hybrid.serialization import check_savable
+from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
 
@@ -206,13 +208,14 @@ class Rejector(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        check_config(config)
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
         return cls(**config | parts)
 
-    def save(self, *args, **kwargs):
+    def save(self, filepath, *args, **kwargs):
         self._check_if_fitted()
-        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
-        super().save(*args, **kwargs)
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
 
     def save_own_variables(self, store):
         store["threshold"], store["fitted_to"] = self.threshold.numpy(), self.fitted_to.numpy()
