@@ -94,6 +94,14 @@ def test_a_few_infinite_scores_do_not_hide():
     assert found.drifted(0.01) and found.statistic == np.inf == found.effect_size
 
 
+@pytest.mark.parametrize("constant", [0.1, 7.7, -1e12])
+def test_constants_are_compared_without_their_rounding(constant):
+    reference = np.full(1000, constant)
+    same, other = (drift.typicality_test(reference, factor * reference[:7], resamples=20) for factor in (1.0, 2.0))
+    assert same.effect_size == 0 and not same.drifted()
+    assert abs(other.effect_size) == np.inf and other.drifted()
+
+
 def test_equal_constants_are_no_drift():
     assert not drift.typicality_test([1.0, 1.0], [1.0]).drifted()
     assert drift.typicality_test([1.0, 1.0], [1.0]).effect_size == 0

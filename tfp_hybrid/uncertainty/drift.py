@@ -95,6 +95,9 @@ def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> Dri
     draws = ((rng.choice(reference, len(sample)).mean() for sample in (new, reference)) for _ in range(resamples))
     null = [abs(batch - again) for batch, again in draws]
     p_value = (1 + np.sum(np.asarray(null) >= abs(shift))) / (1 + resamples)
-    spread = reference.std()
-    effect = shift / spread if spread > 0 else np.sign(shift) * np.inf if shift else 0.0
+    spread, rounding = reference.std(), 8 * np.finfo(float).eps * abs(reference.mean())
+    if spread <= rounding:  # all equal: what is left of the differences is how the means were rounded
+        effect = np.sign(shift) * np.inf if abs(shift) > rounding else 0.0
+    else:
+        effect = shift / spread
     return DriftTest("typicality", float(abs(shift)), float(p_value), float(effect))
