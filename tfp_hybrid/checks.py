@@ -193,6 +193,14 @@ def unmasked(values, argument) -> np.ndarray:
         raise ValueError(f"{argument} is a {type(values).__name__} that is no array: {reason}") from None
 
 
+def reals(values, argument) -> np.ndarray:
+    """`values` as a float64 array; ValueError if they are no real numbers."""
+    values = unmasked(values, argument)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{argument} is of dtype {values.dtype}; wanted real numbers.")
+    return values.astype(float)
+
+
 def _check_finite(values, argument, remedy=""):
     if not np.isfinite(values).all():
         index = np.argwhere(~np.isfinite(values))[0].tolist()

@@ -14,10 +14,15 @@ def is_frame(value) -> bool:
 def column_names(frame, argument="x") -> tuple[str, ...]:
     """The names of a DataFrame's columns as strings; ValueError if one comes twice."""
     names = tuple(map(str, frame.columns))
-    twice = sorted({name for name in names if names.count(name) > 1})
+    check_once(names, argument)
+    return names
+
+
+def check_once(names, argument):
+    """Raises ValueError if a name comes twice."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else ()
     if twice:
         raise ValueError(f"{argument}: the columns {twice} are there more than once; wanted each name once.")
-    return names
 
 
 def to_array(frame, names=None, argument="x") -> np.ndarray:
@@ -49,8 +54,10 @@ def _numbers(column, name, argument):
             "Remove or fill such rows."
         )
     if getattr(column.dtype, "kind", "O") not in "biuf":
-        row = next((row for row, value in enumerate(column) if not _is_number(value)), None)
-        if row is not None:
+        strange = [row for row, value in enumerate(column) if not _is_number(value)]
+        if strange:
+            # In a column of text, the word among the numbers is what makes it one.
+            row = next((row for row in strange if not _reads_as_number(column.iloc[row])), strange[0])
             raise ValueError(
                 f"{argument}: the column {name!r} is of {column.dtype}, and holds {column.iloc[row]!r} in row {row}; "
                 "wanted real numbers."
@@ -60,3 +67,11 @@ def _numbers(column, name, argument):
 
 def _is_number(value):
     return isinstance(value, (numbers.Real, decimal.Decimal, np.bool_))
+
+
+def _reads_as_number(value):
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

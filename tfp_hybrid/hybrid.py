@@ -149,7 +149,7 @@ class HybridModel(keras.Model):
 
     @property
     def loss(self):
-        """What is minimized, in words: for tools that want a compiled model to have a loss, as scikit-learn's wrappers."""
+        """What is minimized, in words. (Keras' wrappers for scikit-learn want a compiled model to have a loss.)"""
         return "-(log p(y|x) + lambda log p(x))"
 
     @loss.setter

@@ -96,9 +96,7 @@ def _read_csv(path, shape):
 
 
 def _read_parquet(path, shape):
-    names = pq.read_schema(path).names
-    if len(set(names)) < len(names):  # pandas' own error does not tell what is wrong
-        raise ValueError(f"the columns {names} are there more than once; wanted each name once.")
+    frames.check_once(pq.read_schema(path).names, path.name)  # pandas' own error does not tell what is wrong
     return pd.read_parquet(path)
 
 

@@ -101,7 +101,7 @@ def temperature(logits, y) -> float:
       ValueError: if shapes or labels do not fit, if a logit is not finite, or if no finite T is best: where every
         label has the highest logit (T = 0), or where the logits tell nothing of the labels (T = inf).
     """
-    logits, y = np.asarray(logits, float), np.asarray(y)
+    logits, y = checks.reals(logits, "logits"), checks.unmasked(y, "y")
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not y.size:
         raise ValueError(f"logits has shape {logits.shape} and y {y.shape}; wanted (n, K) and (n,), n >= 1.")
     if not np.isfinite(logits).all():
@@ -137,7 +137,7 @@ def stddev_factor(mean, stddev, y) -> float:
     Raises:
       ValueError: if shapes differ, if a stddev is not above 0, or if every prediction is exact.
     """
-    mean, stddev, y = (np.asarray(values, float) for values in (mean, stddev, y))
+    mean, stddev, y = checks.reals(mean, "mean"), checks.reals(stddev, "stddev"), checks.reals(y, "y")
     if not mean.shape == stddev.shape == y.shape or not y.size:
         shapes = f"mean has shape {mean.shape}, stddev {stddev.shape} and y {y.shape}"
         raise ValueError(f"{shapes}; wanted the same, with at least one row.")

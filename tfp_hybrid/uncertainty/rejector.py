@@ -137,7 +137,7 @@ class Rejector(keras.Model):
     def percentile(self, scores) -> np.ndarray:
         """Per cent of the reference inputs whose score is higher: 0 for an input less likely than any of them."""
         self.check_fitted()
-        at_most = np.searchsorted(self.reference, np.asarray(scores, float), side="right")
+        at_most = np.searchsorted(self.reference, checks.reals(scores, "scores"), side="right")
         return 100 * (1 - at_most / len(self.reference))
 
     def check_fitted(self):
