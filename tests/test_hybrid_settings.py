@@ -138,3 +138,27 @@ def test_a_replica_without_rows_leaves_training_as_on_one_device(rows):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     for name, values in histories[1].items():
         np.testing.assert_allclose(histories[0][name], values, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:`layer.updates`")
+def test_scikit_learn_wrappers_take_the_model():
+    names = np.array(["left", "right"])
+    classifier = keras.wrappers.SKLearnClassifier(tiny_model(hy.heads.Categorical(2, one_hot=True)))
+    classifier.fit(X, names[Y], epochs=20, verbose=0)
+    probabilities = classifier.model_.predict(X, verbose=0)
+    np.testing.assert_array_equal(classifier.predict(X), names[probabilities.argmax(-1)])
+    assert classifier.score(X, names[Y]) > 0.6
+    regressor = keras.wrappers.SKLearnRegressor(tiny_model(hy.heads.Normal())).fit(X, X[:, 0], epochs=20, verbose=0)
+    assert regressor.score(X, X[:, 0]) > 0.5
+
+
+def test_one_hot_labels_train_as_integers_do():
+    one_hot, integers = (
+        tiny_model(hy.heads.Categorical(2, one_hot=flag), optimizer=keras.optimizers.SGD(0.1)) for flag in (True, False)
+    )
+    for one, other in zip(stepped(one_hot, y=np.eye(2)[Y]), stepped(integers), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for bad in (Y, np.eye(3)[Y], np.full((32, 2), 0.5), np.ones((32, 2))):
+        with pytest.raises(ValueError, match=r"y has shape .*; wanted \('n', 2\), since the head has one_hot=True"):
+            one_hot.fit(X, bad, verbose=0)
+    assert hy.heads.Categorical.from_config(one_hot.head.get_config()).one_hot

@@ -71,7 +71,6 @@ def _is_number(value):
 
 def _reads_as_number(value):
     try:
-        float(value)
-    except (TypeError, ValueError):
+        return isinstance(value, str) and np.isfinite(float(value))
+    except ValueError:
         return False
-    return True

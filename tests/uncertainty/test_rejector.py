@@ -227,3 +227,17 @@ def test_inputs_that_overflow_are_refused(model):
     rejector = Rejector(model).fit_threshold(X, quantile=1.0)
     answers = rejector.predict(np.full((1, 2), 3e38, "float32"), verbose=0)
     assert answers["abstain"].all() and (answers["score"] == np.inf).all()
+
+
+def test_made_and_loaded_under_a_strategy(tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+    wanted = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
+    with strategy.scope():
+        made = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+        made.save(tmp_path / "r.keras")
+        loaded = keras.models.load_model(tmp_path / "r.keras")
+    for rejector in (made, loaded):
+        answers = rejector.predict(x, verbose=0)
+        for name, values in wanted.predict(x, verbose=0).items():
+            np.testing.assert_allclose(answers[name], values, rtol=1e-5)

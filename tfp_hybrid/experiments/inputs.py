@@ -52,9 +52,9 @@ def read_inputs(path: os.PathLike, model: HybridModel, feature_names=None) -> np
     except _DAMAGED as error:
         raise ValueError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     if isinstance(x, pd.DataFrame):
-        names = model.feature_names or feature_names
+        names, header = model.feature_names or feature_names, frames.column_names(x, path)
         if not names:
-            _check_order(list(map(str, x)), path)
+            _check_order(header, path)
         if not names and x.shape[1] != np.prod(shape):
             raise ValueError(f"{path} has {x.shape[1]} columns; wanted {np.prod(shape)}, for inputs {shape}.")
         x = frames.to_array(x, names, path).reshape(-1, *shape)
@@ -103,7 +103,7 @@ def _read_parquet(path, shape):
 def _check_order(header, path):
     """Raises ValueError for names that are not in the order of their numbers, which a model without names needs."""
     if all(map(_is_number, header)):
-        if header != list(map(str, range(len(header)))):
+        if header != tuple(map(str, range(len(header)))):
             raise ValueError(
                 f"{path} has numbers for column names, such as {header[0]}; wanted a line of names, or 0, 1, ... in "
                 "order."

@@ -114,7 +114,7 @@ def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float
             table["score"] = scores
         percentile = rejector.percentile(scores)
         table["percentile"] = np.round(percentile, 2)
-        table["abstain"] = scores > float(rejector.threshold) if abstain_below is None else percentile < abstain_below
+        table["abstain"] = scores > float(rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
     return pd.DataFrame(table)
 
 

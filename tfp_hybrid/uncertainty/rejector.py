@@ -142,16 +142,16 @@ class Rejector(keras.Model):
 
     def check_fitted(self):
         """Raises ValueError if there is no threshold, or if the model or the score changed since it was chosen."""
-        if math.isnan(float(self.threshold)):
+        if math.isnan(float(self.threshold.numpy())):
             raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
-        if int(self.fitted_to) != fingerprint(self.model, self.score):
+        if int(self.fitted_to.numpy()) != fingerprint(self.model, self.score):
             raise ValueError(
                 "The model was trained, or its score fitted, since the threshold was chosen; wanted `fit_threshold` "
                 "again."
             )
 
     def _check_if_fitted(self):
-        if not math.isnan(float(self.threshold)):
+        if not math.isnan(float(self.threshold.numpy())):
             self.check_fitted()
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
