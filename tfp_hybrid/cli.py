@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import pathlib
+import signal
+import threading
 from typing import Annotated
 
 import rich.console
@@ -52,7 +54,7 @@ def train(
 
     What is not given follows the data set's recipe.
     """
-    with _errors():
+    with _errors(lambda: _how_to_continue(out)):
         from tfp_hybrid.experiments import training
 
         config = training.Config(
@@ -95,8 +97,8 @@ def evaluate(
 ):
     """Prints a trained model's metrics on the test rows of a data set, and how well each score finds foreign inputs."""
     with _errors():
-        from tfp_hybrid import checks, datasets
-        from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring, strict_json
+        from tfp_hybrid import checks, datasets, strict_json
+        from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring
         from tfp_hybrid.uncertainty import LikelihoodRatio
 
         if pictures is not None and pictures.exists() and not pictures.is_dir():
@@ -190,7 +192,8 @@ def drift(
     held-out rows, not the same.
     """
     with _errors():
-        from tfp_hybrid.experiments import scoring, strict_json
+        from tfp_hybrid import strict_json
+        from tfp_hybrid.experiments import scoring
         from tfp_hybrid.uncertainty import drift as drifting
         from tfp_hybrid.uncertainty import pictures
 
@@ -245,7 +248,7 @@ def reproduce(
 
     The same line again goes on after an interruption. Models that have a result are not trained again.
     """
-    with _errors():
+    with _errors(lambda: "Run the same command again to continue."):
         from tfp_hybrid.experiments.reproduce import reporting, results
 
         known = (*reporting.EXPERIMENTS, "report")
@@ -282,18 +285,52 @@ def reproduce(
         console.print(f"Report: {report}", highlight=False)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which then saves and ends what it interrupts as Ctrl-C does."""
+
+
 @contextlib.contextmanager
-def _errors():
-    """A user's mistakes as one line on the error stream, with exit status 1."""
+def _errors(how_to_continue=lambda: ""):
+    """A user's mistakes as one line on the error stream, with exit status 1; signals likewise, with 130 and 143.
+
+    Args:
+      how_to_continue: returns what to say after an interruption.
+    """
     console = rich.console.Console(stderr=True)
     try:
-        yield
-    except KeyboardInterrupt:
-        console.print("Interrupted. The same line goes on from the last checkpoint; `train` wants --resume for that.")
-        raise typer.Exit(130) from None
+        with _sigterm_raised():
+            yield
+    except KeyboardInterrupt as signal_received:
+        terminated = isinstance(signal_received, _Terminated)
+        said = f"{'Terminated' if terminated else 'Interrupted'}. {how_to_continue()}"
+        console.print(rich.markup.escape(said.strip()), soft_wrap=True, highlight=False)
+        raise typer.Exit(143 if terminated else 130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
         console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def _sigterm_raised():
+    """Raises `_Terminated` in the main thread on SIGTERM."""
+
+    def terminate(number, frame):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # Python lets only that one handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _how_to_continue(out):
+    if (out / "config.json").exists():
+        return "The last epoch is saved. Run the same command with --resume to continue."
+    return "Nothing is saved yet. Run the same command again to start."
 
 
 def _print_metrics(metrics):

@@ -52,9 +52,10 @@ def read_inputs(path: os.PathLike, model: HybridModel, feature_names=None) -> np
     except _DAMAGED as error:
         raise ValueError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     if isinstance(x, pd.DataFrame):
-        names, header = model.feature_names or feature_names, frames.column_names(x, path)
+        names, header = model.feature_names or feature_names, tuple(map(str, x))
         if not names:
             _check_order(header, path)
+            frames.check_once(header, path)
         if not names and x.shape[1] != np.prod(shape):
             raise ValueError(f"{path} has {x.shape[1]} columns; wanted {np.prod(shape)}, for inputs {shape}.")
         x = frames.to_array(x, names, path).reshape(-1, *shape)

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pandas as pd
 
+from tfp_hybrid import strict_json
 from tfp_hybrid.experiments import evaluation
 from tfp_hybrid.experiments.archives import open_archive
 from tfp_hybrid.experiments.inputs import read_inputs as read_inputs
-from tfp_hybrid.experiments.strict_json import read_object
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
@@ -114,12 +114,14 @@ def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float
             table["score"] = scores
         percentile = rejector.percentile(scores)
         table["percentile"] = np.round(percentile, 2)
-        table["abstain"] = scores > float(rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
+        table["abstain"] = (
+            scores > float(rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
+        )
     return pd.DataFrame(table)
 
 
 def _metrics(path):
-    metrics = read_object(path) if path.exists() else {}
+    metrics = strict_json.read(path) if path.exists() else {}
     names, config = metrics.get("feature_names"), metrics.get("config", {})
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{path} has the feature_names {names!r}; wanted a list of names, or null.")

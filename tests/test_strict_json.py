@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from tfp_hybrid.experiments import strict_json, training
+from tfp_hybrid import strict_json
+from tfp_hybrid.experiments import training
 
 
 def test_what_json_lacks_is_a_string():
@@ -19,20 +20,20 @@ def test_what_json_lacks_is_a_string():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[1, 2]", r"holds \[1, 2\]; wanted a JSON object"),
-        ("null", "holds None"),
-        ("3", "holds 3"),
-        ('{"a": 1', "is damaged, or not JSON"),
-        ("", "is damaged, or not JSON"),
-        (b"\xff\xfe", "is damaged, or not JSON"),
-        ("[" * 100_000, "is damaged, or not JSON"),
+        ("[1, 2]", r"is damaged: it holds \[1, 2\]; wanted a JSON object; remove it"),
+        ("null", "is damaged: it holds None"),
+        ("3", "is damaged: it holds 3"),
+        ('{"a": 1', "is damaged: "),
+        ("", "is damaged: "),
+        (b"\xff\xfe", "is damaged: "),
+        ("[" * 100_000, "is damaged: "),
     ],
 )
 def test_files_without_an_object_are_explained(tmp_path, text, message):
     path = tmp_path / "metrics.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"metrics.json {message}"):
-        strict_json.read_object(path)
+        strict_json.read(path)
 
 
 @pytest.mark.slow

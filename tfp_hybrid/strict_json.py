@@ -14,18 +14,14 @@ def dumps(value) -> str:
     return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 
-def read_object(path: os.PathLike) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-      ValueError: if the file holds anything else, or is damaged.
-    """
+def read(path: os.PathLike) -> dict:
+    """The object in a JSON file; ValueError if the file holds anything else, or is damaged."""
     try:
         value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, or not JSON: {error}") from None
+        raise ValueError(f"{path} is damaged: {error}; remove it.") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {_shortened(value)}; wanted a JSON object.")
+        raise ValueError(f"{path} is damaged: it holds {_shortened(value)}; wanted a JSON object; remove it.")
     return value
 
 
