@@ -26,6 +26,13 @@ def test_fit_takes_the_names(model):
     assert model.feature_names == ("age", "miles")
 
 
+def test_a_fit_that_is_refused_takes_no_names():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="y has labels from 1 to 2"):
+        model.fit(FRAME, Y + 1, verbose=0)
+    assert model.feature_names is None
+
+
 @pytest.mark.parametrize("entry", ["log_prob", "predict", "call", "evaluate"])
 def test_columns_are_matched_by_name(model, entry):
     call = {

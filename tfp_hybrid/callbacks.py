@@ -7,12 +7,12 @@ import numpy as np
 
 
 class State:
-    """The values of a compiled model's weights and of its optimizer's variables, to go back to."""
+    """The values of a compiled model's variables and of its optimizer's, to go back to."""
 
     def __init__(self, model):
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        self._variables = [*model.weights, *model.optimizer.variables]
+        self._variables = [*model.variables, *model.optimizer.variables]
         self._values = [keras.ops.convert_to_numpy(variable).copy() for variable in self._variables]
 
     def restore(self):

@@ -292,8 +292,6 @@ class HybridModel(keras.Model):
         self._check_loss()
         for count, argument in ((batch_size, "batch_size"), (validation_batch_size, "validation_batch_size")):
             checks.check_batch_size(count, argument)
-        if frames.is_frame(x) and self.feature_names is None:
-            self.feature_names = frames.column_names(x)
         feed = feeding.Feed(self, training=True, class_weight=class_weight)
         val_feed, val_data = feeding.Feed(self, suffix="_val"), None
         val_batch_size = validation_batch_size or batch_size
@@ -312,6 +310,8 @@ class HybridModel(keras.Model):
             data = feed.stream(x)
         if validation_data is not None:
             val_data = val_feed.validation_data(validation_data, val_batch_size)
+        if frames.is_frame(x) and self.feature_names is None:
+            self.feature_names = frames.column_names(x)
         if not is_adapted(self.distribution):
             self.adapt(x_batch[:: max(1, len(x_batch) // 1024)])
         if not self.head.is_adapted():

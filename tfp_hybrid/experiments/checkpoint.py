@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid import files
+from tfp_hybrid.callbacks import State
 from tfp_hybrid.experiments.progress import TrainingBar
 from tfp_hybrid.pipeline import untuned
 
@@ -46,16 +47,15 @@ class Checkpoint(keras.callbacks.Callback):
 
     def keep(self):
         """Remembers the state of now, the end of an epoch, to return to."""
-        self._kept = len(self.history), [variable.numpy() for variable in self._variables()]
+        self._kept = len(self.history), State(self.model)
 
     def return_to_kept(self):
         """Drops what has happened since the end of the last epoch, except for the time it took."""
-        epochs, values = self._kept
+        epochs, state = self._kept
         del self.history[epochs:]
         if self.history:
             self.history[-1]["seconds"] = self.seconds()
-        for variable, value in zip(self._variables(), values, strict=True):
-            variable.assign(value)
+        state.restore()
 
     def save(self):
         """Writes both files now."""
@@ -65,9 +65,6 @@ class Checkpoint(keras.callbacks.Callback):
             writer.writerows(self.history)
         with files.replacing(self._folder / CHECKPOINT) as beside:
             self.model.save(beside)
-
-    def _variables(self):
-        return self.model.variables + self.model.optimizer.variables
 
 
 def resumed(folder: pathlib.Path, steps: int) -> tuple[keras.Model, list[dict], float]:
