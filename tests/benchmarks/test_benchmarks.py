@@ -67,6 +67,16 @@ def test_scoring(tmp_path):
 
 
 @pytest.mark.slow
+def test_checking(tmp_path):
+    printed, written = run("checking", tmp_path)
+    assert set(written["results"]) == {"256 rows of 8 columns", "64 images"}
+    for name, result in written["results"].items():
+        assert result["arrays"] == ratio(result["seconds"]["check"], result["seconds"]["predict"]) and name in printed
+        unchecked = result["seconds"]["data set, unchecked"]
+        assert result["data sets"] == ratio(result["seconds"]["data set"], unchecked)
+
+
+@pytest.mark.slow
 def test_overhead(tmp_path):
     _, written = run("overhead", tmp_path)
     names = [row["name"] for row in written["ratios"]]
