@@ -92,6 +92,14 @@ def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick
     scoring(_run("scoring", out, rounds, 0.0, seed, quick))
 
 
+@app.command()
+def checking(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
+    """Time of the checks of inputs against that of `predict`."""
+    from benchmarks.checking import checking
+
+    checking(_run("checking", out, rounds, 0.0, seed, quick))
+
+
 app.command()(stream)
 app.command()(export)
 app.add_typer(gpu, name="gpu")

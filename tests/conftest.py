@@ -40,6 +40,7 @@ def policy():
 def pytest_runtest_makereport(item, call):
     """Where all data have to be present, a test that skips for want of them fails."""
     report = yield
-    if report.skipped and os.environ.get("TFP_HYBRID_REQUIRE_DATA"):
+    peer_is_missing = "is not installed" in str(report.longrepr)  # of the benchmarks: no data
+    if report.skipped and os.environ.get("TFP_HYBRID_REQUIRE_DATA") and not peer_is_missing:
         report.outcome, report.longrepr = "failed", f"skipped although data are required: {report.longrepr}"
     return report

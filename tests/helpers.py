@@ -2,6 +2,8 @@
 
 import collections
 import itertools
+import json
+import zipfile
 
 import keras
 import numpy as np
@@ -111,6 +113,17 @@ def integer_model(levels=4, **kwargs):
     randomize(model.trainable_weights)
     model.compile(keras.optimizers.Adam(1e-3))
     return model
+
+
+def change_config(path, change):
+    """Rewrites the configuration in a `.keras` file: `change` alters it in place, or returns text to put there."""
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(parts["config.json"])
+    parts["config.json"] = change(config) or json.dumps(config)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in parts.items():
+            file.writestr(name, part)
 
 
 def weights_of(model):

@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import typer.testing
 
 from tfp_hybrid import datasets
 from tfp_hybrid.cli import app
+from tfp_hybrid.experiments import fitting
 
 
 def invoke(*arguments):
@@ -98,6 +101,16 @@ def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
     assert "KS" in table.stdout and "yes" in table.stdout
 
 
+def test_json_is_that_of_the_standard(folder, tmp_path):
+    """Rows so far out that log p(x) overflows."""
+    np.savez(tmp_path / "far.npz", x=np.full((50, 1), 3e38, "float32"))
+    result = invoke("drift", folder, tmp_path / "far.npz", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert "Infinity" in [test["statistic"] for test in found["tests"]]
+    assert "Infinity" in " ".join(invoke("drift", "--help").output.split())
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift", "reproduce"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")
@@ -125,3 +138,26 @@ def test_mistakes_are_one_line_and_status_1(arguments, message, tmp_path):
 def test_evaluating_on_data_of_another_shape_is_explained(folder):
     result = invoke("evaluate", folder, "digits")
     assert result.exit_code == 1 and "wanted ('n', 1)" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypatch):
+    def signalled(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 27:  # in the second epoch
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(fitting.Checkpoint, "on_train_batch_end", signalled)
+    result = invoke("train", "simulation", "--out", tmp_path / "run", "--epochs", 3)
+    assert result.exit_code == status
+    assert "Run the same command with --resume to continue." in result.stderr and "Traceback" not in result.output
+    assert pd.read_csv(tmp_path / "run" / "history.csv")["epoch"].tolist() == [1]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_before_training_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM))
+    result = invoke("train", "simulation", "--out", tmp_path / "run")
+    assert result.exit_code == 143 and "Nothing is saved yet. Run the same command again to start." in result.stderr
+    assert list(tmp_path.iterdir()) == []

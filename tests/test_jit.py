@@ -22,11 +22,12 @@ def labels_for(family):
     return COUNTS if family.startswith(("Poisson", "NegativeBinomial")) else POSITIVE
 
 
+ARGUMENTS = {"Categorical": [3]}
+CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in ("Head", "ExponentialFamily")}
 HEADS = {
-    "Categorical": (lambda: hy.heads.Categorical(3), COUNTS % 3),
-    "HeteroscedasticNormal": (hy.heads.HeteroscedasticNormal, POSITIVE),
-    "LearnedScaleNormal": (hy.heads.Normal, POSITIVE),
-} | {name: (lambda name=name: hy.heads.ExponentialFamily(name), labels_for(name)) for name in FAMILIES}
+    name: (lambda name=name, cls=cls: cls(*ARGUMENTS.get(name, [])), COUNTS % 2 if cls.classifies else POSITIVE)
+    for name, cls in CLASSES.items()
+} | {f"family {name}": (lambda name=name: hy.heads.ExponentialFamily(name), labels_for(name)) for name in FAMILIES}
 FLOWS = {
     "real_nvp_image": (lambda: hy.flow_distribution(RealNVP((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),
     "glow": (lambda: hy.flow_distribution(Glow((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),

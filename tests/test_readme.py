@@ -12,13 +12,15 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", BLOCKS, ids=["keras", "tfp", "uncertainty"])
-def test_block_runs(code, monkeypatch, tmp_path):
+@pytest.mark.parametrize("code", BLOCKS, ids=["keras", "tfp", "uncertainty", "checks"])
+def test_block_runs(code, monkeypatch, tmp_path, capsys):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (64, 28, 28)).astype("uint8"), rng.integers(0, 10, 64)
     monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: ((images, labels), (images, labels)))
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code, names)
+    printed = re.search(r"```text\n(.*?)```", README[README.index(code) + len(code) :], flags=re.DOTALL)
+    assert "except" not in code or printed[1] in capsys.readouterr().out
     assert names["model"].count_params() > 0
     assert "log_px" not in names or (names["log_px"].shape == (64,) and (tmp_path / "mnist.keras").exists())

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from helpers import blobs, normal, randomize
+from helpers import blobs, normal, randomize, tiny_model
 from stock_flows import STOCK_FLOWS
 
 import tfp_hybrid as hy
 from tfp_hybrid.serialization import deserialize, serialize
+from tfp_hybrid.uncertainty import Rejector
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -144,3 +145,17 @@ def test_an_argument_that_is_none_where_the_default_is_not_stays_none():
     assert round_trip(OptionalScale(None)).scale is None
     assert round_trip(OptionalScale()).scale == 2.0
     assert round_trip(OptionalScale(3.0)).scale == 3.0
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+@pytest.mark.parametrize("make", [tiny_model, lambda: Rejector(tiny_model())])
+def test_the_older_format_is_refused_before_writing(make, name, tmp_path):
+    with pytest.raises(ValueError, match=f"filepath is '.*{name}'; wanted a name that ends in .keras"):
+        make().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [np.array(["a"]), tf.constant(["a"]), np.array([None])])
+def test_arrays_of_other_things_than_numbers_cannot_be_saved(value):
+    with pytest.raises(TypeError, match="(?s)Cannot save the model: x is .*pass numbers"):
+        serialize(value, "x")

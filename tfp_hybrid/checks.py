@@ -1,12 +1,12 @@
-"""Errors before any work is done: data that a model cannot be trained or evaluated on."""
+"""Errors before any work is done: inputs, labels and weights that a model cannot use."""
 
-import itertools
-import types
+import math
+import numbers
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid import frames
 from tfp_hybrid.bijectors import Dequantize
 
 
@@ -16,8 +16,41 @@ def integer_levels(distribution) -> int | None:
     return next((part.levels for part in parts if isinstance(part, Dequantize)), None)
 
 
-def check_inputs(x, distribution, argument="x"):
-    """Raises ValueError unless x is a batch of finite events of `distribution`, and integers where needed."""
+def input_dtype(distribution) -> str:
+    """The dtype that inputs come to a model in: the flow's, or for integers the least that holds its levels.
+
+    One for all of a model's inputs, so that nothing is traced again for integers in floats, say.
+    """
+    levels = integer_levels(distribution)
+    return distribution.dtype.name if levels is None else "uint8" if levels <= 256 else "int32"
+
+
+def inputs(x, model, argument="x", training=False) -> np.ndarray:
+    """x as an array that `model` can take, in its `input_dtype`.
+
+    Args:
+      x: `(n, *event_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model knows
+        its features' names, and are taken in their order otherwise.
+      model: the `HybridModel`.
+      argument: what errors call x.
+      training: whether the model is to be trained on x; see `check_inputs`.
+
+    Raises:
+      ValueError: as `check_inputs`.
+    """
+    if frames.is_frame(x):
+        x = frames.to_array(x, model.feature_names, argument)
+    x = check_inputs(x, model.distribution, argument, training)
+    with np.errstate(over="ignore"):  # an input that overflows has log p(x) = -inf
+        return x.astype(input_dtype(model.distribution), copy=False)
+
+
+def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
+    """x as an array; ValueError unless it is a batch of finite events of `distribution`, and integers where needed.
+
+    While training, values whose squares overflow are refused, too: log p(x) and the moments of `adapt` square them.
+    (Elsewhere log p(x) of such an input is -inf, which is an answer.)
+    """
     shape = tuple(distribution.event_shape)
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
@@ -27,18 +60,17 @@ def check_inputs(x, distribution, argument="x"):
         )
     if not len(x):
         raise ValueError(f"{argument} is empty; wanted at least one row.")
-    x = np.asarray(x)
+    x = unmasked(x, argument)
     if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
         raise ValueError(f"{argument} has dtype {x.dtype}; wanted real numbers.")
     floating = not np.issubdtype(x.dtype, np.integer) and x.dtype != bool
-    if floating and not np.isfinite(x).all():
-        index = np.argwhere(~np.isfinite(x))[0].tolist()
-        raise ValueError(
-            f"{argument} holds {x[tuple(index)]} at index {index}; wanted finite numbers. Remove or fill such rows."
-        )
+    if floating:
+        _check_finite(x, argument, " Remove or fill such rows.")
     levels = integer_levels(distribution)
     if levels is None:
-        return
+        if training:
+            _check_magnitude(x, distribution.dtype, argument)
+        return x
     if floating and (x != np.floor(x)).any():
         raise ValueError(
             f"{argument} holds fractions such as {x[x != np.floor(x)].ravel()[0]}; wanted integers 0 .. {levels - 1}, "
@@ -50,52 +82,137 @@ def check_inputs(x, distribution, argument="x"):
             f"{argument} has values from {x.min()} to {x.max()}; wanted integers 0 .. {levels - 1}. Set the flow's "
             "quantization_levels to the number of levels of your data."
         )
+    return x
 
 
-def check_labels(y, head, rows=None, argument="y"):
-    """Raises ValueError unless y holds as many labels as there are rows, all of which `head` can take."""
+def labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
+    """y as an array of the response's shape and dtype; ValueError unless `head` can take all of its rows.
+
+    Args:
+      y: responses, `(n, *event_shape)`; `(n, 1)` is taken for `(n,)`.
+      head: the `Head`.
+      rows: n, if known.
+      argument, of: what errors call y and the inputs.
+    """
+    y = check_labels(y, head, rows, argument, of)
+    with tf.device("CPU"):
+        return head.prepare_labels(y).numpy()
+
+
+def check_labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
+    """y as an array; ValueError unless it holds as many labels as there are rows, all of which `head` can take."""
     if y is None:
         raise ValueError(f"{argument} is missing; wanted the responses of the head {head.name!r}.")
-    y = np.asarray(y)
+    y = unmasked(y, argument)
+    if y.ndim == 0:
+        raise ValueError(f"{argument} is {y}; wanted an array of shape {('n', *head.event_shape)}.")
     if rows is not None and len(y) != rows:
-        raise ValueError(f"{argument} has {len(y)} rows and x has {rows}; wanted as many.")
+        raise ValueError(f"{argument} has {len(y)} rows and {of} has {rows}; wanted as many.")
     try:
         head.check_labels(y)
         head.prepare_labels(y[:1])
     except ValueError as error:
         raise ValueError(str(error).replace("y ", f"{argument} ", 1)) from None
+    if not head.integer_labels:
+        _check_magnitude(y, head.variable_dtype, argument)
+    return y
 
 
-def is_array(x) -> bool:
-    """Whether x holds all rows at once; False for what Keras takes batch by batch."""
-    return not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, types.GeneratorType))
+def sample_weights(weights, rows: int, argument="sample_weight", of="x") -> np.ndarray:
+    """Weights of rows as a float32 array, `(rows,)`; ValueError unless each row has one, a finite number >= 0."""
+    if not hasattr(weights, "__len__") or isinstance(weights, (str, bytes, dict)):
+        raise ValueError(f"{argument} is {weights!r}; wanted an array of shape ({rows},).")
+    weights = unmasked(weights, argument)
+    if weights.ndim == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if weights.ndim != 1:
+        raise ValueError(f"{argument} has shape {weights.shape}; wanted ({rows},).")
+    if len(weights) != rows:
+        raise ValueError(f"{argument} has {len(weights)} rows and {of} has {rows}; wanted as many.")
+    if not (np.issubdtype(weights.dtype, np.number) or weights.dtype == bool) or np.iscomplexobj(weights):
+        raise ValueError(f"{argument} has dtype {weights.dtype}; wanted numbers >= 0.")
+    _check_finite(weights, argument)
+    if (weights < 0).any():
+        index = int(np.flatnonzero(weights < 0)[0])
+        raise ValueError(f"{argument} holds {weights[index]} at index {index}; wanted numbers >= 0.")
+    _check_magnitude(weights, "float32", argument)
+    return weights.astype("float32")
 
 
-def first_batch(x, y=None):
-    """The first batch of any data that Keras' `fit` takes, and the data to go on with.
+def class_weights(weights, head) -> np.ndarray:
+    """The weight of each class, `(K,)`, from a dictionary as Keras' `fit` takes it.
 
-    Returns:
-      `(x_batch, y_batch), data`. Arrays are their own first batch. A generator loses its first item by the
-      look at it; `data` gives it back.
+    Raises:
+      ValueError: unless the head is a classifier of single labels and the dictionary has a finite number >= 0 for each
+        of its classes, and for nothing else.
     """
-    if isinstance(x, tf.data.Dataset):
-        batch = next(iter(x.take(1)), None)
-    elif isinstance(x, keras.utils.PyDataset):
-        batch = x[0] if len(x) else None
-    elif isinstance(x, types.GeneratorType):
-        batch = next(x, None)
-        x = (item for item in itertools.chain([batch], x))
-    else:
-        return (x, y), x
-    if batch is None:
-        raise ValueError("x is an empty data set; wanted at least one batch.")
-    x_batch, y_batch, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return (x_batch, y_batch), x
+    count = getattr(head, "num_classes", 2)
+    if not head.classifies or head.event_shape:
+        raise ValueError(f"class_weight is {weights!r}; the head {type(head).__name__} has no classes to weigh.")
+    if not isinstance(weights, dict):
+        raise ValueError(f"class_weight is {weights!r}; wanted a dict from each class, 0 .. {count - 1}, to a weight.")
+    unknown = [key for key in weights if not isinstance(key, numbers.Real) or key not in range(count)]
+    missing = [label for label in range(count) if label not in weights]
+    if unknown or missing:
+        found = f"has the key {unknown[0]!r}" if unknown else f"lacks the class {missing[0]}"
+        raise ValueError(f"class_weight {found}; wanted a weight for each class, 0 .. {count - 1}.")
+    for label, weight in weights.items():
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+            raise ValueError(f"class_weight of class {label} is {weight!r}; wanted a finite number >= 0.")
+    return np.array([weights[label] for label in range(count)], "float32")
 
 
-def check_data(x, y, model, suffix=""):
-    """Checks all of the rows of arrays, the first batch of data sets; returns these rows, and the data."""
-    (x_batch, y_batch), data = first_batch(x, y)
-    check_inputs(x_batch, model.distribution, f"x{suffix}")
-    check_labels(y_batch, model.head, len(x_batch), f"y{suffix}")
-    return (np.asarray(x_batch), np.asarray(y_batch)), data
+def check_batch_size(batch_size, argument="batch_size"):
+    """Raises ValueError unless it is None or a whole number, at least 1."""
+    check_count(batch_size, argument, least=1)
+
+
+def check_count(count, argument, least=0):
+    """Raises ValueError unless `count` is None or a whole number, at least `least`."""
+    if count is None:
+        return
+    if isinstance(count, (bool, np.bool_)) or not isinstance(count, numbers.Integral) or count < least:
+        raise ValueError(f"{argument} is {count!r}; wanted a whole number, at least {least}.")
+
+
+def check_fraction(fraction, argument):
+    """Raises ValueError unless it is a number between 0 and 1, both left out."""
+    if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
+        raise ValueError(f"{argument} is {fraction!r}; wanted a number between 0 and 1.")
+
+
+def unmasked(values, argument) -> np.ndarray:
+    """`values` as an array; ValueError if they are a masked array with masked entries, or cannot be an array."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        index = np.argwhere(np.ma.getmaskarray(values))[0].tolist()
+        raise ValueError(f"{argument} is masked at index {index}; wanted every entry. Remove or fill such rows.")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, NotImplementedError) as error:  # a list of rows of unequal length, a symbolic tensor
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{argument} is a {type(values).__name__} that is no array: {reason}") from None
+
+
+def reals(values, argument) -> np.ndarray:
+    """`values` as a float64 array; ValueError if they are no real numbers."""
+    values = unmasked(values, argument)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{argument} is of dtype {values.dtype}; wanted real numbers.")
+    return values.astype(float)
+
+
+def _check_finite(values, argument, remedy=""):
+    if not np.isfinite(values).all():
+        index = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise ValueError(f"{argument} holds {values[tuple(index)]} at index {index}; wanted finite numbers.{remedy}")
+
+
+def _check_magnitude(values, dtype, argument):
+    """Raises ValueError for numbers whose squares overflow in `dtype`."""
+    limit = math.sqrt(float(np.finfo(np.dtype(getattr(dtype, "name", dtype))).max))
+    if values.size and max(abs(float(values.max())), abs(float(values.min()))) >= limit:
+        index = np.argwhere(np.abs(values.astype(float)) >= limit)[0].tolist()
+        raise ValueError(
+            f"{argument} holds {values[tuple(index)]:g} at index {index}; wanted magnitudes below {limit:.2g}, whose "
+            "squares are finite. Remove such rows, or rescale the data."
+        )

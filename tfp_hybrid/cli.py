@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
+import signal
+import threading
 from typing import Annotated
 
 import rich.console
@@ -20,6 +21,7 @@ app = typer.Typer(
     help="Deep invertible generalized linear models: p(y|x) and p(x) from one flow.",
 )
 OOD_HELP = "An out-of-distribution set: a data set, or noise, inverted, rotated, shuffled. Repeatable."
+JSON_HELP = 'Infinite numbers, which JSON lacks, are the strings "Infinity" and "-Infinity", and NaN is "NaN".'
 DatasetName = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
 DataDir = Annotated[
     pathlib.Path | None,
@@ -52,7 +54,7 @@ def train(
 
     What is not given follows the data set's recipe.
     """
-    with _errors():
+    with _errors(lambda: _how_to_continue(out)):
         from tfp_hybrid.experiments import training
 
         config = training.Config(
@@ -90,12 +92,12 @@ def evaluate(
     pictures: Annotated[
         pathlib.Path | None, typer.Option(help="Folder for histograms, ROC, risk-coverage, reliability, ...")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=f"Print JSON instead of tables. {JSON_HELP}")] = False,
     data_dir: DataDir = None,
 ):
     """Prints a trained model's metrics on the test rows of a data set, and how well each score finds foreign inputs."""
     with _errors():
-        from tfp_hybrid import checks, datasets
+        from tfp_hybrid import checks, datasets, strict_json
         from tfp_hybrid.experiments import detection_report, evaluation, outliers, scoring
         from tfp_hybrid.uncertainty import LikelihoodRatio
 
@@ -118,7 +120,7 @@ def evaluate(
         if pictures is not None:
             detection_report.draw(pictures, loaded, data, test, outside, table)
     if as_json:
-        print(json.dumps(metrics, indent=1))
+        print(strict_json.dumps(metrics))
     else:
         _print_metrics(metrics)
         if foreign:
@@ -180,13 +182,17 @@ def drift(
         float, typer.Option(min=0, max=1, help="The false-alarm rate: a lower p-value is called drift.")
     ] = 0.05,
     picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf of the two distributions.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=f"Print JSON instead of a table. {JSON_HELP}")] = False,
 ):
     """Tests whether a file's inputs, as a whole, look like held-out training rows.
 
     By the rejector's score of each: -log p(x), after `train`. KS compares the distributions, typicality the means.
+
+    The tests see scores only. Inputs of another population that are as likely pass: "no" means as likely as the
+    held-out rows, not the same.
     """
     with _errors():
+        from tfp_hybrid import strict_json
         from tfp_hybrid.experiments import scoring
         from tfp_hybrid.uncertainty import drift as drifting
         from tfp_hybrid.uncertainty import pictures
@@ -206,10 +212,10 @@ def drift(
             pictures.drift_picture(rejector.reference, new, rejector.score.title).savefig(picture)
     if as_json:
         results = [dataclasses.asdict(test) | {"drifted": test.drifted(significance)} for test in tests]
-        print(json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}, indent=1))
+        print(strict_json.dumps({"reference_rows": len(rejector.reference), "rows": len(new), "tests": results}))
         return
     title = f"{len(new):,} inputs against {len(rejector.reference):,} held-out ones, by {rejector.score.title}"
-    table = rich.table.Table("test", title=title)
+    table = rich.table.Table("test", title=title, caption=drifting.BLIND_SPOT)
     for name in ("statistic", "p-value", "effect size", "drift"):
         table.add_column(name, justify="right")
     for test in tests:
@@ -242,7 +248,7 @@ def reproduce(
 
     The same line again goes on after an interruption. Models that have a result are not trained again.
     """
-    with _errors():
+    with _errors(lambda: "Run the same command again to continue."):
         from tfp_hybrid.experiments.reproduce import reporting, results
 
         known = (*reporting.EXPERIMENTS, "report")
@@ -279,18 +285,52 @@ def reproduce(
         console.print(f"Report: {report}", highlight=False)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which then saves and ends what it interrupts as Ctrl-C does."""
+
+
 @contextlib.contextmanager
-def _errors():
-    """A user's mistakes as one line on the error stream, with exit status 1."""
+def _errors(how_to_continue=lambda: ""):
+    """A user's mistakes as one line on the error stream, with exit status 1; signals likewise, with 130 and 143.
+
+    Args:
+      how_to_continue: returns what to say after an interruption.
+    """
     console = rich.console.Console(stderr=True)
     try:
-        yield
-    except KeyboardInterrupt:
-        console.print("Interrupted. The same line goes on from the last checkpoint; `train` wants --resume for that.")
-        raise typer.Exit(130) from None
+        with _sigterm_raised():
+            yield
+    except KeyboardInterrupt as signal_received:
+        terminated = isinstance(signal_received, _Terminated)
+        said = f"{'Terminated' if terminated else 'Interrupted'}. {how_to_continue()}"
+        console.print(rich.markup.escape(said.strip()), soft_wrap=True, highlight=False)
+        raise typer.Exit(143 if terminated else 130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
         console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def _sigterm_raised():
+    """Raises `_Terminated` in the main thread on SIGTERM."""
+
+    def terminate(number, frame):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # Python lets only that one handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _how_to_continue(out):
+    if (out / "config.json").exists():
+        return "The last epoch is saved. Run the same command with --resume to continue."
+    return "Nothing is saved yet. Run the same command again to start."
 
 
 def _print_metrics(metrics):

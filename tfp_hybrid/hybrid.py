@@ -1,7 +1,8 @@
 """HybridModel: log p(y|x) + lambda log p(x) as a Keras model."""
 
-import inspect
+import functools
 import math
+import numbers
 import warnings
 
 import keras
@@ -9,16 +10,16 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding, frames, metrics
 from tfp_hybrid.bijectors import ActNorm
 from tfp_hybrid.bijectors.base import inverse_and_log_det
-from tfp_hybrid.callbacks import StopOnNonFinite
+from tfp_hybrid.callbacks import State, StopOnNonFinite
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head
 from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.pipeline import batches
-from tfp_hybrid.serialization import deserialize, serialize
+from tfp_hybrid.serialization import check_savable, deserialize, serialize
+from tfp_hybrid.trusted import check_config
 
 tfd = tfp.distributions
 WEIGHTINGS = ("density", "jacobian")
@@ -66,7 +67,9 @@ class HybridModel(keras.Model):
     """
 
     def __init__(self, distribution, head, generative_weight=1.0, weighting="density", **kwargs):
-        _check_arguments(distribution, head, generative_weight, weighting)
+        _check_arguments(distribution, head)
+        _check_generative_weight(generative_weight)
+        _check_weighting(weighting)
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
         super().__init__(autocast=False, **kwargs)
         event_shape = distribution.event_shape
@@ -77,14 +80,14 @@ class HybridModel(keras.Model):
         if not head.built:
             head.build((None, distribution.distribution.event_shape.num_elements()))
             head.built = True
-        self.generative_weight = generative_weight
-        self.weighting = weighting
+        self._generative_weight, self._weighting, self._feature_names = generative_weight, weighting, None
+        self._savable = None  # not known yet
         self._bits = checks.integer_levels(distribution) is not None
-        self.nll_tracker = keras.metrics.Mean(name="nll")
+        self.nll_tracker = metrics.NegativeLogLikelihood()
         self.head_metric = head.metric()
-        self.log_prob_tracker = keras.metrics.Mean(name="log_prob_x")
+        self.log_prob_tracker = metrics.LogProb()
         if self._bits:
-            self.bits_tracker = keras.metrics.Mean(name="bits_per_dim")
+            self.bits_tracker = metrics.BitsPerDim()
         # One call, so that Keras knows the input's shape; nothing is left to build.
         self(tf.zeros((1, *event_shape), distribution.dtype))
 
@@ -102,11 +105,68 @@ class HybridModel(keras.Model):
         return self.distribution.bijector
 
     @property
+    def generative_weight(self):
+        """lambda, on log p(x) in nats. A new value holds from the next step on (which is traced anew for it)."""
+        return self._generative_weight
+
+    @generative_weight.setter
+    def generative_weight(self, weight):
+        _check_generative_weight(weight)
+        self._generative_weight = weight
+        self._trace_steps_anew()
+
+    @property
+    def weighting(self) -> str:
+        """ "density" or "jacobian"; likewise."""
+        return self._weighting
+
+    @weighting.setter
+    def weighting(self, weighting):
+        _check_weighting(weighting)
+        self._weighting = weighting
+        self._trace_steps_anew()
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the entries of x, if it is a vector and they are known; saved with the model.
+
+        `fit` takes them from a DataFrame. From then on the columns of any DataFrame are matched by name.
+        """
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, names):
+        size = self.distribution.event_shape.num_elements()
+        names = None if names is None else [names] if isinstance(names, str) else list(names)
+        if names is not None:
+            good = all(isinstance(name, str) for name in names) and len(set(names)) == len(names) == size
+            if not good or self.distribution.event_shape.rank != 1:
+                shape = tuple(self.distribution.event_shape)
+                raise ValueError(
+                    f"feature_names is {names!r}; wanted a different name for each of the entries of x, {shape}."
+                )
+        self._feature_names = None if names is None else tuple(names)
+
+    @property
+    def loss(self):
+        """What is minimized, in words. (Keras' wrappers for scikit-learn want a compiled model to have a loss.)"""
+        return "-(log p(y|x) + lambda log p(x))"
+
+    @loss.setter
+    def loss(self, given):  # by `compile`, which keeps it elsewhere, too
+        pass
+
+    @property
     def joint(self) -> tfd.JointDistributionNamed:
         """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`."""
         return tfd.JointDistributionNamed(
             {"x": self.distribution, "y": lambda x: self.head(self._features(self.flow.inverse(x)))}
         )
+
+    def __call__(self, x, *args, **kwargs):
+        if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+            return super().__call__(x, *args, **kwargs)
+        return _told_of_nan(super().__call__(checks.inputs(x, self), *args, **kwargs))
 
     def call(self, x, training=False):
         return self.head.mean(self.head(self._features(self._invert(x, training)[0])))
@@ -121,19 +181,22 @@ class HybridModel(keras.Model):
         Returns:
           z, `(n, *latent_shape)`, and log p(x) in nats, `(n,)`.
         """
-        z, log_det = self._invert(x, training)
+        z, log_det = self._invert(self._checked_if_eager(x), training)
         return z, log_prob_in_one_pass(self.distribution.distribution, z, training) + log_det
 
     def features_and_log_prob(self, x):
         """z flattened, what the head sees, `(n, d)`, and log p(x) in nats, `(n,)`; compiled at the first call."""
-        if not hasattr(self, "_compiled_features_and_log_prob"):
+        return self.one_pass(self._checked_if_eager(x))
 
-            def features_and_log_prob(x):
-                z, log_prob = self.latent_and_log_prob(x)
-                return self._features(z), tf.broadcast_to(log_prob, tf.shape(x)[:1])
+    @functools.cached_property
+    def one_pass(self):
+        """`features_and_log_prob` as a `tf.function`, of inputs that have been checked."""
 
-            self._compiled_features_and_log_prob = tf.function(features_and_log_prob, reduce_retracing=True)
-        return self._compiled_features_and_log_prob(x)
+        def features_and_log_prob(x):
+            z, log_prob = self.latent_and_log_prob(x)
+            return self._features(z), tf.broadcast_to(log_prob, tf.shape(x)[:1])
+
+        return tf.function(features_and_log_prob, reduce_retracing=True)
 
     def log_prob(self, x, batch_size: int = 256) -> np.ndarray:
         """log p(x) in nats, `(n,)`, in batches; -inf where it overflows. x: an array, or a data set of batches."""
@@ -154,7 +217,18 @@ class HybridModel(keras.Model):
         return self.head(tf.concat(z, 0)), np.concatenate(log_prob)
 
     def sample(self, n: int = 1, seed=None) -> dict[str, tf.Tensor]:
-        """n draws from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`."""
+        """n draws from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`.
+
+        Args:
+          n: how many.
+          seed: a whole number >= 0, or a pair of them, as TFP's stateless seeds are: equal seeds give equal draws. None
+            follows `keras.utils.set_random_seed`, and gives others at each call.
+        """
+        checks.check_count(n, "n")
+        if isinstance(seed, numbers.Integral):
+            checks.check_count(seed, "seed")
+            # Two words of 32 bits; TFP would mix a plain number with how many draws there were before.
+            seed = np.random.SeedSequence(int(seed)).generate_state(2).view(np.int32)
         return self.joint.sample(n, seed=seed)
 
     def adapt(self, x, y=None):
@@ -164,7 +238,7 @@ class HybridModel(keras.Model):
           x: a batch of inputs, `(n, *event_shape)`.
           y: their responses, or None to leave the head as it is.
         """
-        checks.check_inputs(x, self.distribution)
+        x = checks.inputs(x, self, training=True)
         adapt_distribution(self.distribution, self._in_flow_dtype(x))
         parts = self.distribution.submodules
         if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
@@ -177,74 +251,160 @@ class HybridModel(keras.Model):
             checks.check_labels(y, self.head, len(x))
             self.head.adapt(y)
 
-    def fit(self, *args, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
         """As `keras.Model.fit`; checks the data first, and adapts the flow to it if nobody has.
 
         `sample_weight` and `class_weight` weigh a row's whole objective, log p(x) included. Arrays are checked row by
-        row, data sets by their first batch (a Normal head takes the scale of y from it). Training stops with an error
-        at the first loss or weight that is not finite; checkpoints written before (`keras.callbacks.ModelCheckpoint`)
-        stay as they are.
+        row before any work is done. Of a data set the first batch is checked before (a Normal head takes the scale of y
+        from it), and each other one when its turn comes: one that the model cannot be trained on raises an error with
+        its number, and the weights stay as the batches before have left them.
+
+        The columns of a DataFrame give the model its `feature_names`, if it has none; otherwise they are matched by
+        name.
+
+        If the loss or a weight becomes NaN or infinite, training stops with an error, and weights and optimizer go back
+        to what they were after the last good epoch, or before training if there is none; checkpoints written before
+        (`keras.callbacks.ModelCheckpoint`) stay as they are. A model that cannot be saved warns before it is trained.
 
         Raises:
-          ValueError: for data that the model cannot be trained on.
+          ValueError: for data, weights or batch sizes that the model cannot be trained on.
           FloatingPointError: if the loss becomes NaN or infinite.
         """
-        bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
-        arguments = bound.arguments
-        if isinstance(arguments.get("y"), (list, tuple)):
-            arguments["y"] = np.asarray(arguments["y"])
         self._assert_compile_called("fit")
         self._check_loss()
-        (x_batch, y_batch), arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
-        if arguments.get("validation_data") is not None:
-            x_val, y_val, weight_val = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])
-            _, x_val = checks.check_data(x_val, y_val, self, "_val")
-            if y_val is None:  # a generator gets back the item that was looked at
-                arguments["validation_data"] = x_val
-            elif checks.is_array(x_val):
-                size = arguments.get("validation_batch_size") or arguments.get("batch_size")
-                arguments["validation_data"] = _batches_of(x_val, y_val, weight_val, size)
-        if checks.is_array(arguments["x"]) and not arguments.get("validation_split"):
-            options = arguments.pop("batch_size", None), arguments.pop("shuffle", True)
-            arguments["x"] = _batches_of(x_batch, y_batch, arguments.pop("sample_weight", None), *options)
-            arguments["shuffle"] = False  # done
-            del arguments["y"]
-        some = slice(None, None, max(1, len(x_batch) // 1024))
+        for count, argument in ((batch_size, "batch_size"), (validation_batch_size, "validation_batch_size")):
+            checks.check_batch_size(count, argument)
+        feed = feeding.Feed(self, training=True, class_weight=class_weight)
+        val_feed, val_data = feeding.Feed(self, suffix="_val"), None
+        val_batch_size = validation_batch_size or batch_size
+        if feeding.is_array(x):
+            if validation_split and validation_data is None:
+                rows, held_out = feed.split_rows(x, y, sample_weight, validation_split)
+                val_data = feeding.in_batches(held_out, val_batch_size)
+            else:
+                rows = feed.rows(x, y, sample_weight)
+            x_batch, y_batch, _ = rows
+            data = feeding.in_batches(rows, batch_size, shuffle)
+        else:
+            feeding.check_alone(y, sample_weight, validation_split)
+            batch, x = feeding.first_batch(x)
+            x_batch, y_batch, _ = feed.rows(*batch)
+            data = feed.stream(x)
+        if validation_data is not None:
+            val_data = val_feed.validation_data(validation_data, val_batch_size)
+        if frames.is_frame(x) and self.feature_names is None:
+            self.feature_names = frames.column_names(x)
         if not is_adapted(self.distribution):
-            self.adapt(x_batch[some])
+            self.adapt(x_batch[:: max(1, len(x_batch) // 1024)])
         if not self.head.is_adapted():
             self.head.adapt(y_batch)
-        guard = StopOnNonFinite()
-        callbacks = arguments.get("callbacks") or []
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(guard)
+        self._warn_if_not_savable()
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
+            callbacks.insert(0, StopOnNonFinite())
         else:
-            arguments["callbacks"] = [guard, *(callbacks if isinstance(callbacks, list) else [callbacks])]
-        return super().fit(*bound.args[1:], **bound.kwargs)
+            callbacks.append(StopOnNonFinite())
+        metrics.set_directions(callbacks, self)
+        with feed.errors(), val_feed.errors():
+            return super().fit(
+                data,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_data=val_data,
+                shuffle=False,  # done
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
 
-    def evaluate(self, *args, **kwargs):
-        bound = inspect.signature(keras.Model.evaluate).bind(self, *args, **kwargs)
-        if not bound.kwargs.get("_use_cached_eval_dataset"):
-            self._check_loss()
-            arguments = bound.arguments
-            _, arguments["x"] = checks.check_data(arguments.get("x"), arguments.get("y"), self)
-            if checks.is_array(arguments["x"]):
-                columns = (arguments["x"], arguments.pop("y"), arguments.pop("sample_weight", None))
-                arguments["x"] = _batches_of(*columns, arguments.pop("batch_size", None))
-        return super().evaluate(*bound.args[1:], **bound.kwargs)
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """As `keras.Model.evaluate`; checks the data first, as `fit` does."""
+        options = dict(verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict)
+        if kwargs.get("_use_cached_eval_dataset"):  # from `fit`, which has checked it
+            return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **options, **kwargs)
+        self._assert_compile_called("evaluate")
+        self._check_loss()
+        checks.check_batch_size(batch_size)
+        feed = feeding.Feed(self)
+        data = feed.data(x, y, sample_weight, batch_size)
+        with feed.errors():
+            return super().evaluate(data, **options, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        if isinstance(x, np.ndarray) and len(x):
-            x, batch_size = batches((x,), batch_size), None
-        return super().predict(x, batch_size, verbose, steps, callbacks)
+        """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
+
+        An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
+        warning says so.
+        """
+        checks.check_batch_size(batch_size)
+        feed = feeding.Feed(self, labelled=False)
+        data = feed.data(x, batch_size=batch_size)
+        with feed.errors():
+            return _told_of_nan(super().predict(data, None, verbose, steps, callbacks))
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """As `keras.Model.train_on_batch`; checks the batch first.
+
+        Raises:
+          ValueError: for a batch that the model cannot be trained on.
+          FloatingPointError: if the loss is NaN or infinite; weights and optimizer are then as they were before.
+        """
+        self._assert_compile_called("train_on_batch")
+        self._check_loss()
+        batch = feeding.Feed(self, training=True, class_weight=class_weight).rows(x, y, sample_weight)
+        before = State(self)
+        logs = super().train_on_batch(*batch, return_dict=True)
+        if not math.isfinite(logs["loss"]):
+            before.restore()
+            raise FloatingPointError(f"The loss became {logs['loss']}; weights and optimizer are as before this batch.")
+        return logs if return_dict else self._flatten_metrics_in_order(logs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """As `keras.Model.test_on_batch`; checks the batch first."""
+        self._assert_compile_called("test_on_batch")
+        self._check_loss()
+        return super().test_on_batch(*feeding.Feed(self).rows(x, y, sample_weight), return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
+        return _told_of_nan(super().predict_on_batch(checks.inputs(x, self)))
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             loss, y_pred = self._loss_and_prediction(x, y, sample_weight, training=True)
-            scaled_loss = self.optimizer.scale_loss(
-                loss / tf.cast(self.distribute_strategy.num_replicas_in_sync, loss.dtype)
-            )
+            scaled_loss = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(scaled_loss, weights), weights)
         return self._logs(x, y, y_pred, sample_weight, training=True)
@@ -271,9 +431,9 @@ class HybridModel(keras.Model):
 
         return step.experimental_get_compiler_ir(x, y)("stablehlo")
 
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
-        super().save(*args, **kwargs)
+    def save(self, filepath, *args, **kwargs):
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
 
     def get_config(self):
         weight = self.generative_weight
@@ -284,27 +444,41 @@ class HybridModel(keras.Model):
             "head": keras.saving.serialize_keras_object(self.head),
             "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
             "weighting": self.weighting,
+            "feature_names": self.feature_names and list(self.feature_names),
             "trainable": self.trainable,
             "density_trainable": [weight.trainable for weight in self.density.weights],
         }
 
     @classmethod
     def from_config(cls, config):
+        check_config(config)
         config = dict(config)
         trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
+        feature_names = config.pop("feature_names", None)
         config["distribution"] = deserialize(config["distribution"])
         config["head"] = keras.saving.deserialize_keras_object(config["head"])
         config["generative_weight"] = deserialize(config["generative_weight"])
         model = cls(**config)
+        model.feature_names = feature_names
         for weight, weight_trainable in zip(model.density.weights, frozen, strict=True):
             weight.trainable = weight_trainable
         if not trainable:
             model.trainable = False
         return model
 
+    def compile_from_config(self, config):
+        check_config(config)
+        super().compile_from_config(config)
+
     def _invert(self, x, training):
         event_ndims = self.distribution.event_shape.rank
         return inverse_and_log_det(self.flow, self._in_flow_dtype(x), event_ndims, training)
+
+    def _checked_if_eager(self, x):
+        """Where values are at hand; what is traced or symbolic passes."""
+        if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+            return x
+        return checks.inputs(x, self)
 
     def _in_flow_dtype(self, x):
         """Integers stay as they are for the dequantization; everything else gets the flow's dtype."""
@@ -340,11 +514,10 @@ class HybridModel(keras.Model):
             rows = rows - weight * down_weighted - full
         if sample_weight is not None:
             rows *= tf.reshape(tf.cast(sample_weight, rows.dtype), [-1])
-        loss = tf.reduce_mean(rows)
-        for penalty in self.losses:
-            loss += tf.cast(penalty, loss.dtype)
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
-        return loss, self.head.mean(p_y)
+        penalty = sum((tf.cast(part, rows.dtype) for part in self.losses), tf.zeros((), rows.dtype))
+        total, count = tf.reduce_sum(rows), tf.cast(tf.shape(x)[0], rows.dtype)
+        self._loss_tracker.update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
+        return self._share_of_global_mean(total, count) + penalty / self._replicas, self.head.mean(p_y)
 
     def _logs(self, x, y, y_pred, sample_weight, training):
         self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
@@ -352,16 +525,48 @@ class HybridModel(keras.Model):
         hidden = ("log_prob_x", "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in logs.items() if name not in hidden}
 
+    def _share_of_global_mean(self, total, count):
+        """This replica's part of the mean over the rows of the global batch; the parts of all replicas add up to it.
+
+        A replica that the last batch leaves without rows has the part 0, where a mean of its own would be NaN.
+        """
+        if self._replicas > 1:
+            count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+        return total / count
+
+    @property
+    def _replicas(self):
+        return self.distribute_strategy.num_replicas_in_sync
+
     @property
     def _discriminative(self):
         return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
+
+    def _trace_steps_anew(self):
+        for function, make in (
+            (self.train_function, self.make_train_function),
+            (self.test_function, self.make_test_function),
+        ):
+            if function is not None:
+                make(force=True)
+
+    def _warn_if_not_savable(self):
+        """Once, before the first training: afterwards it would be lost."""
+        if self._savable is None:
+            try:
+                check_savable(self)
+                self._savable = True
+            except (TypeError, NotImplementedError, ValueError) as error:
+                self._savable = False
+                reason = " ".join(str(error).split("Example:")[0].split())
+                warnings.warn(f"`save` will not work: {reason} (`save_weights` keeps the weights.)", stacklevel=3)
 
     def _check_loss(self):
         if self._compile_loss is not None:
             raise ValueError("HybridModel has its own loss, log p(y|x) + lambda log p(x); compile it without `loss`.")
 
 
-def _check_arguments(distribution, head, generative_weight, weighting):
+def _check_arguments(distribution, head):
     if not isinstance(distribution, tfd.Distribution) or not hasattr(distribution, "bijector"):
         raise ValueError(
             f"HybridModel: `distribution` is {distribution!r}; wanted a `tfd.TransformedDistribution`, such as "
@@ -379,18 +584,30 @@ def _check_arguments(distribution, head, generative_weight, weighting):
         )
     if not isinstance(head, Head):
         raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
-    if not callable(generative_weight):
-        if not isinstance(generative_weight, (int, float, np.number)) or not (0 <= generative_weight < math.inf):
-            raise ValueError(
-                f"HybridModel: `generative_weight` is {generative_weight!r}; wanted lambda >= 0, finite, or a "
-                "callable of the step."
-            )
+
+
+def _told_of_nan(predictions):
+    """`predictions`, with a warning if some are NaN."""
+    values = np.asarray(predictions)
+    rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
+    if rows.size:
+        warnings.warn(
+            f"{rows.size} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their latent "
+            "overflows (log p(x) is -inf): their prediction is NaN.",
+            stacklevel=3,
+        )
+    return predictions
+
+
+def _check_generative_weight(weight):
+    if callable(weight):
+        return
+    if not isinstance(weight, (int, float, np.number)) or not (0 <= weight < math.inf):
+        raise ValueError(
+            f"HybridModel: `generative_weight` is {weight!r}; wanted lambda >= 0, finite, or a callable of the step."
+        )
+
+
+def _check_weighting(weighting):
     if weighting not in WEIGHTINGS:
         raise ValueError(f"HybridModel: `weighting` is {weighting!r}; wanted one of {WEIGHTINGS}.")
-
-
-def _batches_of(x, y, sample_weight, batch_size, shuffle=False):
-    columns = [np.asarray(column) for column in (x, y, sample_weight) if column is not None]
-    if len(columns[-1]) != len(columns[0]):
-        raise ValueError(f"sample_weight has {len(columns[-1])} rows and x has {len(columns[0])}; wanted as many.")
-    return batches(tuple(columns), batch_size, shuffle)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +32,15 @@ class Forward:
         return self.model.head(self.z)
 
 
-def forward(model, x: tf.Tensor) -> Forward:
-    """One pass over one batch; works in a `tf.function`, too."""
-    z, log_prob = model.features_and_log_prob(x)
+def forward(model, x) -> Forward:
+    """One pass over one batch; works in a `tf.function`, too. Outside of one, inputs are checked first."""
+    if tf.executing_eagerly():
+        x = checks.inputs(x, model)
+    return _forward(model, tf.convert_to_tensor(x))
+
+
+def _forward(model, x):
+    z, log_prob = model.one_pass(x)
     log_prob = tf.where(tf.math.is_nan(log_prob), tf.constant(-np.inf, log_prob.dtype), log_prob)
     return Forward(model, x, z, log_prob)
 
@@ -50,17 +56,14 @@ def forward_batches(model, x, batch_size: int = 256) -> Iterator[Forward]:
     Raises:
       ValueError: if x is empty or holds inputs that the model cannot take.
     """
+    checks.check_batch_size(batch_size)
+    batch_size = batch_size or 256
     if isinstance(x, tf.data.Dataset):
-        batches = (batch[0] if isinstance(batch, tuple) else batch for batch in x)
+        feed = feeding.Feed(model, labelled=False)
+        with feed.errors():
+            for (batch,) in feed.data(x):
+                yield _forward(model, batch)
     else:
-        checks.check_inputs(x, model.distribution)
-        rows = np.asarray(x)
-        batches = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-    empty = True
-    for batch in batches:
-        if isinstance(x, tf.data.Dataset):
-            checks.check_inputs(batch, model.distribution)
-        empty = False
-        yield forward(model, tf.convert_to_tensor(batch))
-    if empty:
-        raise ValueError("x is an empty data set; wanted at least one batch.")
+        rows = checks.inputs(x, model)
+        for start in range(0, len(rows), batch_size):
+            yield _forward(model, tf.convert_to_tensor(rows[start : start + batch_size]))

@@ -54,7 +54,7 @@ def adopt(variable: tf.Variable) -> keras.Variable:
     if adopted.value is not variable:
         raise RuntimeError(
             f"Keras {keras.__version__} copied the variable {variable.name!r} instead of sharing it; "
-            "tfp_hybrid needs keras >= 3.10."
+            "tfp_hybrid needs keras >= 3.15."
         )
     return adopted
 

@@ -2,13 +2,12 @@
 
 TFP keeps the arguments that an object was constructed with in its `parameters`. `serialize` writes the
 class's public name and these arguments, down to numbers, arrays and Keras configs; `deserialize` calls the
-constructor again. Nothing is pickled and no code is stored. Classes are looked up by name in TFP, among the
-`FusedBijector`s that are defined, and in Keras' registry.
+constructor again. Nothing is pickled and no code is stored. Which classes and functions a file may name,
+`tfp_hybrid.trusted` says.
 """
 
-import contextlib
-import importlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -17,15 +16,27 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_hybrid.bijectors.base import SAVABLE_BIJECTORS, savable_name
+from tfp_hybrid.trusted import KIND as _KIND
+from tfp_hybrid.trusted import check_config, class_named, name_of
 
-_PUBLIC = {
-    "tfp.bijectors": tfp.bijectors,
-    "tfp.distributions": tfp.distributions,
-    "tfp.glm": tfp.glm,
-    "tfp.math.psd_kernels": tfp.math.psd_kernels,
+_AUTOREGRESSIVE_NETWORK = {
+    "params": "_params",
+    "event_shape": "_event_shape",
+    "conditional": "_conditional",
+    "conditional_event_shape": "_conditional_event_shape",
+    "conditional_input_layers": "_conditional_layers",
+    "hidden_units": "_hidden_units",
+    "input_order": "_input_order",
+    "activation": "_activation",
+    "use_bias": "_use_bias",
 }
-_KIND = "tfp_hybrid_kind"
+"""The arguments of `tfb.AutoregressiveNetwork` that are saved, and its attributes that hold them."""
+
+_ACTIVATIONS = tuple(
+    name
+    for name, function in vars(tf_keras.activations).items()
+    if inspect.isfunction(function) and name not in ("deserialize", "get", "serialize")
+)
 
 
 def serialize(value, name=""):
@@ -40,18 +51,54 @@ def serialize(value, name=""):
       Dicts, lists, strings and numbers.
 
     Raises:
-      TypeError: for something that cannot be saved, with its place inside `value` and the remedy.
+      TypeError: for something that cannot be saved, with its place inside `value` and the remedy; and for what
+        `deserialize` would refuse.
     """
-    return _encode(value, name, {})
+    try:
+        config = _encode(value, name, {})
+        check_config(config)
+    except (RecursionError, ValueError) as error:
+        raise TypeError(f"Cannot save the model: {error}") from None
+    return config
 
 
 def deserialize(config):
     """The object that `serialize` was given, anew.
 
     Raises:
-      ValueError: if a class or function in `config` is not known here.
+      ValueError: if `config` is not what `serialize` writes; if it names a class or function that is not defined
+        here, or that a saved model may not name; if it is nested too deeply, or too large.
     """
-    return _decode(config, {})
+    check_config(config)
+    try:
+        return _decode(config, {})
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(
+            f"tfp_hybrid: the saved model cannot be made again: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_savable(model: keras.Model, path: os.PathLike = "model.keras"):
+    """Checks that a model can be saved at `path` and loaded from there, before anything is written.
+
+    Raises:
+      TypeError: for something that cannot be saved, with its place in the model and the remedy.
+      ValueError: as `check_save_path`.
+    """
+    check_save_path(path)
+    config = keras.saving.serialize_keras_object(model)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise TypeError(f"Cannot save the model: {error}") from None
+
+
+def check_save_path(path: os.PathLike):
+    """Raises ValueError for a name of the older HDF5 format, in which Keras leaves half a file."""
+    if str(path).endswith((".h5", ".hdf5")):
+        raise ValueError(
+            f"filepath is {str(path)!r}; wanted a name that ends in .keras: the older format cannot hold the model."
+        )
 
 
 def _encode(value, path, memo):
@@ -93,7 +140,10 @@ def _encode_object(value, path, memo):
         return {_KIND: "dtype", "value": tf.as_dtype(value).name}
     if isinstance(value, (tf.Tensor, np.ndarray, np.generic)):
         array = np.asarray(value)
-        return {_KIND: "array", "dtype": array.dtype.name, "value": array.tolist()}
+        try:
+            return {_KIND: "array", "dtype": _numeric(array.dtype).name, "value": array.tolist()}
+        except (TypeError, ValueError):
+            raise TypeError(_no_way(value, path, "pass numbers")) from None
     if isinstance(value, Mapping):
         return {_KIND: "dict", "value": {k: _encode(v, f"{path}[{k!r}]", memo) for k, v in value.items()}}
     if isinstance(value, Sequence):
@@ -106,7 +156,10 @@ def _encode_object(value, path, memo):
         raise TypeError(_no_way(value, path, "use a Keras 3 layer in its place"))
     if hasattr(value, "get_config") or _is_registered(value):
         return {_KIND: "keras", "config": keras.saving.serialize_keras_object(value)}
-    name = _public_name(type(value))
+    name = name_of(type(value))
+    if name is None and type(value).__module__.startswith("tensorflow_probability."):
+        remedy = f"use another class of TFP: {type(value).__name__} is not among those that a saved model may hold"
+        raise TypeError(_no_way(value, path, remedy))
     if name is None:
         raise TypeError(
             _no_way(
@@ -135,20 +188,20 @@ def _decode(config, memo):
 
 def _decode_object(kind, config, memo):
     if kind == "variable":
-        value = np.asarray(config["value"], config["dtype"])
+        value = np.asarray(config["value"], _numeric(config["dtype"]).as_numpy_dtype)
         return tf.Variable(value, trainable=config["trainable"], name=config["name"])
     if kind == "deferred_tensor":
         return tfp.util.DeferredTensor(
             _decode(config["input"], memo), _decode(config["transform_fn"], memo), dtype=config["dtype"]
         )
     if kind == "autoregressive_network":
-        return tfp.bijectors.AutoregressiveNetwork(**_decode(config["arguments"], memo))
+        return _autoregressive_network(_decode(config["arguments"], memo))
     if kind == "shape":
         return tf.TensorShape(config["value"])
     if kind == "dtype":
         return tf.as_dtype(config["value"])
     if kind == "array":
-        return np.asarray(config["value"], config["dtype"])
+        return np.asarray(config["value"], _numeric(config["dtype"]).as_numpy_dtype)
     if kind == "dict":
         return {key: _decode(value, memo) for key, value in config["value"].items()}
     if kind in ("list", "tuple"):
@@ -156,7 +209,7 @@ def _decode_object(kind, config, memo):
     if kind == "keras":
         return keras.saving.deserialize_keras_object(config["config"])
     if kind == "object":
-        cls = _public_class(config["class"])
+        cls = class_named(config["class"])
         return cls(**{key: _decode(value, memo) for key, value in config["arguments"].items()})
     raise ValueError(f"tfp_hybrid: the saved model holds {kind!r}, which this version does not know.")
 
@@ -179,45 +232,34 @@ def _autoregressive_network_arguments(network, path):
     """TFP's MADE is a layer of Keras 2 without `get_config`; its masks follow from these arguments."""
     if network._hidden_degrees == "random":
         raise TypeError(_no_way(network, path, "give it hidden_degrees='equal': random ones cannot be told"))
-    order = network._input_order_param if network._input_order is None else network._input_order
-    return {
-        "params": network._params,
-        "event_shape": network._event_shape,
-        "conditional": network._conditional,
-        "conditional_event_shape": network._conditional_event_shape,
-        "conditional_input_layers": network._conditional_layers,
-        "hidden_units": network._hidden_units,
-        "input_order": order,
-        "activation": network._activation,
-        "use_bias": network._use_bias,
-    }
+    arguments = {name: getattr(network, attribute) for name, attribute in _AUTOREGRESSIVE_NETWORK.items()}
+    if arguments["input_order"] is None:
+        arguments["input_order"] = network._input_order_param
+    return arguments
 
 
-def _public_name(cls):
-    if SAVABLE_BIJECTORS.get(savable_name(cls)) is cls:
-        return savable_name(cls)
-    public = cls.__name__.lstrip("_")  # tfb.Chain of bijectors that are no composite tensors is a _Chain
-    for prefix, module in _PUBLIC.items():
-        found = getattr(module, public, None)
-        if isinstance(found, type) and issubclass(found, cls):
-            return f"{prefix}.{public}"
-    return None
-
-
-def _public_class(name):
-    prefix, _, short = name.rpartition(".")
-    if name not in SAVABLE_BIJECTORS and prefix.startswith("tfp_hybrid."):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(prefix)
-    if name in SAVABLE_BIJECTORS:
-        return SAVABLE_BIJECTORS[name]
-    found = getattr(_PUBLIC.get(prefix), short, None)
-    if not isinstance(found, type):
+def _autoregressive_network(arguments):
+    """The network, from what `_autoregressive_network_arguments` names: tf_keras imports modules that a dict names."""
+    activation = arguments.get("activation")
+    if not set(arguments) <= set(_AUTOREGRESSIVE_NETWORK):
         raise ValueError(
-            f"tfp_hybrid: the saved model uses the class {name!r}, which is not defined here. If it is yours, "
-            "import its module before loading."
+            f"tfp_hybrid: the saved AutoregressiveNetwork has the arguments {list(arguments)}; wanted "
+            f"{list(_AUTOREGRESSIVE_NETWORK)}."
         )
-    return found
+    if isinstance(activation, (str, Mapping)) and activation not in _ACTIVATIONS:
+        raise ValueError(
+            f"tfp_hybrid: the saved AutoregressiveNetwork has the activation {activation!r}; wanted one of "
+            f"{', '.join(_ACTIVATIONS)}."
+        )
+    return tfp.bijectors.AutoregressiveNetwork(**arguments)
+
+
+def _numeric(dtype) -> tf.DType:
+    """The dtype of that name; others than numbers' could be of any size."""
+    dtype = tf.as_dtype(dtype)
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex):
+        raise ValueError(f"tfp_hybrid: the saved model holds an array of dtype {dtype.name}; wanted numbers.")
+    return dtype
 
 
 def _is_registered(value):

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import struct
 import tarfile
 
@@ -98,10 +99,25 @@ def test_image_files(archive, data_dir, place):
     np.testing.assert_array_equal(x[:, 5, 5, 0], y)
 
 
-def test_download(archive, web, monkeypatch, data_dir):
+@pytest.fixture
+def served(archive, web, monkeypatch):
+    """The archive on a web server, whose address the loader has."""
     folder, address = web
     archive.rename(folder / archive.name)
     monkeypatch.setitem(not_mnist._FILES, archive.name, f"{address}/{archive.name}")
+    return folder / archive.name
+
+
+def test_another_archive_than_the_known_one_is_refused_and_not_kept(served, data_dir):
+    for load_it in (not_mnist.load, lambda: tfds.load("not_mnist", data_dir=data_dir)):
+        with pytest.raises(ConnectionError, match="gave has .* bytes and the MD5 .*; wanted 8,458,043 and c9890a47"):
+            load_it()
+    assert not [path for path in data_dir.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_download(served, monkeypatch, data_dir):
+    known = served.stat().st_size, hashlib.md5(served.read_bytes()).hexdigest()
+    monkeypatch.setitem(not_mnist._KNOWN, served.name, known)
     x = load("not_mnist").test[0]
     assert sorted(x[:, 0, 0, 0]) == list(range(10))
     rows = tfds.load("not_mnist", data_dir=data_dir, split="test", batch_size=-1)

@@ -1,3 +1,6 @@
+import gzip
+import struct
+
 import keras
 import numpy as np
 import pytest
@@ -141,6 +144,51 @@ def test_what_cannot_be_streamed_is_told_before_any_work(write, tmp_path):
             from_tfrecord(*arguments)
     with pytest.raises(ValueError, match="batch_size is 64; .*rows.tfrecord has 10 rows"):
         from_tfrecord(path, ["a"], "row", 64, rows=10, drop_remainder=True)
+
+
+def whole_records(content):
+    """Where the records of an uncompressed file end."""
+    ends = [0]
+    while ends[-1] < len(content):
+        ends.append(ends[-1] + 16 + struct.unpack_from("<Q", content, ends[-1])[0])
+    return ends[1:]
+
+
+@pytest.mark.parametrize("count", [None, 20])
+@pytest.mark.parametrize("name", ["rows.tfrecord", "rows.tfrecord.gz"])
+def test_a_file_that_ends_within_a_record_is_refused(write, name, count):
+    """TensorFlow takes a record whose header is cut for the end of the file: it would read 3 of 5 rows."""
+    path = write(rows(5), name)
+    content = path.read_bytes()
+    content = gzip.decompress(content) if name.endswith(".gz") else content
+    ends = whole_records(content)
+    assert len(ends) == 5
+    for place in (*range(ends[2], ends[2] + 14), *range(ends[3] - 5, ends[3] + 13), ends[4] - 1):
+        part = content[:place]
+        path.write_bytes(gzip.compress(part, 1) if name.endswith(".gz") else part)
+        if place in ends:
+            assert len(from_tfrecord(path, ["a"], "row", 1)) == ends.index(place) + 1
+        else:
+            wanted = f"{name} is not a readable .* ends within record {3 + (place > ends[3])}"
+            with pytest.raises(ValueError, match=wanted):
+                from_tfrecord(path, ["a"], "row", 1, rows=count)
+
+
+def test_a_cut_gzip_file_is_refused(write):
+    path = write(rows(500), "rows.tfrecord.gz")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="rows.tfrecord.gz is not a readable TFRecord file"):
+        from_tfrecord(path, ["a"], "row", 1, rows=500)
+
+
+@pytest.mark.parametrize("length", [2**62, 2**63, 2**64 - 1, 10**6])
+def test_a_length_that_is_damaged_is_refused(write, length):
+    path = write(rows(5))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<Q", content, whole_records(content)[0], length)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="ends within record 1"):
+        from_tfrecord(path, ["a"], "row", 1, rows=5)
 
 
 @pytest.mark.parametrize("name, value", [("a", np.nan), ("vector", np.inf), ("row", np.nan)])

@@ -1,8 +1,10 @@
+import zipfile
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import tiny_model
+from helpers import change_config, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid.experiments import scoring
@@ -147,3 +149,63 @@ def test_a_file_without_a_line_of_names_is_refused(model, tmp_path):
         scoring.read_inputs(tmp_path / "rows.csv", model)
     pd.DataFrame(ROWS).to_csv(tmp_path / "named.csv", index=False)  # 0, 1, ... are names
     assert len(scoring.read_inputs(tmp_path / "named.csv", model)) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[1, 2]", "wanted a JSON object"),
+        ("null", "wanted a JSON object"),
+        ('{"feature_names": ', "is damaged"),
+        ('{"feature_names": 3}', "wanted a list of names"),
+        ('{"feature_names": ["a", 3]}', "wanted a list of names"),
+        ('{"config": []}', "wanted an object whose seed"),
+        ('{"config": {"seed": "a"}}', "wanted an object whose seed"),
+    ],
+)
+def test_metrics_that_are_damaged_are_explained(model, tmp_path, text, message):
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=f"metrics.json .*{message}"):
+        scoring.load_model(tmp_path)
+
+
+def test_a_crafted_file_of_another_kind_calls_nothing(tmp_path):
+    """Keras itself would call the function while it loads the file."""
+    name = {"module": "keras.config", "class_name": "function", "config": "set_epsilon", "registered_name": None}
+    layers = [keras.Input((1,)), keras.layers.Lambda(keras.ops.exp, name="f")]
+    keras.Sequential(layers).save(tmp_path / "model.keras")
+    before = keras.config.epsilon()
+
+    def change(config):
+        config["config"]["layers"][1]["config"]["function"] = name
+
+    change_config(tmp_path / "model.keras", change)
+    with pytest.raises(ValueError, match="may not name keras.config.set_epsilon"):
+        scoring.load_model(tmp_path)
+    assert keras.config.epsilon() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["config"]["head"]["build_config"].update(input_shape=[]),
+        lambda config: config["config"]["head"]["build_config"].update(input_shape=[None, 7]),
+        lambda config: config["config"].update(dtype={"class_name": "Dense"}),
+        lambda config: config["config"]["distribution"]["arguments"].__delitem__("bijector"),
+        lambda config: config.clear(),
+    ],
+)
+def test_a_damaged_configuration_is_explained(model, tmp_path, change):
+    model.save(tmp_path / "model.keras")
+    change_config(tmp_path / "model.keras", change)
+    with pytest.raises(ValueError, match="model.keras cannot be loaded; it is damaged"):
+        scoring.load_model(tmp_path)
+
+
+def test_a_deeply_nested_configuration_is_explained(tmp_path):
+    for depth in (900, 100_000):
+        with zipfile.ZipFile(tmp_path / "deep.keras", "w") as file:
+            file.writestr("config.json", '{"class_name": "a", "config": ' + depth * "[" + depth * "]" + "}")
+        with pytest.raises(ValueError, match="deep.keras cannot be loaded; .*(nested more than 128 deep|recursion)"):
+            scoring.load_model(tmp_path / "deep.keras")

@@ -1,11 +1,15 @@
+import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+from same_run import assert_same_run
 
-from tfp_hybrid.experiments import fitting, training
+from tfp_hybrid import files
+from tfp_hybrid.experiments import checkpoint, fitting, training
 from tfp_hybrid.experiments.training import Config, train
 from tfp_hybrid.hybrid import HybridModel
 
@@ -138,18 +142,18 @@ def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     """The history is one epoch ahead of the model: the model's own step count decides."""
     folder, config = tmp_path / "run", Config("simulation", epochs=3, ood=())
     monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
-    replace = fitting.os.replace
+    replace = files.os.replace
 
     def killed(source, target):
-        if target.name == fitting.CHECKPOINT and "\n2," in (folder / fitting.HISTORY).read_text():
+        if target.name == checkpoint.CHECKPOINT and "\n2," in (folder / checkpoint.HISTORY).read_text():
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(fitting.os, "replace", killed)
+    monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         train(config, folder)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
-    monkeypatch.setattr(fitting.os, "replace", replace)
+    monkeypatch.setattr(files.os, "replace", replace)
     train(config, folder, resume=True)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
     assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
@@ -163,3 +167,121 @@ def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rat
     assert all(np.isfinite(weight).all() for weight in kept.get_weights())
     metrics = train(Config("simulation", epochs=2, ood=(), learning_rate=0.01), folder, resume=True)
     assert np.isfinite(metrics["test"]["nll"])
+
+
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory):
+    """The folder of a run of two epochs that was interrupted in the middle of the second."""
+
+    def interrupt(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 27:
+            raise KeyboardInterrupt
+
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Checkpoint, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, folder)
+    return folder
+
+
+@pytest.fixture
+def interrupted(interrupted_once, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(interrupted_once, tmp_path / "interrupted")
+
+
+def test_an_interruption_saves_the_last_epoch(interrupted):
+    """Although ten seconds have not passed."""
+    assert pd.read_csv(interrupted / "history.csv")["epoch"].tolist() == [1]
+    assert int(keras.models.load_model(interrupted / "checkpoint.keras").optimizer.iterations) == 20
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupted, run):
+    """Killed after the history of the second epoch was written, whose seconds count, and before the model."""
+    last = (interrupted / "history.csv").read_text().splitlines()[-1].split(",")
+    with open(interrupted / "history.csv", "a") as file:
+        file.write(",".join(["2", *last[1:-1], "1000.0"]) + "\n")
+    seconds = train(TINY, interrupted, resume=True)["seconds"]
+    assert seconds >= pd.read_csv(interrupted / "history.csv")["seconds"].iloc[-1] - 0.1 >= 999.9
+    assert_same_run(interrupted, run[0])
+
+
+def test_a_resumed_run_has_the_batches_that_it_would_have_had():
+    dataset = training.datasets.load("digits")
+    recipe = training.recipes.recipe_for(dataset)
+    config = Config("digits", epochs=3).complete(recipe)
+    steps = len(dataset.train[0]) // config.batch_size
+    whole = list(fitting.training_data(dataset, recipe, config))
+    rest = list(fitting.training_data(dataset, recipe, config, 2))
+    assert len(whole) == 3 * steps and len(rest) == steps
+    for one, other in zip(whole[-steps:], rest, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    labels = [np.sort(np.concatenate([y for _, y in whole[e * steps : (e + 1) * steps]])) for e in range(3)]
+    counts = np.bincount(dataset.train[1])
+    assert all((np.bincount(epoch) <= counts).all() for epoch in labels), "no row twice in an epoch"
+    assert (whole[0][1] != whole[steps][1]).numpy().any(), "another order in each epoch"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(interrupted):
+    resource = pytest.importorskip("resource")
+    kept, (soft, hard) = (interrupted / "checkpoint.keras").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="checkpoint.keras cannot be written"):
+            train(TINY, interrupted, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (interrupted / "checkpoint.keras").read_bytes() == kept
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+
+
+def test_a_run_killed_while_it_tidied_up_is_not_trained_again(run, interrupted, tmp_path, monkeypatch):
+    (folder, metrics), copy = run, tmp_path / "run"
+    monkeypatch.setattr(fitting.Run, "fit", lambda self: pytest.fail("trained again"))
+    for killed_at in ("checkpoint.keras", "config.json"):
+        shutil.copytree(folder, copy)
+        for name in ("checkpoint.keras", "config.json"):
+            shutil.copy(interrupted / name, copy)
+
+        def killed(path, remove=files.remove, killed_at=killed_at):
+            if path.name == killed_at:
+                raise KeyboardInterrupt
+            remove(path)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(files, "remove", killed)
+            fitting.finish(copy)
+        with pytest.raises(ValueError, match="seed was 0, is 5"):
+            train(dataclasses.replace(TINY, seed=5), copy, resume=True)
+        assert json.dumps(train(TINY, copy, resume=True)) == json.dumps(metrics)
+        assert {file.name for file in copy.iterdir()} == {file.name for file in folder.iterdir()}
+        shutil.rmtree(copy)
+
+
+def test_a_run_killed_before_it_wrote_anything_starts_and_resumes(tmp_path):
+    for name in (files.LOCK, ".new_config.json"):
+        (tmp_path / name).touch()
+    for resume in (False, True):
+        training.check_folder(tmp_path, resume)
+    (tmp_path / "mine.txt").touch()
+    for resume, message in ((False, "is not empty"), (True, "no interrupted run")):
+        with pytest.raises(ValueError, match=message):
+            training.check_folder(tmp_path, resume)
+    with pytest.raises(ValueError, match="nothing does not exist"):
+        train(TINY, tmp_path / "nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path):
+    with files.locked(tmp_path / "run"), pytest.raises(ValueError, match="run is in use by process"):
+        train(TINY, tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "null"])
+def test_damaged_settings_are_named(text, interrupted):
+    (interrupted / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        train(TINY, interrupted, resume=True)

@@ -276,6 +276,17 @@ def test_bad_labels(name):
         make().check_labels(y)
 
 
+@pytest.mark.parametrize("dtype", [str, object, bytes])
+def test_text_classes_are_told_how_to_become_integers(dtype):
+    y = np.array(["cat", "dog", "cat"], dtype)
+    for head in (heads.Categorical(2), heads.Bernoulli()):
+        with pytest.raises(ValueError, match=r"integers 0 .. K-1 for K classes: `names, y = np.unique\(y, return_inv"):
+            head.check_labels(y)
+        names, integers = np.unique(y, return_inverse=True)
+        head.check_labels(integers)
+        assert (names[integers] == y).all()
+
+
 def test_wrong_shape_of_labels():
     with pytest.raises(ValueError, match=r"y has shape \(3, 4\); wanted \('n', 2\)"):
         heads.Normal(2).prepare_labels(np.zeros((3, 4)))
@@ -287,6 +298,18 @@ BAD_ARGUMENTS = {
     "one component": (lambda: heads.NormalMixture(1), "`components` is 1; wanted a whole number, at least 2"),
     "matrix response": (lambda: heads.Normal((2, 3)), r"Normal: `event_shape` is \(2, 3\); wanted \(\) or \(k,\)"),
     "empty response": (lambda: heads.Normal(0), "`event_shape` is 0; wanted"),
+    "classes of a vector": (
+        lambda: heads.Categorical(3, event_shape=(2,)),
+        r"Categorical: `event_shape` is \(2,\); wanted none, since the response is one class",
+    ),
+    "mixture of a vector": (
+        lambda: heads.NormalMixture(event_shape=(2,)),
+        r"NormalMixture: `event_shape` is \(2,\); wanted none",
+    ),
+    "family of Bernoulli": (
+        lambda: heads.Bernoulli(family="Poisson"),
+        "Bernoulli: `family` is 'Poisson'; wanted none.*ExponentialFamily",
+    ),
     "unknown family": (lambda: heads.ExponentialFamily("Poison"), "`family` is 'Poison'; wanted.*Binomial.*Poisson"),
 }
 
@@ -296,6 +319,40 @@ def test_bad_arguments(name):
     make, message = BAD_ARGUMENTS[name]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         make()
+
+
+def test_saved_configs_still_load():
+    """As earlier versions wrote them: Bernoulli's with a family."""
+    saved = heads.Bernoulli(2, name="b").get_config()
+    assert "family" in saved and saved["event_shape"] == (2,)
+    assert heads.Bernoulli.from_config(saved).get_config() == saved
+    for head in (heads.Categorical(3), heads.NormalMixture(2)):
+        assert "event_shape" not in head.get_config()
+
+
+def spread(center, width, rows=1000):
+    return center + width * np.random.default_rng(0).uniform(-1, 1, rows)
+
+
+@pytest.mark.parametrize("make", [heads.Normal, heads.HeteroscedasticNormal, heads.NormalMixture])
+@pytest.mark.parametrize("center, width", [(0.1, 0), (7.7, 0), (1e12, 0), (1e12, 1.0), (1e12, 1e5)])
+def test_constant_responses_are_likely(make, center, width):
+    """In float32 the numbers near 1e12 are 65,536 apart: these have at most four values, and no scale to be known."""
+    head, z, _ = built(make())
+    y = spread(center, width)
+    head.adapt(y)
+    assert float(head.response_mean) == pytest.approx(center, rel=1e-7)
+    far = head.linear_predictor(z).numpy().max()
+    assert np.min(head(z[:1]).log_prob(head.prepare_labels(y))) > -np.log(max(1.0, 1e-7 * center)) - (10 + far) ** 2
+
+
+@pytest.mark.parametrize("width", [1e-30, 1e-12, 1.0, 1e12, 1e30])
+def test_responses_of_any_scale_are_standardized(width):
+    head, z, _ = built(heads.Normal())
+    y = spread(3 * width, width)
+    head.adapt(y)
+    np.testing.assert_allclose(head.response_mean, y.mean(), rtol=1e-6)
+    np.testing.assert_allclose(head.response_stddev, y.std(), rtol=1e-6)
 
 
 def test_families_by_name():

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import tensorflow as tf
 from helpers import blobs, tiny_model
 
@@ -78,6 +79,50 @@ def test_binary_labels_are_calibrated():
     after = model.predict_distribution(X)[0].logits_parameter().numpy()
     assert factor > 1
     np.testing.assert_allclose(after, before / factor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_mixture_gets_the_factor_of_least_nll():
+    """Against every factor of a fine grid, by the mixture's formula in float64; its standard deviation is no guide."""
+    model = tiny_model(hy.heads.NormalMixture(3))
+    y = (X[:, 0] + 0.3 * RNG.standard_t(2, len(X))).astype("float32")
+    model.head.adapt(y)
+    model.head.widen(3.0)
+    before, _ = model.predict_distribution(X)
+    parts, mean = before.components_distribution, before.mean().numpy().astype(float)[:, None]
+    logits, loc, scale = (np.asarray(v, float) for v in (before.mixture_distribution.logits, parts.loc, parts.scale))
+
+    def nll_of(factor):
+        log_prob = scipy.stats.norm.logpdf(y[:, None], mean + factor * (loc - mean), factor * scale)
+        return -scipy.special.logsumexp(scipy.special.log_softmax(logits, -1) + log_prob, axis=-1).mean()
+
+    grid = np.exp(np.linspace(-3, 3, 3001))
+    best = grid[np.argmin([nll_of(factor) for factor in grid])]
+    factor = calibrate(model, X, y)
+    assert factor == pytest.approx(best, rel=0.005)
+    assert abs(factor / stddev_factor(mean[:, 0], before.stddev(), y) - 1) > 0.05  # a Normal's is another
+    after, _ = model.predict_distribution(X)
+    assert -np.mean(after.log_prob(y)) == pytest.approx(nll_of(factor), abs=1e-4)
+    assert calibrate(model, X, y) == pytest.approx(1.0, abs=1e-2)  # nothing is left to do
+
+
+@pytest.mark.parametrize("name", [name for name in hy.heads.__all__ if getattr(hy.heads, name).can_widen])
+def test_every_head_that_can_be_widened_is_calibrated(name):
+    model = tiny_model(getattr(hy.heads, name)(*([2] if name == "Categorical" else [])))
+    y = Y if model.head.classifies else X[:, 0]
+    model.fit(X, y, epochs=2, verbose=0)
+    calibrate(model, X, y)
+    assert calibrate(model, X, y) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_the_search_leaves_no_trace_of_a_factor_that_is_not_there():
+    model = tiny_model(hy.heads.NormalMixture(2))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="best factor is not between"):
+        calibrate(model, X, np.full(len(X), 1e9, "float32"))
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    with pytest.raises(ValueError, match="wanted one of Bernoulli, Categorical, HeteroscedasticNormal, Normal, Norm"):
+        calibrate(tiny_model(hy.heads.ExponentialFamily("Poisson")), X, Y)
 
 
 @pytest.mark.parametrize(

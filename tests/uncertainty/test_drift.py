@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.ensemble
+import sklearn.model_selection
+from typer.testing import CliRunner
 
-from tfp_hybrid.uncertainty import drift
+import tfp_hybrid as hy
+from tfp_hybrid.cli import app
+from tfp_hybrid.uncertainty import NegativeLogProb, drift
 
 REFERENCE = np.random.default_rng(0).gamma(4.0, 20.0, 2000)
 TESTS = [drift.ks_test, drift.typicality_test]
@@ -89,6 +94,36 @@ def test_a_few_infinite_scores_do_not_hide():
     assert found.drifted(0.01) and found.statistic == np.inf == found.effect_size
 
 
+@pytest.mark.parametrize("constant", [0.1, 7.7, -1e12])
+def test_constants_are_compared_without_their_rounding(constant):
+    reference = np.full(1000, constant)
+    same, other = (drift.typicality_test(reference, factor * reference[:7], resamples=20) for factor in (1.0, 2.0))
+    assert same.effect_size == 0 and not same.drifted()
+    assert abs(other.effect_size) == np.inf and other.drifted()
+
+
 def test_equal_constants_are_no_drift():
     assert not drift.typicality_test([1.0, 1.0], [1.0]).drifted()
     assert drift.typicality_test([1.0, 1.0], [1.0]).effect_size == 0
+
+
+def test_another_population_of_the_same_densities_passes():
+    """Standard normal inputs; and others, each rotated onto the positive first axis, where it is just as likely."""
+    rng = np.random.default_rng(0)
+    reference, others = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2))
+    new = np.stack([np.linalg.norm(others, axis=1), 0 * others[:, 0]], 1)
+    model = hy.HybridModel(hy.flow_distribution(hy.bijectors.ActNorm((2,))), hy.heads.Normal())
+    scores = [NegativeLogProb().score(model, x.astype("float32")) for x in (reference, new, others)]
+    np.testing.assert_allclose(scores[0], 0.5 * np.sum(reference**2, 1) + np.log(2 * np.pi), rtol=1e-5)
+    np.testing.assert_allclose(scores[1], scores[2], rtol=1e-5)
+    assert not any(test(*scores[:2]).drifted() for test in TESTS)
+    classifier = sklearn.ensemble.HistGradientBoostingClassifier(max_iter=20)
+    labels = np.repeat([0, 1], 2000)
+    auc = sklearn.model_selection.cross_val_score(classifier, np.r_[reference, new], labels, scoring="roc_auc")
+    assert auc.min() > 0.99
+
+
+def test_what_the_tests_cannot_see_is_said():
+    assert "see scores, not inputs" in drift.__doc__ and "scores only" in drift.BLIND_SPOT
+    printed = " ".join(CliRunner().invoke(app, ["drift", "--help"]).output.split())
+    assert "see scores only" in printed

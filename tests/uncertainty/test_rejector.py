@@ -151,6 +151,45 @@ def test_a_threshold_belongs_to_the_weights_it_was_chosen_with():
     rejector.fit_threshold(X, quantile=0.9).predict(X, verbose=0)
 
 
+ENTRIES = {
+    "predict": lambda rejector, folder: rejector.predict(X, verbose=0),
+    "call": lambda rejector, folder: rejector(X),
+    "predict_on_batch": lambda rejector, folder: rejector.predict_on_batch(X),
+    "percentile": lambda rejector, folder: rejector.percentile([1.0]),
+    "save": lambda rejector, folder: rejector.save(folder / "rejector.keras"),
+    "export": lambda rejector, folder: rejector.export(folder / "served", verbose=False),
+}
+
+
+@pytest.mark.parametrize("score", [uncertainty.NegativeLogProb, uncertainty.Typicality])
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_notices_a_change(name, score, tmp_path):
+    model = tiny_model()
+    rejector = Rejector(model, score().fit(model, X)).fit_threshold(X, quantile=0.9)
+    if score is uncertainty.Typicality:
+        rejector.score.fit(model, X[:20])
+    else:
+        randomize(model.trainable_weights)
+    with pytest.raises(ValueError, match="was trained, or its score fitted, since"):
+        ENTRIES[name](rejector, tmp_path)
+    assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+def test_eager_batches_answer_as_compiled_ones(model):
+    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    expected = rejector.predict(X[:50], verbose=0)
+    eager = Rejector(model)
+    eager.compile(run_eagerly=True)
+    eager.fit_threshold(X, quantile=0.9)
+    for answers in (rejector(X[:50]), rejector.predict_on_batch(X[:50]), eager.predict(X[:50], verbose=0)):
+        np.testing.assert_array_equal(answers["abstain"], expected["abstain"])
+        np.testing.assert_allclose(answers["score"], expected["score"], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="no threshold yet"):
+        Rejector(model).predict_on_batch(X)
+    with pytest.raises(ValueError, match="x has shape"):
+        rejector.predict_on_batch(X[:, :1])
+
+
 def test_a_threshold_belongs_to_the_score_it_was_chosen_with(model):
     scores = uncertainty.Typicality().fit(model, X), uncertainty.WAIC([tiny_model(seed=1)])
     rejectors = [Rejector(model, score).fit_threshold(X, quantile=0.9) for score in scores]
@@ -188,3 +227,17 @@ def test_inputs_that_overflow_are_refused(model):
     rejector = Rejector(model).fit_threshold(X, quantile=1.0)
     answers = rejector.predict(np.full((1, 2), 3e38, "float32"), verbose=0)
     assert answers["abstain"].all() and (answers["score"] == np.inf).all()
+
+
+def test_made_and_loaded_under_a_strategy(tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+    wanted = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
+    with strategy.scope():
+        made = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+        made.save(tmp_path / "r.keras")
+        loaded = keras.models.load_model(tmp_path / "r.keras")
+    for rejector in (made, loaded):
+        answers = rejector.predict(x, verbose=0)
+        for name, values in wanted.predict(x, verbose=0).items():
+            np.testing.assert_allclose(answers[name], values, rtol=1e-5)

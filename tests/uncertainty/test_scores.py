@@ -254,3 +254,12 @@ def test_the_detection_table_has_a_row_for_each_set_and_score(classifier):
     assert expected["auroc"] > 0.9
     empty = uncertainty.detection_table(inside, {})
     assert len(empty) == 0 and list(empty) == list(table) and empty.index.names == ["set", "score"]
+
+
+def test_a_likelihood_ratio_of_a_table_with_constants():
+    """The background model takes them as the model does."""
+    x = np.stack([X[:, 0], np.full(len(X), 0.1, "float32"), np.full(len(X), -1e12, "float32")], 1)
+    model = tiny_model(event_shape=(3,))
+    model.adapt(x)
+    ratio = uncertainty.LikelihoodRatio(epochs=1).fit(model, x)
+    assert np.abs(ratio.score(model, x)).max() < 50

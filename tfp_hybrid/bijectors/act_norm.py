@@ -1,8 +1,13 @@
 """ActNorm: an affine map for each channel, initialized from data."""
 
+import math
+
 import tensorflow as tf
 
 from tfp_hybrid.bijectors.channel_affine import ChannelAffine
+from tfp_hybrid.moments import location_and_scale
+
+_LEAST_TRAINED = 1e-2  # the standard deviation of a channel whose `loc` is still trained
 
 
 class ActNorm(ChannelAffine):
@@ -11,6 +16,9 @@ class ActNorm(ChannelAffine):
         z = (x - loc) * exp(-log_scale)         log|det dz/dx| = -S sum_c log_scale_c
 
     with S the number of positions (H * W for images, 1 for vectors).
+
+    An optimizer moves `loc` in the unit of x: by its learning rate, whatever the channel's scale. Where the standard
+    deviation is below 0.01, that would throw z far out at each step, so `loc` stays as `adapt` has set it there.
 
     Args:
       event_shape: `(C,)` or `(H, W, C)`.
@@ -31,24 +39,29 @@ class ActNorm(ChannelAffine):
         return z * tf.exp(self.log_scale) + self.loc, -self._log_det(z)
 
     def _inverse_and_log_det(self, x, training=False):
-        return (x - self.loc) * tf.exp(-self.log_scale), self._log_det(x)
+        return (x - self._trained_loc()) * tf.exp(-self.log_scale), self._log_det(x)
 
     def _forward_map(self):
         return tf.linalg.diag(tf.exp(self.log_scale)), tf.convert_to_tensor(self.loc)
 
     def _inverse_map(self):
         scale = tf.exp(-self.log_scale)
-        return tf.linalg.diag(scale), -self.loc * scale
+        return tf.linalg.diag(scale), -self._trained_loc() * scale
+
+    def _trained_loc(self):
+        """`loc`, without a gradient in channels of a tiny scale."""
+        loc = tf.convert_to_tensor(self.loc)
+        return tf.where(self.log_scale < math.log(_LEAST_TRAINED), tf.stop_gradient(loc), loc)
 
     def _channel_log_det(self):
         return -tf.reduce_sum(self.log_scale)
 
     def adapt(self, x):
+        """Sets the weights so that each channel of z has mean 0 and standard deviation 1; see `location_and_scale`."""
         x = tf.convert_to_tensor(x)
-        mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
-        self.loc.assign(mean)
-        # A feature that is constant in the batch is left as it is: its scale cannot be known.
-        self.log_scale.assign(tf.where(variance > tf.square(1e-6 * mean), 0.5 * tf.math.log(variance), 0.0))
+        loc, scale = location_and_scale(tf.reshape(x, [-1, self._channels]))
+        self.loc.assign(tf.cast(loc, self.loc.dtype))
+        self.log_scale.assign(tf.cast(tf.math.log(scale), self.log_scale.dtype))
         return super().adapt(x)
 
     def is_adapted(self):

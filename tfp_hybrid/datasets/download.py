@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ def download(
     files: Mapping[str, str],
     data_dir: manual.PathLike | None = None,
     dl_manager: tfds.download.DownloadManager | None = None,
+    known: Mapping[str, tuple[int, str]] | None = None,
 ) -> dict[str, pathlib.Path]:
     """Downloads files, or returns the copies kept from an earlier download.
 
@@ -31,21 +33,25 @@ def download(
         data_dir: See `manual.data_directory`. Files go to its `downloads` folder, or to that of
             the user's cache where it is read-only.
         dl_manager: TFDS' manager, if a builder has one already.
+        known: Size in bytes and MD5 of files, by their public names. One that differs is not kept.
 
     Returns:
         Path of each file, by its public name. The path itself is of TFDS' making: trust the
         content of a file, not its suffix.
 
     Raises:
-        ConnectionError: A file cannot be had; the message says where to put it by hand.
+        ConnectionError: A file cannot be had, or is another than the known one; the message says where to put it by
+            hand.
     """
     folder = manual.writable_directory(data_dir) / "downloads"
     with explain_failure(name, files, data_dir):
         check_reachable(files.values(), folder)
         if dl_manager is None:
             dl_manager = tfds.download.DownloadManager(download_dir=folder, dataset_name=name)
-        paths = dl_manager.download(dict(files))
-    return {key: pathlib.Path(path) for key, path in paths.items()}
+        paths = {key: pathlib.Path(path) for key, path in dl_manager.download(dict(files)).items()}
+        for key, wanted in (known or {}).items():
+            _check_content(paths[key], files[key], wanted)
+    return paths
 
 
 @contextlib.contextmanager
@@ -85,6 +91,17 @@ def manual_dir(dl_manager: tfds.download.DownloadManager) -> pathlib.Path | None
         return pathlib.Path(dl_manager.manual_dir)
     except AssertionError:
         return None
+
+
+def _check_content(path: pathlib.Path, url: str, wanted: tuple[int, str]) -> None:
+    with path.open("rb") as file:
+        found = path.stat().st_size, hashlib.file_digest(file, "md5").hexdigest()
+    if found != wanted:
+        for part in (path, path.with_name(f"{path.name}.INFO")):  # TFDS would take it for the copy of an earlier time
+            part.unlink(missing_ok=True)
+        raise OSError(
+            f"what {url} gave has {found[0]:,} bytes and the MD5 {found[1]}; wanted {wanted[0]:,} and {wanted[1]}"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,9 @@ from tfp_hybrid.datasets.letter_images import CLASS_NAMES, SIZE, read_letter_ima
 
 _ARCHIVE = "notMNIST_small.tar.gz"
 _FILES = {_ARCHIVE: f"http://yaroslavvb.com/upload/notMNIST/{_ARCHIVE}"}
+_KNOWN = {_ARCHIVE: (8_458_043, "c9890a473a9769fda4bdf314aaf500dd")}
+"""Its size and MD5, as several public projects give them."""
+
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 _VALIDATION_SHARE = 12  # one training row in twelve, as in MNIST's 55,000 / 5,000
 _HOMEPAGE = "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html"
@@ -49,7 +52,7 @@ class NotMnist(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> Mapping:
         root = self.data_dir_root
         source = manual.find(self.name, _recognize, root, manual_dir(dl_manager))
-        source = source or download(self.name, _FILES, root, dl_manager)[_ARCHIVE]
+        source = source or download(self.name, _FILES, root, dl_manager, _KNOWN)[_ARCHIVE]
         return {split: self._generate_examples(*rows) for split, rows in _read(source).items()}
 
     def _generate_examples(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, dict]]:
@@ -67,6 +70,10 @@ def load(data_dir: manual.PathLike | None = None) -> Dataset:
     * a folder with PNG files `A/*.png ... J/*.png`, or with `notMNIST_small/A/*.png ...`;
     * the archive `notMNIST_small.tar.gz` of such a folder. All its images are the test part.
 
+    The archive's address is plain http, so what comes from there is compared with the size and the MD5 that several
+    public projects give; its author published neither. Files that you put in place yourself are taken as they are,
+    if they are whole and in their format.
+
     In the folder `downloads/manual` that all data sets share, only the names with `notMNIST` are
     looked for: MNIST's own files are called `t10k-...` as well.
 
@@ -77,7 +84,7 @@ def load(data_dir: manual.PathLike | None = None) -> Dataset:
         A `Dataset` with uint8 images `(n, 28, 28, 1)` and int32 labels `(n,)`, 0 for A ... 9 for J.
 
     Raises:
-        ConnectionError: No file is in place and the download fails.
+        ConnectionError: No file is in place and the download fails, or is not the known archive.
         ValueError: A file is damaged or not in its format.
 
     References:
@@ -86,7 +93,7 @@ def load(data_dir: manual.PathLike | None = None) -> Dataset:
     """
     # The files are read as they are: it takes a second, so preparing them first saves nothing.
     source = manual.find("not_mnist", _recognize, data_dir)
-    splits = _read(source or download("not_mnist", _FILES, data_dir)[_ARCHIVE])
+    splits = _read(source or download("not_mnist", _FILES, data_dir, known=_KNOWN)[_ARCHIVE])
     empty = (np.zeros((0, SIZE, SIZE, 1), np.uint8), np.zeros(0, np.int32))
     x, y = splits.get("train", empty)
     held_out = len(x) - len(x) // _VALIDATION_SHARE

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import os
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,8 +59,8 @@ def from_tfrecord(
 
     Raises:
       FileNotFoundError: A file is missing.
-      ValueError: A file is damaged, empty, or lacks a feature; a feature has no numbers; or the first records of
-        two files differ in type or length.
+      ValueError: A file is damaged, empty, ends within a record, or lacks a feature; a feature has no numbers; or the
+        first records of two files differ in type or length. (A file that was cut between two records looks whole.)
       tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
         feature and row.
     """
@@ -65,6 +68,8 @@ def from_tfrecord(
     spec = _spec(paths, features, response)
     if rows is not None and rows < 1:
         raise ValueError(f"rows is {rows}; wanted the number of rows of all files, or None to have them counted.")
+    for path in paths:
+        _check_framing(path)
     if rows is None:
         rows = sum(_count(path) for path in paths)
     streaming.check_rows(rows, batch_size, drop_remainder, f"{paths[0]}{' ...' if len(paths) > 1 else ''}")
@@ -117,6 +122,29 @@ def _first_record(path):
         return tf.train.Example.FromString(record).features.feature
 
 
+def _check_framing(path):
+    """Raises ValueError if a file ends within a record: where its header is cut, TensorFlow sees the end of the file.
+
+    A record is the length of its data (8 bytes, little-endian), a checksum of that (4), the data, and a checksum of
+    these (4). The data are passed over.
+    """
+    end, record, most = 0, 0, 1032 * tf.io.gfile.stat(path).length  # gzip packs by no more
+    with _named_errors(path), _open(path) as file:
+        while header := file.read(12):
+            end += 16 + int.from_bytes(header[:8], "little")
+            whole = len(header) == 12 and end <= most
+            if whole:
+                file.seek(end - 1)
+            if not whole or not file.read(1):
+                raise ValueError(f"it ends within record {record}")
+            record += 1
+
+
+def _open(path):
+    file = open(path, "rb") if os.path.exists(path) else tf.io.gfile.GFile(path, "rb")  # such as gs://
+    return gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+
+
 def _count(path) -> int:
     with _named_errors(path):
         blocks = _records(path).batch(2**14)
@@ -132,7 +160,7 @@ def _records(path) -> tf.data.Dataset:
 def _named_errors(path):
     try:
         yield
-    except (ValueError, tf.errors.OpError, DecodeError) as error:
+    except (ValueError, EOFError, OSError, zlib.error, tf.errors.OpError, DecodeError) as error:
         raise ValueError(f"{path} is not a readable TFRecord file of tf.train.Example: {error}") from None
 
 

@@ -32,7 +32,7 @@ class Recipe:
       generative_weight: lambda, on log p(x) in nats.
       epochs, batch_size: of training.
       learning_rate: peak of a cosine schedule with a short warm-up.
-      augment: a function of a batch of inputs, or None.
+      augment: a function of a batch of inputs, and a `seed` that fixes its random numbers; or None.
       outliers: names of the out-of-distribution sets to report on.
       head: makes the head from the `Dataset`.
       latent: makes p(z) from the `Dataset`; None for a standard normal.
@@ -53,7 +53,9 @@ class Recipe:
     def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
         """The untrained model."""
         latent = None if self.latent is None else self.latent(dataset)
-        return HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
+        model = HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
+        model.feature_names = dataset.feature_names
+        return model
 
 
 def recipe_for(dataset: Dataset) -> Recipe:

@@ -4,6 +4,7 @@ import pathlib
 
 import jinja2
 
+from tfp_hybrid import files
 from tfp_hybrid.experiments import figures
 from tfp_hybrid.uncertainty import classification, pictures
 
@@ -36,26 +37,21 @@ def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
         + (figures.learning_curves(history),),
         ("Density of the inputs", "log p(x) of test rows, and of inputs that are foreign to the model.")
         + (pictures.log_prob_histograms(log_probs),),
-        ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset),),
+        ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset, metrics["config"]["seed"]),),
         _reliability(model, dataset, test),
     ]
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_hybrid.experiments", "."), autoescape=True
     ).get_template("report.html.jinja")
-    path.write_text(
-        template.render(
-            metrics,
-            labels=_LABELS,
-            figures=[{"title": t, "caption": c, "png": figures.png(figure)} for t, c, figure in drawn],
-        )
-    )
+    images = [{"title": t, "caption": c, "png": figures.png(figure)} for t, c, figure in drawn]
+    files.write(path, template.render(metrics, labels=_LABELS, figures=images))
 
 
-def _samples(model, dataset):
+def _samples(model, dataset, seed):
     names = dataset.feature_names
     if names is None:
-        return pictures.image_grid(model.sample(40)["x"], dataset.quantization_levels)
-    return figures.column_histograms(dataset.test[0], model.sample(2000)["x"].numpy(), names)
+        return pictures.image_grid(model.sample(40, seed)["x"], dataset.quantization_levels)
+    return figures.column_histograms(dataset.test[0], model.sample(2000, seed)["x"].numpy(), names)
 
 
 def _reliability(model, dataset, test):

@@ -2,15 +2,17 @@
 
 import json
 import pathlib
-import zipfile
 
 import keras
 import numpy as np
 import pandas as pd
 
-from tfp_hybrid import checks
+from tfp_hybrid import strict_json
 from tfp_hybrid.experiments import evaluation
+from tfp_hybrid.experiments.archives import open_archive
+from tfp_hybrid.experiments.inputs import read_inputs as read_inputs
 from tfp_hybrid.hybrid import HybridModel
+from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 from tfp_hybrid.uncertainty.scores import fingerprint
 
@@ -27,13 +29,12 @@ def load_model(path) -> tuple[HybridModel, dict]:
       The model; the metrics, empty if there are none.
 
     Raises:
-      ValueError: if there is no file, if it is damaged, or if it holds another kind of model.
+      ValueError: if there is no file, if it or the metrics are damaged, or if it holds another kind of model.
     """
     file = _file(path, MODEL)
     model = _load(file)
     model = model.model if isinstance(model, Rejector) else model
-    metrics = file.with_name(METRICS)
-    return model, json.loads(metrics.read_text()) if metrics.exists() else {}
+    return model, _metrics(file.with_name(METRICS))
 
 
 def load_rejector(path, model: HybridModel) -> Rejector | None:
@@ -71,56 +72,15 @@ def _load(file):
     if not file.is_file():
         raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
     try:
+        with open_archive(file) as archive:
+            check_config(json.loads(archive.read("config.json")))
         model = keras.models.load_model(file)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = "" if "File not found" in str(error) else f" ({str(error).strip().splitlines()[0][:300]})"
-        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model.{reason}") from None
+    except Exception as error:  # of all that is built from it, each raises what it likes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model. ({reason})") from error
     if not isinstance(model, (HybridModel, Rejector)):
         raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel or a Rejector.")
     return model
-
-
-def read_inputs(path, model, feature_names=None) -> np.ndarray:
-    """Inputs from a file, one row each.
-
-    Args:
-      path: `.npz` with the array `x` (or a single array); `.csv` or `.parquet` with a column for each feature, by
-        name where the model knows names, else in order (images: row by row).
-      model: the model they are for.
-      feature_names: names of the columns, or None.
-
-    Returns:
-      x, `(n, *event_shape)`.
-
-    Raises:
-      ValueError: if the file cannot be read, lacks columns, or holds inputs that the model cannot take.
-    """
-    path = pathlib.Path(path)
-    shape = tuple(model.distribution.event_shape)
-    readers = {".npz": _read_npz, ".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in readers:
-        raise ValueError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(readers)}.")
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
-    try:
-        table = readers[path.suffix](path)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if isinstance(table, pd.DataFrame):
-        if feature_names:
-            missing = [name for name in feature_names if name not in table]
-            if missing:
-                raise ValueError(f"{path} lacks the columns {missing}; wanted {list(feature_names)}.")
-            table = table[list(feature_names)]
-        elif all(_is_number(name) for name in table) and list(map(str, table)) != list(map(str, range(table.shape[1]))):
-            raise ValueError(
-                f"{path} has numbers for column names, such as {table.columns[0]}; wanted a line of names."
-            )
-        if table.shape[1] != np.prod(shape):
-            raise ValueError(f"{path} has {table.shape[1]} columns; wanted {np.prod(shape)}, for inputs {shape}.")
-        table = table.to_numpy().reshape(-1, *shape)
-    checks.check_inputs(table, model.distribution, f"{path.name}: x")
-    return table
 
 
 def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float | None = None) -> pd.DataFrame:
@@ -154,16 +114,20 @@ def score(model: HybridModel, x, rejector: Rejector | None, abstain_below: float
             table["score"] = scores
         percentile = rejector.percentile(scores)
         table["percentile"] = np.round(percentile, 2)
-        table["abstain"] = scores > float(rejector.threshold) if abstain_below is None else percentile < abstain_below
+        table["abstain"] = (
+            scores > float(rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
+        )
     return pd.DataFrame(table)
 
 
-def _is_number(name):
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
+def _metrics(path):
+    metrics = strict_json.read(path) if path.exists() else {}
+    names, config = metrics.get("feature_names"), metrics.get("config", {})
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{path} has the feature_names {names!r}; wanted a list of names, or null.")
+    if not isinstance(config, dict) or not isinstance(config.get("seed", 0), int):
+        raise ValueError(f"{path} has the config {config!r}; wanted an object whose seed is a whole number.")
+    return metrics
 
 
 def _columns(name, values):
@@ -171,12 +135,3 @@ def _columns(name, values):
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{i}": column for i, column in enumerate(values.T)}
-
-
-def _read_npz(path):
-    with np.load(path, allow_pickle=False) as arrays:
-        if "x" in arrays:
-            return arrays["x"]
-        if len(arrays.files) == 1:
-            return arrays[arrays.files[0]]
-        raise ValueError(f"it holds the arrays {arrays.files}; wanted one named 'x'.")

@@ -1,12 +1,11 @@
 """One training run: from a data set's name to a folder with a model, its metrics and a report."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import time
 
-from tfp_hybrid import checks, datasets
+from tfp_hybrid import checks, datasets, files, strict_json
 from tfp_hybrid.experiments import evaluation, fitting, outliers, provenance, recipes, report
 from tfp_hybrid.experiments.fitting import CONFIG, Config
 from tfp_hybrid.experiments.progress import CONSOLE
@@ -20,31 +19,44 @@ KEPT = 0.99  # of held-out rows, by the rejector
 def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
     """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
 
-    Everything is loaded and checked before the first step. A checkpoint is kept while training runs; `resume` goes
-    on from it, losing at most one epoch or, of shorter ones, ten seconds.
+    Everything is loaded and checked before the first step. A checkpoint is kept while training runs: killed at any
+    moment, the folder holds a run to resume or a finished one, and a resumed run ends with the figures of one that was
+    not interrupted. A kill loses at most one epoch or, of shorter ones, ten seconds of work.
 
     Args:
       config: the settings.
-      out: folder for the results: new or empty, unless `resume`.
+      out: folder for the results: new or empty, unless `resume`. Locked, so that one run at a time writes into it.
       resume: go on with a run that was interrupted, with the same settings.
 
     Returns:
-      What `metrics.json` holds.
+      What `metrics.json` holds (where numbers that JSON has not are strings, such as "Infinity").
 
     Raises:
       ValueError: for settings, data or a folder that cannot be used.
       ConnectionError: if the data cannot be downloaded; says what to put where.
-      FloatingPointError: if the loss becomes NaN; the last good checkpoint stays.
+      FloatingPointError: if the loss becomes NaN; the last good epoch is saved.
+      KeyboardInterrupt: if it is interrupted; the last epoch is saved.
     """
     started = time.perf_counter()
     out = pathlib.Path(out)
     check_config(config)
+    if resume and not out.exists():
+        raise ValueError(f"--out {out} does not exist; it holds no interrupted run to resume.")
+    with files.locked(out):
+        return _train(config, out, resume, started)
+
+
+def _train(config, out, resume, started):
     check_folder(out, resume)
     with CONSOLE.status(f"loading {config.dataset}"):
         dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
         recipe = recipes.recipe_for(dataset)
         config = config.complete(recipe)
         foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
+    if (out / METRICS).exists():  # killed in `finish`
+        fitting.check_same_settings(out, config)
+        fitting.finish(out)
+        return strict_json.read(out / METRICS)
     run = fitting.Run(dataset, recipe, config, out, resume)
     model = run.model
     for name, (x, _) in foreign.items():
@@ -66,11 +78,13 @@ def train(config: Config, out: os.PathLike, resume: bool = False) -> dict:
         "versions": provenance.versions(),
     }
     with CONSOLE.status("writing the report"):
-        model.save(out / MODEL)
-        rejector.save(out / REJECTOR)
-        (out / METRICS).write_text(json.dumps(metrics, indent=1))
+        with files.replacing(out / MODEL) as beside:
+            model.save(beside)
+        with files.replacing(out / REJECTOR) as beside:
+            rejector.save(beside)
         report.write(out / REPORT, model, dataset, metrics, run.columns(), test, outside)
-    run.finish()
+        files.write(out / METRICS, strict_json.dumps(metrics))  # the last one: it says that the others are there
+    fitting.finish(out)
     return metrics
 
 
@@ -90,11 +104,13 @@ def check_config(config: Config):
 
 
 def check_folder(out: pathlib.Path, resume: bool):
-    """Raises ValueError if the folder is not empty (without `resume`), or holds no interrupted run (with it)."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; wanted a folder.")
-    if not resume and out.exists() and any(out.iterdir()):
+    """Raises ValueError if the folder is not empty (without `resume`), or holds no interrupted run (with it).
+
+    One in which a run was killed before it wrote anything counts as empty, and also as an interrupted run.
+    """
+    empty = all(map(files.is_leftover, out.iterdir()))
+    if not resume and not empty:
         raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to go on with a run in it.")
-    if resume and not (out / CONFIG).exists():
+    if resume and not empty and not (out / CONFIG).exists():
         done = " It holds a finished run." if (out / METRICS).exists() else ""
         raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")

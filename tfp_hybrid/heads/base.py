@@ -16,7 +16,7 @@ class Head(keras.layers.Layer):
     To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
     of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`. One whose
     responses are classes sets `classifies`. One that calibration can rescale sets `can_widen`, and writes `widen`
-    unless its linear predictors are the logits.
+    unless its linear predictors are the logits. One that sets an argument itself refuses it with `refuse`.
 
     Args:
       event_shape: shape of one response y: `()` or `(k,)`.
@@ -46,6 +46,12 @@ class Head(keras.layers.Layer):
         self.predictors = predictors
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    @classmethod
+    def refuse(cls, kwargs: dict, argument: str, reason: str):
+        """Raises ValueError if the constructor's `kwargs` hold an argument that this head sets itself."""
+        if argument in kwargs:
+            raise ValueError(f"{cls.__name__}: `{argument}` is {kwargs[argument]!r}; wanted none, since {reason}.")
 
     def build(self, latent_shape):
         units = int(np.prod(self.event_shape)) * self.predictors
@@ -109,7 +115,8 @@ class Head(keras.layers.Layer):
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""
         if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
-            raise ValueError(f"y has dtype {y.dtype}; wanted numbers.")
+            classes = ", integers 0 .. K-1 for K classes: `names, y = np.unique(y, return_inverse=True)`"
+            raise ValueError(f"y has dtype {y.dtype}; wanted numbers{classes if self.classifies else ''}.")
         bad = ~np.isfinite(y.astype(float))
         if bad.any():
             raise ValueError(

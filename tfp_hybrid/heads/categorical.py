@@ -30,10 +30,12 @@ class Categorical(Head):
     Args:
       num_classes: K >= 2.
       weight_stddev: s >= 0; a typical z of D standard normal entries has ||z||^2 = D.
+      one_hot: whether labels come as `(n, K)`, 1 for the class and 0 for all others, as
+        `keras.wrappers.SKLearnClassifier` gives them.
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
 
     Raises:
-      ValueError: if `num_classes` < 2 or `weight_stddev` < 0.
+      ValueError: if `num_classes` < 2 or `weight_stddev` < 0, or for an `event_shape`.
 
     References:
       MacKay 1992, "The Evidence Framework Applied to Classification Networks", eq. 11, for two classes.
@@ -45,15 +47,15 @@ class Categorical(Head):
     classifies = True
     can_widen = True
 
-    def __init__(self, num_classes, weight_stddev=0.0, **kwargs):
+    def __init__(self, num_classes, weight_stddev=0.0, one_hot=False, **kwargs):
         if num_classes < 2:
             raise ValueError(f"Categorical: `num_classes` is {num_classes}; wanted at least 2.")
         if not 0 <= weight_stddev < float("inf"):
             raise ValueError(f"Categorical: `weight_stddev` is {weight_stddev}; wanted a finite number >= 0.")
-        kwargs.pop("event_shape", None)
+        self.refuse(kwargs, "event_shape", "the response is one class")
         super().__init__((), predictors=num_classes, **kwargs)
         self.num_classes = num_classes
-        self.weight_stddev = float(weight_stddev)
+        self.weight_stddev, self.one_hot = float(weight_stddev), bool(one_hot)
 
     def linear_predictor(self, z):
         eta = super().linear_predictor(z)
@@ -72,7 +74,19 @@ class Categorical(Head):
     def metric(self):
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
+    def prepare_labels(self, y):
+        y = tf.convert_to_tensor(y)
+        return super().prepare_labels(tf.argmax(y, -1) if self.one_hot and y.shape.rank == 2 else y)
+
     def check_labels(self, y):
+        if self.one_hot:
+            super().check_labels(y)
+            if y.ndim != 2 or y.shape[1] != self.num_classes or not np.isin(y, (0, 1)).all() or (y.sum(1) != 1).any():
+                raise ValueError(
+                    f"y has shape {y.shape}, or a row that is not one-hot; wanted ('n', {self.num_classes}), since the "
+                    "head has one_hot=True."
+                )
+            return
         if y.ndim == 2 and y.shape[1] == self.num_classes:
             raise ValueError(
                 f"y has shape {y.shape}: one-hot labels; wanted integer labels of shape (n,): np.argmax(y, axis=-1)."
@@ -88,5 +102,6 @@ class Categorical(Head):
 
     def get_config(self):
         config = super().get_config() | {"num_classes": self.num_classes, "weight_stddev": self.weight_stddev}
+        config["one_hot"] = self.one_hot
         del config["event_shape"]
         return config

@@ -107,13 +107,16 @@ class Bernoulli(ExponentialFamily):
     Args:
       event_shape: `()`, or `(k,)` for k labels, independent given z.
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
+
+    Raises:
+      ValueError: for a `family`; that is what `ExponentialFamily` is for.
     """
 
     classifies = True
     can_widen = True
 
     def __init__(self, event_shape=(), **kwargs):
-        kwargs.pop("family", None)
+        self.refuse(kwargs, "family", "it is tfp.glm.Bernoulli's; `ExponentialFamily` takes others")
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
 
     def metric(self):
@@ -123,3 +126,8 @@ class Bernoulli(ExponentialFamily):
         Head.check_labels(self, y)
         if ((y != 0) & (y != 1)).any():
             raise ValueError(f"y has values from {y.min()} to {y.max()}; wanted labels 0 and 1.")
+
+    @classmethod
+    def from_config(cls, config):
+        """The config holds a family, as every `ExponentialFamily`'s does."""
+        return cls(**{name: value for name, value in config.items() if name != "family"})

@@ -1,11 +1,11 @@
 """Gaussian heads for regression."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.moments import location_and_scale
 
 tfd = tfp.distributions
 
@@ -31,10 +31,9 @@ class StandardizedResponse(Head):
         self.widening = self.add_weight(shape=(), initializer="ones", trainable=False, name="widening")
 
     def adapt(self, y):
-        y = self.prepare_labels(y).numpy()
-        stddev = y.std(axis=0)
-        self.response_mean.assign(y.mean(axis=0))
-        self.response_stddev.assign(np.where(stddev > 0, stddev, 1.0))
+        mean, stddev = location_and_scale(self.prepare_labels(y))
+        self.response_mean.assign(tf.cast(mean, self.variable_dtype))
+        self.response_stddev.assign(tf.cast(stddev, self.variable_dtype))
 
     def is_adapted(self):
         mean, stddev = self.response_mean.numpy(), self.response_stddev.numpy()

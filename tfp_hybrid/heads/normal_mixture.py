@@ -26,7 +26,7 @@ class NormalMixture(StandardizedResponse):
       **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
 
     Raises:
-      ValueError: if `components` < 2.
+      ValueError: if `components` < 2, or for an `event_shape`.
 
     References:
       Bishop 1994, "Mixture Density Networks".
@@ -35,7 +35,7 @@ class NormalMixture(StandardizedResponse):
     def __init__(self, components=3, **kwargs):
         if components < 2 or components != int(components):
             raise ValueError(f"NormalMixture: `components` is {components}; wanted a whole number, at least 2.")
-        kwargs.pop("event_shape", None)
+        self.refuse(kwargs, "event_shape", "the response is one number")
         super().__init__((), predictors=3 * components, **kwargs)
         self.components = components
 

@@ -1,25 +1,32 @@
 """Predictions that are as sure as they should be: one number, fitted on held-out rows."""
 
+import math
+
 import numpy as np
 import scipy.optimize
 import scipy.special
+import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding, heads
+from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.uncertainty.scores import check_model
 
 tfd = tfp.distributions
+
+_FACTORS = 1e3  # a factor that is searched for lies between this and its reciprocal
 
 
 def calibrate(model, x, y, batch_size: int = 256) -> float:
     """Makes p(y|x) of a model as sure as held-out rows justify; the predicted class, or mean, stays as it is.
 
     A classifier's logits are divided by a temperature T, a regressor's standard deviations multiplied by a factor s:
-    whichever has the least NLL on these rows. The head's own weights take it up, so that everything the model answers
-    from now on, and the file that it is saved to, is calibrated. p(x) does not change.
+    whichever has the least NLL on these rows. (A mixture is stretched about its mean, by a factor between 1/1000 and
+    1000.) The head's own weights take it up, so that everything the model answers from now on, and the file that it is
+    saved to, is calibrated. p(x) does not change.
 
     Args:
-      model: a `HybridModel` whose head is `Categorical`, `Bernoulli`, `Normal` or `HeteroscedasticNormal`.
+      model: a `HybridModel` whose head can be widened (`Head.can_widen`).
       x: `(n, *event_shape)`, an array: rows that training has not seen.
       y: their labels.
       batch_size: rows at a time.
@@ -36,15 +43,13 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
     """
     check_model(model)
     if not model.head.can_widen:
-        raise ValueError(
-            f"calibrate: the head is {type(model.head).__name__}; wanted Categorical, Bernoulli, Normal or "
-            "HeteroscedasticNormal."
-        )
-    if not checks.is_array(x):
+        widened = [name for name in heads.__all__ if getattr(heads, name).can_widen]
+        raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
+    if not feeding.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     checks.check_labels(y, model.head, len(x))
-    p_y, _ = model.predict_distribution(x, batch_size)
-    y = np.asarray(model.head.prepare_labels(y))
+    z = tf.concat([batch.z for batch in forward_batches(model, x, batch_size)], 0)
+    p_y, y = model.head(z), np.asarray(model.head.prepare_labels(y))
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
     if isinstance(p_y, tfd.Categorical):
@@ -52,10 +57,37 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
     elif isinstance(p_y, tfd.Bernoulli):
         logits = np.ravel(p_y.logits_parameter())
         factor = temperature(np.stack([np.zeros_like(logits), logits], -1), y.ravel().astype(int))
-    else:
+    elif isinstance(p_y, tfd.Normal):
         factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
+    else:
+        factor = _searched_factor(model.head, z, y)
     model.head.widen(factor)
     return factor
+
+
+def _searched_factor(head, z, y) -> float:
+    """The factor of least NLL for `head.widen`, to about 1e-4 relative; the head stays as it is."""
+    before = [weight.numpy() for weight in head.weights]
+
+    def nll(log_factor):
+        try:
+            head.widen(math.exp(log_factor))
+            return -np.mean(head(z).log_prob(y), dtype=float)
+        finally:
+            for weight, value in zip(head.weights, before, strict=True):
+                weight.assign(value)
+
+    # A mixture's NLL may have several minima: a grid finds the lowest one's neighbourhood.
+    grid = np.linspace(-math.log(_FACTORS), math.log(_FACTORS), 41)
+    values = np.nan_to_num([nll(point) for point in grid], nan=np.inf)
+    best = int(np.argmin(values))
+    if best in (0, len(grid) - 1):
+        raise ValueError(
+            f"The best factor is not between {1 / _FACTORS} and {_FACTORS:.0f}; wanted predictions that are neither "
+            "all exact nor that far off."
+        )
+    bounds = grid[best - 1], grid[best + 1]
+    return float(np.exp(scipy.optimize.minimize_scalar(nll, bounds=bounds, method="bounded").x))
 
 
 def temperature(logits, y) -> float:
@@ -69,7 +101,7 @@ def temperature(logits, y) -> float:
       ValueError: if shapes or labels do not fit, if a logit is not finite, or if no finite T is best: where every
         label has the highest logit (T = 0), or where the logits tell nothing of the labels (T = inf).
     """
-    logits, y = np.asarray(logits, float), np.asarray(y)
+    logits, y = checks.reals(logits, "logits"), checks.unmasked(y, "y")
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not y.size:
         raise ValueError(f"logits has shape {logits.shape} and y {y.shape}; wanted (n, K) and (n,), n >= 1.")
     if not np.isfinite(logits).all():
@@ -105,7 +137,7 @@ def stddev_factor(mean, stddev, y) -> float:
     Raises:
       ValueError: if shapes differ, if a stddev is not above 0, or if every prediction is exact.
     """
-    mean, stddev, y = (np.asarray(values, float) for values in (mean, stddev, y))
+    mean, stddev, y = checks.reals(mean, "mean"), checks.reals(stddev, "stddev"), checks.reals(y, "y")
     if not mean.shape == stddev.shape == y.shape or not y.size:
         shapes = f"mean has shape {mean.shape}, stddev {stddev.shape} and y {y.shape}"
         raise ValueError(f"{shapes}; wanted the same, with at least one row.")

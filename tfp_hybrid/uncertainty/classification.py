@@ -8,6 +8,8 @@ import dataclasses
 import numpy as np
 import sklearn.metrics
 
+from tfp_hybrid import checks
+
 STRATEGIES = ("width", "mass")
 
 
@@ -105,9 +107,9 @@ def classification_metrics(probabilities, y) -> dict[str, float]:
 
 
 def _checked(probabilities, y):
-    probabilities, y = np.asarray(probabilities), np.asarray(y)
+    probabilities, y = checks.unmasked(probabilities, "probabilities"), checks.unmasked(y, "y")
     if not np.issubdtype(probabilities.dtype, np.floating):
-        probabilities = probabilities.astype(float)
+        probabilities = checks.reals(probabilities, "probabilities")
     if probabilities.ndim != 2 or probabilities.shape[1] < 2:
         raise ValueError(f"probabilities has shape {probabilities.shape}; wanted (n, K) with K >= 2.")
     if y.shape != probabilities.shape[:1] or not y.size:

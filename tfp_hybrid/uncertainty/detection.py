@@ -8,6 +8,8 @@ import numpy as np
 import scipy.stats
 import sklearn.metrics
 
+from tfp_hybrid import checks
+
 
 def auroc(inside, outside) -> float:
     """Area under the ROC curve: how often an outside score is higher than an inside one; ties count half.
@@ -83,7 +85,7 @@ def labels_and_ranks(inside, outside) -> tuple[np.ndarray, np.ndarray]:
 
 def check_scores(scores, argument: str) -> np.ndarray:
     """A float64 vector; ValueError if it is empty, holds NaN, or is no vector."""
-    scores = np.asarray(scores, float)
+    scores = checks.reals(scores, argument)
     if scores.ndim != 1:
         raise ValueError(f"{argument} has shape {scores.shape}; wanted scores of shape (n,).")
     if not scores.size:

@@ -1,4 +1,11 @@
-"""Has the data changed? Two-sample tests on log p(x), or any score, of new inputs against a reference."""
+"""Has the data changed? Two-sample tests on log p(x), or any score, of new inputs against a reference.
+
+The tests see scores, not inputs. They find changes that move the score's distribution; inputs from another population
+whose scores are distributed as the reference's pass, however different they are. "No drift" by -log p(x) means that
+the new inputs are as likely as the reference, not that they are alike: a density has the same value on a whole surface
+of inputs (a Gaussian, at every rotation about its mean). To find any change, train a classifier to tell the inputs
+themselves from the reference: an AUC above one half on rows it has not seen is drift.
+"""
 
 import dataclasses
 
@@ -6,6 +13,11 @@ import numpy as np
 import scipy.stats
 
 from tfp_hybrid.uncertainty.detection import auroc, check_scores
+
+BLIND_SPOT = (
+    "The tests see scores only: inputs of another population whose scores are distributed alike pass. "
+    "'no' means as likely as the reference, not the same."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +95,9 @@ def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> Dri
     draws = ((rng.choice(reference, len(sample)).mean() for sample in (new, reference)) for _ in range(resamples))
     null = [abs(batch - again) for batch, again in draws]
     p_value = (1 + np.sum(np.asarray(null) >= abs(shift))) / (1 + resamples)
-    spread = reference.std()
-    effect = shift / spread if spread > 0 else np.sign(shift) * np.inf if shift else 0.0
+    spread, rounding = reference.std(), 8 * np.finfo(float).eps * abs(reference.mean())
+    if spread <= rounding:  # all equal: what is left of the differences is how the means were rounded
+        effect = np.sign(shift) * np.inf if abs(shift) > rounding else 0.0
+    else:
+        effect = shift / spread
     return DriftTest("typicality", float(abs(shift)), float(p_value), float(effect))

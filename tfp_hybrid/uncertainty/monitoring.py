@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 from tfp_hybrid.uncertainty.detection import auroc
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
@@ -13,7 +13,9 @@ class OODMonitor(keras.callbacks.Callback):
     """Adds the AUROC of a score on out-of-distribution sets to the logs of each epoch, as "auroc_<name>".
 
     Logs are what the progress bar, `History`, `CSVLogger`, `TensorBoard` and `EarlyStopping` see; put it before those
-    callbacks that should.
+    callbacks that should. There is no metric of this name that could tell Keras which way is better, so
+    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` raise unless they are told:
+    `EarlyStopping(monitor="auroc_letters", mode="max")`.
 
     Args:
       inside: in-distribution inputs that training does not see, `(n, *event_shape)`.
@@ -38,7 +40,7 @@ class OODMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._last, self._epochs = {}, 0
         for name, x in {"inside": self.inside, **self.outside}.items():
-            if checks.is_array(x):
+            if feeding.is_array(x):
                 checks.check_inputs(x, self.model.distribution, f"OODMonitor: {name}")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -58,6 +60,8 @@ class BrierScore(keras.metrics.Mean):
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
 
+    _direction = "down"
+
     def __init__(self, name="brier", **kwargs):
         super().__init__(name=name, **kwargs)
 
@@ -73,6 +77,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
+
+    _direction = "down"
 
     def __init__(self, bins=15, name="ece", **kwargs):
         if bins < 1:

@@ -11,6 +11,8 @@ import sklearn.metrics
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import checks
+
 tfd = tfp.distributions
 _COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # of dtype float32
 
@@ -104,7 +106,7 @@ def interval_coverage(p_y, y, level=0.9):
       A number, or `(m,)`.
     """
     below, up_to = _cdf(*_checked(p_y, y))
-    level = np.asarray(level, float)
+    level = checks.reals(level, "level")
     if ((level <= 0) | (level >= 1)).any():
         raise ValueError(f"level is {level}; wanted between 0 and 1.")
     # y is at least the lower quantile iff P(Y <= y) reaches it, and at most the upper one iff P(Y < y) does not.
@@ -122,7 +124,7 @@ def _checked(p_y, y):
     """The distribution of single entries, and y as float64."""
     if not isinstance(p_y, tfd.Distribution):
         raise ValueError(f"p_y is a {type(p_y).__name__}; wanted a tfd.Distribution.")
-    y = np.asarray(y, float)
+    y = checks.reals(y, "y")
     if not y.size or not np.isfinite(y).all():
         raise ValueError("y is empty or holds numbers that are not finite; wanted at least one row of finite numbers.")
     while isinstance(p_y, tfd.Independent):

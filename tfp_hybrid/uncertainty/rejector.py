@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import checks, feeding
 from tfp_hybrid.inference import forward
-from tfp_hybrid.pipeline import batches
+from tfp_hybrid.serialization import check_savable
+from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
 
@@ -28,7 +29,11 @@ class Rejector(keras.Model):
 
     Call arguments:
       x: `(n, *event_shape)`. Returns a dict: "prediction", E[y|x], as the model's; "score", `(n,)`; "abstain", bool
-        `(n,)`.
+        `(n,)`: all, while there is no threshold.
+
+    Raises:
+      ValueError: from whatever answers or writes a file, if the model was trained, or the score fitted, since the
+        threshold was chosen. (Inside a `tf.function` weights cannot be compared: check with `check_fitted` before.)
 
     Attributes:
       reference: the scores of the inputs that the threshold was chosen on, sorted; empty before.
@@ -58,6 +63,12 @@ class Rejector(keras.Model):
 
     def build(self, input_shape):
         """Nothing: all weights exist from the start."""
+
+    def __call__(self, x, *args, **kwargs):
+        if tf.executing_eagerly() and not isinstance(x, keras.KerasTensor):
+            self._check_if_fitted()
+            x = checks.inputs(x, self.model)
+        return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
         one_pass = forward(self.model, tf.convert_to_tensor(x))
@@ -102,7 +113,7 @@ class Rejector(keras.Model):
         if not 0 <= value <= (math.inf if rule == "risk" else 1):
             raise ValueError(f"{rule} is {value}; wanted {'at least 0' if rule == 'risk' else 'between 0 and 1'}.")
         if rule == "risk":
-            if not checks.is_array(x):
+            if not feeding.is_array(x):
                 raise ValueError(f"x is a {type(x).__name__}; wanted an array, for `risk`.")
             checks.check_labels(y, self.model.head, len(x))
         answers = self._answers(x, batch_size)
@@ -125,20 +136,23 @@ class Rejector(keras.Model):
 
     def percentile(self, scores) -> np.ndarray:
         """Per cent of the reference inputs whose score is higher: 0 for an input less likely than any of them."""
-        if not len(self.reference):
-            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
-        at_most = np.searchsorted(self.reference, np.asarray(scores, float), side="right")
+        self.check_fitted()
+        at_most = np.searchsorted(self.reference, checks.reals(scores, "scores"), side="right")
         return 100 * (1 - at_most / len(self.reference))
 
     def check_fitted(self):
         """Raises ValueError if there is no threshold, or if the model or the score changed since it was chosen."""
-        if math.isnan(float(self.threshold)):
+        if math.isnan(float(self.threshold.numpy())):
             raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
-        if int(self.fitted_to) != fingerprint(self.model, self.score):
+        if int(self.fitted_to.numpy()) != fingerprint(self.model, self.score):
             raise ValueError(
                 "The model was trained, or its score fitted, since the threshold was chosen; wanted `fit_threshold` "
                 "again."
             )
+
+    def _check_if_fitted(self):
+        if not math.isnan(float(self.threshold.numpy())):
+            self.check_fitted()
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`: a dict of arrays, "prediction", "score" and "abstain", from one pass.
@@ -150,13 +164,22 @@ class Rejector(keras.Model):
         self.check_fitted()
         return self._answers(x, batch_size, verbose, steps, callbacks)
 
+    def predict_on_batch(self, x):
+        """As `predict`, of one batch."""
+        self.check_fitted()
+        return super().predict_on_batch(checks.inputs(x, self.model))
+
+    def predict_step(self, data):
+        # Past `__call__`, whose check was done for all batches; `fit_threshold` asks before there can be one.
+        return self.call(keras.utils.unpack_x_y_sample_weight(data)[0])
+
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
         self.score.check_fitted(self.model)
-        (rows, _), x = checks.first_batch(x)
-        checks.check_inputs(rows, self.model.distribution)
-        if checks.is_array(x):
-            x, batch_size = batches((np.asarray(x),), batch_size), None
-        return super().predict(x, batch_size, verbose, steps, callbacks)
+        checks.check_batch_size(batch_size)
+        feed = feeding.Feed(self.model, labelled=False)
+        data = feed.data(x, batch_size=batch_size)
+        with feed.errors():
+            return super().predict(data, None, verbose, steps, callbacks)
 
     def _row_losses(self, y, prediction):
         head = self.model.head
@@ -185,12 +208,14 @@ class Rejector(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        check_config(config)
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
         return cls(**config | parts)
 
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)  # what cannot be saved raises before the file is opened
-        super().save(*args, **kwargs)
+    def save(self, filepath, *args, **kwargs):
+        self._check_if_fitted()
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
 
     def save_own_variables(self, store):
         store["threshold"], store["fitted_to"] = self.threshold.numpy(), self.fitted_to.numpy()

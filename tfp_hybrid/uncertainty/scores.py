@@ -88,11 +88,11 @@ class Score(keras.layers.Layer):
         if not self.needs_fit:
             return
         name = type(self).__name__
-        if int(self.fitted_to) == -1:
+        if int(self.fitted_to.numpy()) == -1:
             raise ValueError(
                 f"{name} is not fitted; wanted `fit(model, x)` with held-out in-distribution inputs first."
             )
-        if int(self.fitted_to) != fingerprint(model):
+        if int(self.fitted_to.numpy()) != fingerprint(model):
             raise ValueError(
                 f"{name} was fitted to another model than `model`, or `model` was trained since; wanted the same "
                 "weights. Fit it again."

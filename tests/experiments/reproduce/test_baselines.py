@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
+from tfp_hybrid.experiments import checkpoint
 from tfp_hybrid.experiments.reproduce import baselines, gaussian_process
 
 tfd = tfp.distributions
@@ -60,7 +61,7 @@ def test_mixture_of_an_ensemble_is_the_mean_of_its_densities():
 @pytest.mark.slow
 def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     train, test = rows(20_480), rows(1000, 1)
-    epochs, bar = [], baselines.TrainingBar
+    epochs, bar = [], checkpoint.TrainingBar
 
     class Killing(bar):
         def on_epoch_begin(self, epoch, logs=None):
@@ -69,7 +70,7 @@ def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             super().on_epoch_begin(epoch, logs)
 
-    monkeypatch.setattr(baselines, "TrainingBar", Killing)
+    monkeypatch.setattr(checkpoint, "TrainingBar", Killing)
     arguments = (train, tmp_path, 30, (32, 32), 0)
     with pytest.raises(KeyboardInterrupt):
         baselines.train_network(*arguments)
@@ -80,6 +81,29 @@ def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     p_y = baselines.predict_network(baselines.keras.models.load_model(tmp_path / "model.keras"), test)
     truth = scipy.stats.norm(3 * test[0][:, 1], np.where(test[0][:, 0] < 0, 0.5, 2.0))
     assert -np.mean(p_y.log_prob(test[1])) == pytest.approx(-truth.logpdf(test[1]).mean(), abs=0.25)
+
+
+@pytest.mark.slow
+def test_an_interrupted_network_is_the_one_that_it_would_have_been(tmp_path, monkeypatch):
+    train = rows(4096)
+
+    class Interrupting(checkpoint.TrainingBar):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "TrainingBar", Interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            baselines.train_network(train, tmp_path / "interrupted", 3, (8,), 0)
+    weights = []
+    for name in ("interrupted", "whole"):
+        baselines.train_network(train, tmp_path / name, 3, (8,), 0)
+        weights.append(baselines.keras.models.load_model(tmp_path / name / "model.keras").get_weights())
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["model.keras"]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_gaussian_process_equals_scikit_learns_with_its_parameters():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tfp_hybrid import datasets
+from tfp_hybrid import datasets, files
 from tfp_hybrid.cli import app
 from tfp_hybrid.experiments import fitting
 from tfp_hybrid.experiments.reproduce import flights, mnist, reporting, results, simulation
@@ -140,18 +140,18 @@ def test_a_killed_run_resumes_after_its_last_epoch(tmp_path, monkeypatch):
 
 
 def test_a_run_killed_before_its_result_was_written_is_not_trained_again(tmp_path, monkeypatch):
-    write = results.write
+    write = files.write
 
     def killed(path, text):
         if path.name == "hybrid.json":
             raise KeyboardInterrupt
         write(path, text)
 
-    monkeypatch.setattr(results, "write", killed)
+    monkeypatch.setattr(files, "write", killed)
     arguments = ("simulation", "--quick", "--out", tmp_path)
     assert invoke(*arguments).exit_code == 130
     model = (tmp_path / "simulation" / "models" / "hybrid" / "model.keras").read_bytes()
-    monkeypatch.setattr(results, "write", write)
+    monkeypatch.setattr(files, "write", write)
     result = invoke(*arguments)
     assert result.exit_code == 0 and "1 of 1: hybrid" in result.output
     assert (tmp_path / "simulation" / "models" / "hybrid" / "model.keras").read_bytes() == model
@@ -200,6 +200,27 @@ def test_damaged_results_are_named(text, message, tmp_path):
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(ValueError, match=f"one.json.* {message}.*; remove it"):
         Place(tmp_path, "test").obtain({"one": Job({}, lambda: {"rmse": 1.0})})
+
+
+def test_seconds_of_a_result_count_those_before_an_interruption(tmp_path):
+    place = Place(tmp_path, "test")
+    files.write(place.model_folder("one") / "history.csv", "epoch,loss,seconds\n1,0.5,60.0\n2,0.4,100.0\n")
+    place.obtain({"one": Job({}, lambda: {"rmse": 1.0})})
+    assert 100 <= results.load(tmp_path / "one.json").seconds < 200
+
+
+def test_a_model_is_measured_by_one_process_at_a_time(tmp_path):
+    place, jobs = Place(tmp_path, "test"), {name: Job({}, lambda: {"rmse": 1.0}) for name in ("one", "two")}
+    with files.locked(place.model_folder("one")):
+        with pytest.raises(ValueError, match="one is in use by process"):
+            place.obtain(jobs)
+        place.obtain(jobs, ["two"])
+    assert results.load_all(tmp_path).keys() == {"two"}
+
+
+def test_a_result_that_was_being_written_is_none(tmp_path):
+    (tmp_path / ".new_one.json").write_text("{")
+    assert results.load_all(tmp_path) == {}
 
 
 def test_models_come_after_those_that_they_start_from(tmp_path):

@@ -1,8 +1,5 @@
 """What the flights' hybrid models are compared with: regressors that give a Normal for each row."""
 
-import os
-import shutil
-
 import keras
 import numpy as np
 import tensorflow_probability as tfp
@@ -10,8 +7,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 
-from tfp_hybrid.experiments import recipes
-from tfp_hybrid.experiments.progress import CONSOLE, TrainingBar
+from tfp_hybrid import files
+from tfp_hybrid.experiments import checkpoint, recipes
+from tfp_hybrid.experiments.progress import CONSOLE
 from tfp_hybrid.experiments.scoring import MODEL
 
 tfd = tfp.distributions
@@ -50,7 +48,9 @@ def boosting(train, test, iterations: int) -> tfd.Normal:
 
 
 def train_network(train, folder, epochs: int, hidden_units, seed: int):
-    """Trains a multi-layer perceptron with a mean and a standard deviation as outputs; resumes after the last epoch.
+    """Trains a multi-layer perceptron with a mean and a standard deviation as outputs, if it is not there yet.
+
+    After an interruption it resumes from its checkpoint.
 
     Args:
       train: inputs, which it standardizes, and responses.
@@ -59,8 +59,15 @@ def train_network(train, folder, epochs: int, hidden_units, seed: int):
       hidden_units: of each hidden layer, which are rectified.
       seed: of initial weights and batches.
     """
-    x, y = train
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MODEL).exists():
+        model = _trained_network(*train, folder, epochs, hidden_units, seed)
+        with files.replacing(folder / MODEL) as beside:
+            model.save(beside)
+    for left in (checkpoint.CHECKPOINT, checkpoint.HISTORY):
+        files.remove(folder / left)
+
+
+def _trained_network(x, y, folder, epochs, hidden_units, seed):
     keras.utils.set_random_seed(seed)
     normalization = keras.layers.Normalization()
     normalization.adapt(x[:: max(1, len(x) // 100_000)])
@@ -68,14 +75,15 @@ def train_network(train, folder, epochs: int, hidden_units, seed: int):
     layers += [keras.layers.Dense(units, "relu") for units in hidden_units]
     outputs = keras.layers.Dense(2, kernel_initializer="zeros")
     model = keras.Sequential([*layers, outputs, Unstandardize(float(y.mean()), float(y.std()))])
-    steps = epochs * (len(x) // BATCH_SIZE)
-    model.compile(recipes.optimizer_for(2e-3, steps), loss=normal_nll)
-    backup = keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True, delete_checkpoint=False)
-    with TrainingBar() as bar:
-        model.fit(x, y, BATCH_SIZE, epochs, verbose=0, callbacks=[bar, backup])
-    model.save(folder / f"new_{MODEL}")
-    os.replace(folder / f"new_{MODEL}", folder / MODEL)
-    shutil.rmtree(folder / "backup")
+    steps = len(x) // BATCH_SIZE
+    model.compile(recipes.optimizer_for(2e-3, epochs * steps), loss=normal_nll)
+    model.optimizer.build(model.trainable_variables)
+    history, seconds = [], 0.0
+    if (folder / checkpoint.CHECKPOINT).exists():
+        model, history, seconds = checkpoint.resumed(folder, steps)
+    data = checkpoint.epoch_batches((x, y), BATCH_SIZE, seed, range(len(history), epochs))
+    checkpoint.fit(model, data, steps, epochs, checkpoint.Checkpoint(folder, history, seconds))
+    return model
 
 
 def predict_network(model, test) -> tfd.Normal:

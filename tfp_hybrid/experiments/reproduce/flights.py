@@ -14,7 +14,6 @@ from tfp_hybrid.experiments.flight_times import FlightTimes
 from tfp_hybrid.experiments.reproduce import baselines
 from tfp_hybrid.experiments.reproduce.results import Job, Place, Result, histograms
 from tfp_hybrid.experiments.reproduce.tables import MEASURED, Table, number
-from tfp_hybrid.experiments.scoring import MODEL
 from tfp_hybrid.uncertainty import regression
 from tfp_hybrid.uncertainty.pictures import styled
 
@@ -203,8 +202,7 @@ def _baselines(place, dataset, data):
 
     def network(seed):
         name = f"network_{seed}"
-        if not (place.model_folder(name) / MODEL).exists():
-            baselines.train_network(transformed("train"), place.model_folder(name), **sizes, seed=seed)
+        baselines.train_network(transformed("train"), place.model_folder(name), **sizes, seed=seed)
         return metrics(baselines.predict_network(place.load_model(name), transformed("test")))
 
     def members(combined):

@@ -6,6 +6,7 @@ import re
 
 import jinja2
 
+from tfp_hybrid import files
 from tfp_hybrid.experiments import figures
 from tfp_hybrid.experiments.reproduce import flights, mnist, results, simulation
 from tfp_hybrid.experiments.reproduce.tables import Table
@@ -50,7 +51,8 @@ def write(folder: pathlib.Path) -> pathlib.Path:
         experiment = EXPERIMENTS[name]
         drawn = experiment.pictures(kept)
         for title, (figure, _) in drawn.items():
-            figure.savefig(folder / name / f"{title}.png")
+            with files.replacing(folder / name / f"{title}.png") as beside:
+                figure.savefig(beside)
         sections.append(
             {
                 "title": experiment.TITLE,
@@ -63,7 +65,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_hybrid.experiments.reproduce", "."), autoescape=True
     )
-    results.write(folder / REPORT, environment.get_template("report.html.jinja").render(sections=sections))
+    files.write(folder / REPORT, environment.get_template("report.html.jinja").render(sections=sections))
     return folder / REPORT
 
 
@@ -81,7 +83,7 @@ def insert(folder: pathlib.Path, path: pathlib.Path):
     for name, shown in tables(folder).items():
         parts += [f"### {EXPERIMENTS[name].TITLE}", EXPERIMENTS[name].ABOUT, *(table.markdown() for table in shown)]
     block = "\n\n".join(parts)
-    results.write(path, BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", path.read_text()))
+    files.write(path, BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", path.read_text()))
 
 
 def _is_trial(kept):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from tfp_hybrid.experiments import fitting, provenance
+from tfp_hybrid import files, strict_json
+from tfp_hybrid.experiments import checkpoint, fitting, provenance
 from tfp_hybrid.experiments.progress import CONSOLE
 from tfp_hybrid.experiments.scoring import MODEL
 from tfp_hybrid.uncertainty import pictures
@@ -27,7 +28,7 @@ class Result:
       command: the experiment's, that measured it.
       settings: all that sets the outcome, the seed included, beside the package's own code.
       metrics: the outcome.
-      seconds: that it took, in this process; training before an interruption not included.
+      seconds: that it took, training before an interruption included.
       versions: of the libraries, and the machine.
     """
 
@@ -89,18 +90,23 @@ class Place:
         wanted = [name for name in jobs if name in only or not only]
         missing = [name for name in wanted if not (self.folder / f"{name}.json").exists()]
         for name in missing:
-            _check_same(self.model_folder(name) / SETTINGS, settings[name], _read)
+            _check_same(self.model_folder(name) / SETTINGS, settings[name], strict_json.read)
             for needed in jobs[name].needs:
                 if needed not in missing and not (self.model_folder(needed) / MODEL).exists():
                     raise ValueError(f"{name} starts from {self.model_folder(needed) / MODEL}, which is not there.")
         for number, name in enumerate(missing, 1):
-            CONSOLE.print(f"{number} of {len(missing)}: {name}", highlight=False)
-            write(self.model_folder(name) / SETTINGS, json.dumps(settings[name], indent=1))
-            started = time.perf_counter()
-            metrics = jobs[name].measure()
-            seconds = round(time.perf_counter() - started, 1)
-            result = Result(name, self.command, settings[name], metrics, seconds, provenance.versions())
-            write(self.folder / f"{name}.json", json.dumps(dataclasses.asdict(result), indent=1))
+            with files.locked(self.model_folder(name)):
+                if not (self.folder / f"{name}.json").exists():  # nor measured by another process in the meantime
+                    CONSOLE.print(f"{number} of {len(missing)}: {name}", highlight=False)
+                    self._measure(name, jobs[name], settings[name])
+
+    def _measure(self, name, job, settings):
+        files.write(self.model_folder(name) / SETTINGS, json.dumps(settings, indent=1))
+        seconds, started = checkpoint.seconds_of(self.model_folder(name)), time.perf_counter()
+        metrics = job.measure()
+        seconds = round(seconds + time.perf_counter() - started, 1)
+        result = Result(name, self.command, settings, metrics, seconds, provenance.versions())
+        files.write(self.folder / f"{name}.json", json.dumps(dataclasses.asdict(result), indent=1))
 
     def model_folder(self, name: str) -> pathlib.Path:
         """Where the model of that name is kept, and its checkpoint while it is trained."""
@@ -114,14 +120,13 @@ class Place:
         """A model of the recipe, trained, from its checkpoint if there is one; and the seconds its training took."""
         folder = self.model_folder(name)
         if (folder / MODEL).exists():  # killed before its result was written
-            for left in (fitting.CHECKPOINT, fitting.CONFIG):
-                (folder / left).unlink(missing_ok=True)
-            return self.load_model(name), fitting.seconds_of(folder)
+            fitting.finish(folder)
+            return self.load_model(name), checkpoint.seconds_of(folder)
         run = fitting.Run(dataset, recipe, config, folder, resume=(folder / fitting.CONFIG).exists())
         run.fit()
-        run.model.save(folder / f"new_{MODEL}")
-        os.replace(folder / f"new_{MODEL}", folder / MODEL)
-        run.finish()
+        with files.replacing(folder / MODEL) as beside:
+            run.model.save(beside)
+        fitting.finish(folder)
         return run.model, run.seconds
 
 
@@ -152,7 +157,7 @@ def histograms(log_probs: dict[str, np.ndarray], lowest: float = -np.inf) -> dic
 
 def load(path: pathlib.Path) -> Result:
     """Reads one result; ValueError if the file is damaged."""
-    kept = _read(path)
+    kept = strict_json.read(path)
     kinds = {field.name: field.type for field in dataclasses.fields(Result)}
     if kept.keys() != kinds.keys() or not all(isinstance(kept[name], kind) for name, kind in kinds.items()):
         raise ValueError(f"{path} is no result: wanted {', '.join(kinds)}; remove it.")
@@ -161,20 +166,9 @@ def load(path: pathlib.Path) -> Result:
     return Result(**kept)
 
 
-def _read(path):
-    """The object in a JSON file."""
-    try:
-        kept = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; remove it.") from None
-    if not isinstance(kept, dict):
-        raise ValueError(f"{path} is damaged: it holds {kept!r}; remove it.")
-    return kept
-
-
 def load_all(folder: pathlib.Path) -> dict[str, Result]:
     """All results in a folder, by name."""
-    return {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: load(path) for path in sorted(folder.glob("[!.]*.json"))}
 
 
 def check_folder(folder: pathlib.Path):
@@ -182,12 +176,3 @@ def check_folder(folder: pathlib.Path):
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"--out {folder}: {nearest} is no folder that can be written into.")
-
-
-def write(path: pathlib.Path, text: str):
-    """Writes a file as a whole, or not at all; of a link, the file that it leads to."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -1,0 +1,192 @@
+"""What a saved model may name: the classes of TFP, and the functions of Keras, that loading may build or call.
+
+A `.keras` file comes from anywhere. In Keras' safe mode it holds no code, but it names classes and functions, and
+loading builds the one and calls the other: `tfb.Inline` calls any function that it is given, and Keras would look up
+`keras.config.set_epsilon` for it. So only what is listed here, defined by this package, or registered by
+`keras.saving.register_keras_serializable` can be named. The classes take numbers, one another, Keras layers, and
+these functions, nothing else.
+"""
+
+import functools
+import importlib
+import inspect
+
+import keras
+import tensorflow_probability as tfp
+
+from tfp_hybrid.bijectors.base import SAVABLE_BIJECTORS, savable_name
+
+KIND = "tfp_hybrid_kind"
+"""The key that marks what `tfp_hybrid.serialization` has written."""
+
+MOST_DEPTH, MOST_VALUES = 128, 2**24
+"""Bounds of a configuration: containers inside one another; values, shared ones as often as they are used."""
+
+_LISTED = {
+    "tfp.bijectors": (
+        tfp.bijectors,
+        """AbsoluteValue Ascending Blockwise Chain CholeskyOuterProduct CholeskyToInvCholesky
+        CorrelationCholesky Cumsum DiscreteCosineTransform Exp Expm1 FFJORD FillScaleTriL FillTriangular
+        FrechetCDF GeneralizedExtremeValueCDF GeneralizedPareto Glow GompertzCDF GumbelCDF Householder Identity
+        Inline Invert IteratedSigmoidCentered JointMap KumaraswamyCDF LambertWTail Log Log1p
+        MaskedAutoregressiveFlow MatrixInverseTriL MatvecLU MoyalCDF NormalCDF Pad Permute Power PowerTransform
+        RationalQuadraticSpline RayleighCDF RealNVP Reciprocal Reshape Restructure Scale ScaleMatvecDiag
+        ScaleMatvecLU ScaleMatvecTriL Shift ShiftedGompertzCDF Sigmoid Sinh SinhArcsinh SoftClip Softfloor
+        SoftmaxCentered Softplus Softsign Split Square Tanh TransformDiagonal Transpose UnitVector
+        WeibullCDF""",
+    ),
+    "tfp.distributions": (
+        tfp.distributions,
+        """Autoregressive BatchBroadcast BatchConcat BatchReshape Bates Bernoulli Beta BetaBinomial BetaQuotient
+        Binomial Blockwise Categorical Cauchy Chi Chi2 CholeskyLKJ ContinuousBernoulli DeterminantalPointProcess
+        Deterministic Dirichlet DirichletMultinomial DoublesidedMaxwell Empirical ExpGamma ExpInverseGamma
+        ExpRelaxedOneHotCategorical Exponential ExponentiallyModifiedGaussian FiniteDiscrete FlatDirichlet Gamma
+        GammaGamma GaussianProcess GaussianProcessRegressionModel GeneralizedExtremeValue GeneralizedNormal
+        GeneralizedPareto Geometric Gumbel HalfCauchy HalfNormal HalfStudentT HiddenMarkovModel Horseshoe
+        Independent Inflated InverseGamma InverseGaussian JohnsonSU Kumaraswamy LKJ LambertWDistribution
+        LambertWNormal Laplace LinearGaussianStateSpaceModel LogLogistic LogNormal Logistic LogitNormal
+        MarkovChain Masked MatrixNormalLinearOperator MatrixTLinearOperator Mixture MixtureSameFamily Moyal
+        Multinomial MultivariateNormalDiag MultivariateNormalDiagPlusLowRank
+        MultivariateNormalDiagPlusLowRankCovariance MultivariateNormalFullCovariance
+        MultivariateNormalLinearOperator MultivariateNormalTriL MultivariateStudentTLinearOperator
+        NegativeBinomial NoncentralChi2 Normal NormalInverseGaussian OneHotCategorical OrderedLogistic PERT
+        Pareto PlackettLuce Poisson PoissonLogNormalQuadratureCompound PowerSpherical ProbitBernoulli
+        QuantizedDistribution RelaxedBernoulli RelaxedOneHotCategorical Sample SigmoidBeta SinhArcsinh Skellam
+        SphericalUniform StoppingRatioLogistic StudentT StudentTProcess StudentTProcessRegressionModel
+        TransformedDistribution Triangular TruncatedCauchy TruncatedNormal TwoPieceNormal TwoPieceStudentT
+        Uniform VariationalGaussianProcess VectorDeterministic VonMises VonMisesFisher Weibull
+        WishartLinearOperator WishartTriL ZeroInflatedNegativeBinomial Zipf""",
+    ),
+    "tfp.glm": (
+        tfp.glm,
+        """Bernoulli BernoulliNormalCDF Binomial CustomExponentialFamily GammaExp GammaSoftplus LogNormal
+        LogNormalSoftplus NegativeBinomial NegativeBinomialSoftplus Normal NormalReciprocal Poisson
+        PoissonSoftplus""",
+    ),
+    "tfp.math.psd_kernels": (
+        tfp.math.psd_kernels,
+        """ChangePoint Constant ExpSinSquared ExponentialCurve ExponentiatedQuadratic FeatureScaled
+        FeatureTransformed GammaExponential GeneralizedMatern KumaraswamyTransformed Linear MaternFiveHalves
+        MaternOneHalf MaternThreeHalves Parabolic PointwiseExponential Polynomial RationalQuadratic
+        SchurComplement SpectralMixture""",
+    ),
+}
+_MODULES = {prefix: module for prefix, (module, _) in _LISTED.items()}
+_CLASSES = {
+    f"{prefix}.{name}": getattr(module, name)
+    for prefix, (module, names) in _LISTED.items()
+    for name in names.split()
+    if hasattr(module, name)  # TFP's versions differ
+}
+
+# Bijectors of this package that `import tfp_hybrid` does not define.
+_OWN_MODULES = ("tfp_hybrid.experiments.background", "tfp_hybrid.experiments.flight_times")
+
+# Modules whose functions compute numbers from numbers. "builtins" is what Keras calls the first six.
+_BUILTINS = ("activations", "constraints", "initializers", "losses", "metrics", "regularizers")
+_FUNCTIONS = (*(f"keras.{name}" for name in _BUILTINS), "keras.ops")
+_LOOKUPS = ("deserialize", "get", "serialize")
+
+
+def name_of(cls: type) -> str | None:
+    """What a saved model calls a class, or None if it may not name it."""
+    if SAVABLE_BIJECTORS.get(savable_name(cls)) is cls:
+        return savable_name(cls)
+    public = cls.__name__.lstrip("_")  # tfb.Chain of bijectors that are no composite tensors is a _Chain
+    names = (f"{prefix}.{public}" for prefix in _MODULES)
+    return next((name for name in names if name in _CLASSES and issubclass(_CLASSES[name], cls)), None)
+
+
+def class_named(name: str) -> type:
+    """The class of that name.
+
+    Raises:
+      ValueError: if there is none, or if a saved model may not name it.
+    """
+    prefix, _, short = str(name).rpartition(".")
+    if prefix in _OWN_MODULES:
+        importlib.import_module(prefix)
+    found = SAVABLE_BIJECTORS.get(name) or _CLASSES.get(name)
+    if found is None and isinstance(getattr(_MODULES.get(prefix), short, None), type):
+        raise ValueError(f"tfp_hybrid: {name} is not among the classes of TFP that a saved model may hold.")
+    if found is None:
+        raise ValueError(
+            f"tfp_hybrid: the saved model uses the class {name!r}, which is not defined here. If it is yours, "
+            "import its module before loading."
+        )
+    return found
+
+
+def check_config(config):
+    """Checks the configuration of a model or of a part of it, before anything is built from it.
+
+    Args:
+      config: what stands in the file: dicts, lists, strings and numbers.
+
+    Raises:
+      ValueError: if it names a class or a function that it may not, or if it is nested too deeply or too large.
+    """
+    _check([config], 0, {})
+
+
+def _check(config, depth, shared):
+    """Returns the number of values in `config`; `shared` holds those of its shared objects."""
+    if depth > MOST_DEPTH:
+        raise ValueError(f"tfp_hybrid: the model's configuration is nested more than {MOST_DEPTH} deep.")
+    values, kind = len(config), None
+    if isinstance(config, dict):
+        kind = config.get(KIND)
+        if kind == "object":
+            class_named(config.get("class"))
+        elif kind == "shared":
+            values += shared.get(str(config.get("key")), 0)
+        elif isinstance(config.get("class_name"), str):
+            _check_keras(config)
+        parts = config.values()
+    else:
+        parts = config
+    for part in parts:
+        if isinstance(part, (dict, list, tuple)):
+            values += _check(part, depth + 1, shared)
+            if values > MOST_VALUES:
+                raise ValueError(f"tfp_hybrid: the model's configuration has more than {MOST_VALUES:,} values.")
+    if kind is not None and "key" in config:
+        shared.setdefault(str(config["key"]), values)
+    return values
+
+
+def _check_keras(config):
+    """Raises ValueError if a Keras configuration names a function that it may not.
+
+    Keras looks for a registered object first, then in its own modules. It refuses other modules; of those of its
+    own that are not public, it takes layers and the like only.
+    """
+    is_function = config["class_name"] == "function"
+    name = config.get("config") if is_function else config["class_name"]
+    module = config.get("module")
+    registered = name if is_function else config.get("registered_name", name)
+    if not isinstance(name, str) or not isinstance(module, str) or keras.saving.get_registered_object(registered):
+        return
+    if module == "builtins":
+        allowed = any(_public(f"keras.{part}", name) for part in _BUILTINS) and name not in _LOOKUPS
+        allowed = allowed or not is_function
+    elif module.split(".")[0] == "keras":
+        found = _public(module, name)
+        if found is None:
+            allowed = not is_function and module.startswith("keras.src.")
+        else:
+            known = module in _FUNCTIONS or module.startswith("keras.ops.")
+            allowed = inspect.isclass(found) or (known and name not in _LOOKUPS)
+    else:
+        return
+    if not allowed:
+        raise ValueError(
+            f"tfp_hybrid: a saved model may not name {module}.{name}; wanted a layer or another class of Keras, one of "
+            f"the functions of {', '.join(_FUNCTIONS)}, or one of yours that "
+            "`keras.saving.register_keras_serializable` decorates."
+        )
+
+
+def _public(module, name):
+    """The attribute `name` of a public module of Keras, or None."""
+    return functools.reduce(lambda found, part: getattr(found, part, None), [*module.split(".")[1:], name], keras)
