@@ -15,19 +15,32 @@ def bars(rows, title, path):
     """Items per second: a panel for each work, a bar for each package's fastest variant.
 
     Args:
-      rows: the results of `compare` for one case.
+      rows: the results of `compare` for one case. A work that `WORK_TITLES` lacks is its own title.
       title: the case.
       path: of the .png file.
     """
     works = {work: _fastest(rows, work) for work in dict.fromkeys(row["work"] for row in rows)}
-    height = 0.7 + 0.24 * max(map(len, works.values()))
+    columns = len(works) if len(works) <= 3 else 2
+    panels = list(works.items())
+    lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    slots = [max(len(shown) for _, shown in line) for line in lines]  # bars of equal height in all panels of a line
+    heights = [0.55 + 0.24 * count for count in slots]
     figure, axes = pyplot.subplots(
-        1, len(works), figsize=(3.8 * len(works), height), squeeze=False, layout="constrained"
+        len(lines),
+        columns,
+        figsize=(4.2 * columns, 0.5 + sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    for axis, (work, shown) in zip(axes[0], works.items(), strict=True):
-        axis.set_title(f"{WORK_TITLES[work]}, items/s", loc="left", fontsize=10)
+    figure.suptitle(f"{title}: items/s", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.supxlabel(f"median; line: slowest to fastest; blue: {OURS}", x=0.99, ha="right", fontsize=8, color="#555555")
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for i, (axis, (work, shown)) in enumerate(zip(axes.flat, panels, strict=False)):
+        axis.set_title(WORK_TITLES.get(work, work), loc="left", fontsize=10)
         _bars(axis, shown[::-1])
+        axis.set_ylim(len(shown) - 0.4 - slots[i // columns], len(shown) - 0.4)
     _save(figure, path)
 
 
@@ -40,11 +53,17 @@ def _bars(axis, rows):
     axis.barh(names, medians, height=0.75, color=colors, xerr=errors, error_kw={"lw": 1, "ecolor": "#555555"})
     for position, rate in enumerate(rates):
         place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-        axis.annotate(f"{rate['median']:,.0f}", (rate["max"], position), **place)
+        axis.annotate(_short(rate["median"]), (rate["max"], position), **place)
     axis.set_xlim(0, 1.3 * max((rate["max"] for rate in rates), default=1))
     axis.xaxis.set_visible(False)
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False, labelsize=9)
+
+
+def _short(rate):
+    """Three digits: 113 k, 19.1 M."""
+    scale, unit = next(((scale, unit) for scale, unit in ((1e6, " M"), (1e3, " k")) if rate >= scale), (1, ""))
+    return f"{float(f'{rate / scale:.3g}'):g}{unit}"
 
 
 def lines(series, labels, path):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.gpu import fills, part
+from benchmarks.gpu import finish as finishing
 from benchmarks.gpu.finish import ratios
 from benchmarks.gpu.run import Runner
 
@@ -142,15 +143,45 @@ def test_error_of_digests_estimates_the_relative_error():
     assert fills.error(fills.digest(wanted), fills.digest(wanted)) == 0
 
 
-def test_ratios_are_over_our_fastest_loop():
-    row = {"model": "m", "work": "step", "batch": 8, "policy": "float32", "part": "main"}
+def _timing(library, loop, items_per_s, policy="float32"):
+    keys = {"model": "glow_8x8x1_4", "work": "step", "batch": 8, "part": "main"}
+    return keys | {"library": library, "loop": loop, "items_per_s": items_per_s, "policy": policy}
+
+
+def test_ratios_are_by_equal_loops():
     rows = [
-        row | {"library": "tfp_hybrid", "loop": "scan", "items_per_s": 30.0},
-        row | {"library": "tfp_hybrid", "loop": "python", "items_per_s": 20.0},
-        row | {"library": "tfp_hybrid", "loop": "scan", "items_per_s": 90.0, "policy": "mixed_bfloat16"},
-        row | {"library": "normflows", "loop": "eager", "items_per_s": 10.0},
+        _timing("tfp_hybrid", "scan", 30.0),
+        _timing("tfp_hybrid", "python", 20.0),
+        _timing("tfp_hybrid", "scan", 90.0, policy="mixed_bfloat16"),
+        _timing("normflows", "eager", 10.0),
+        _timing("flowjax", "scan", 15.0),
     ]
-    assert ratios(rows) == [{"model": "m", "work": "step", "batch": 8, "ours_over": {"normflows eager": 3.0}}]
+    found = {(row["library"], row["loops"]): row["ours_over"] for row in ratios(rows)}
+    assert found == {("normflows", "loop"): 2.0, ("flowjax", "scan"): 2.0}
+
+
+def test_unequal_loops_are_named_or_left_out():
+    ours, scan, eager = (
+        _timing("tfp_hybrid", "scan", 30.0),
+        _timing("flowjax", "scan", 15.0),
+        _timing("zuko", "eager", 5.0),
+    )
+    found = {(row["library"], row["loops"]): row["ours_over"] for row in ratios([ours, scan, eager])}
+    assert found == {("flowjax", "scan"): 2.0, ("zuko", "scan against loop"): 6.0}
+    assert not ratios([_timing("tfp_hybrid", "python", 20.0), scan])
+
+
+def test_metrics_of_the_same_weights_are_kept(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(finishing, "evaluated", lambda *arguments: calls.append(arguments) or {"test": {"error": 0.5}})
+    manifest = {"versions": {}, "quick": True, "mnist": {"settings": {}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    np.savez(tmp_path / "stored.npz")
+    (tmp_path / "results.jsonl").write_text(json.dumps({"kind": "end"}) + "\n")
+    for weights, evaluations in ((b"one", 1), (b"one", 1), (b"two", 2)):
+        (tmp_path / "mnist_weights.npz").write_bytes(weights)
+        content = finishing.finish(tmp_path, tmp_path, tmp_path / "out")
+        assert content["mnist"]["metrics"] == {"test": {"error": 0.5}} and len(calls) == evaluations
 
 
 def test_late_part_is_ended(tmp_path):
