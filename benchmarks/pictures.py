@@ -44,10 +44,15 @@ def bars(rows, title, path):
     _save(figure, path)
 
 
+def short_name(library):
+    """A package's name, where there is little room."""
+    return {"tensorflow_probability": "TFP"}.get(library, library)
+
+
 def _bars(axis, rows):
     rates = [row["items_per_second"] for row in rows]
     errors = [[r["median"] - r["min"] for r in rates], [r["max"] - r["median"] for r in rates]]
-    names = [f"{row['library'].replace('tensorflow_probability', 'TFP')}, {row['variant']}" for row in rows]
+    names = [f"{short_name(row['library'])}, {row['variant']}" for row in rows]
     colors = [HIGHLIGHT if row["library"] == OURS else PLAIN for row in rows]
     medians = [rate["median"] for rate in rates]
     axis.barh(names, medians, height=0.75, color=colors, xerr=errors, error_kw={"lw": 1, "ecolor": "#555555"})

@@ -206,7 +206,9 @@ def _print(content):
     for row in sorted(content["timings"], key=lambda row: (row["model"], row["work"], row["batch"], row["seconds"])):
         flops, compile_s = row.get("flops_per_s"), row.get("compile_s")
         timings.add_row(
-            *(str(row[key]) for key in ("model", "work", "batch", "library", "policy")),
+            *(str(row[key]) for key in ("model", "work", "batch")),
+            pictures.short_name(row["library"]),
+            row["policy"],
             _variant(row),
             f"{row['items_per_s']:,.0f}",
             f"{1e3 * row['seconds']:.3f}",
@@ -215,8 +217,8 @@ def _print(content):
         )
     compared = _table("Our rate over another's", "model", "work", "batch", "loops", "library", "variant", "ratio")
     for row in content["ratios"]:
-        keys = "model", "work", "batch", "loops", "library", "variant"
-        compared.add_row(*(str(row[key]) for key in keys), f"{row['ours_over']:.2f}")
+        named = row | {"library": pictures.short_name(row["library"]), "ratio": f"{row['ours_over']:.2f}"}
+        compared.add_row(*(str(named[column.header]) for column in compared.columns))
     CONSOLE.print(f"{(content['machine'] or {}).get('card')}", timings, compared)
     for name in ("ceilings", "exactness", "errors", "skipped"):
         CONSOLE.print(name, *content[name], sep="\n  ")
@@ -226,8 +228,9 @@ def _print(content):
 def _table(title, *columns):
     table = rich.table.Table(title=title)
     for column in columns:
-        text = column in ("work", "library", "policy", "loop", "loops", "variant")
-        table.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        text = column in ("model", "work", "library", "policy", "loop", "loops", "variant")
+        folded = column in ("policy", "loop", "variant")
+        table.add_column(column, justify="left" if text else "right", no_wrap=not folded, overflow="fold")
     return table
 
 
