@@ -24,8 +24,8 @@ SETTINGS = {
     "seconds": 195.0,
     "seed": 0,
 }
-QUICK_SETTINGS = SETTINGS | {"steps": 1, "hidden": 4, "batch": 16, "policy": "float32"}
-QUICK_SETTINGS |= {"seconds": 8.0, "learning_rate": 1e-2}
+QUICK_SETTINGS = SETTINGS | {"levels": 1, "steps": 1, "hidden": 4, "batch": 16, "policy": "float32"}
+QUICK_SETTINGS |= {"seconds": 4.0, "learning_rate": 1e-2}
 ADAPTED_ROWS = 1024
 
 

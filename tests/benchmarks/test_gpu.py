@@ -36,7 +36,9 @@ def results(real_data, tmp_path_factory):
     parts = ["main", "mnist", "exact", "exact_rest", "ceilings", "real_nvp", "flowjax"]
     command = [sys.executable, "benchmarks/gpu/run.py", str(bundle), str(written), "--seconds", "400", "--only", *parts]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    answer = CliRunner().invoke(app, ["gpu", "finish", str(bundle), str(written), "--out", str(out), *data])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finishing, "FOREIGN", ("not_mnist",))  # the other is large, and takes seconds to read
+        answer = CliRunner().invoke(app, ["gpu", "finish", str(bundle), str(written), "--out", str(out), *data])
     assert answer.exit_code == 0, answer.output
     return bundle, part.read(written), json.loads((out / "gpu.json").read_text()), answer.output
 
@@ -76,7 +78,7 @@ def test_training(results):
     assert trained["loop"] == "scan" and trained["steps"] == trained["epochs"] * 16 and losses[-1] < losses[0]
     metrics = content["mnist"]["metrics"]
     assert {"error", "nll", "bits_per_dim"} <= metrics["test"].keys() & metrics["validation"].keys()
-    assert {"not_mnist", "fashion_mnist"} == metrics["ood"].keys()
+    assert {"not_mnist"} == metrics["ood"].keys()
     # The densities that training reported, and those of the Keras model that the weights were put back into.
     reported = [line["bits_per_dim"] for line in lines if line["kind"] == "training"][-1]
     assert metrics["validation"]["bits_per_dim"] == pytest.approx(reported, rel=0.15)
