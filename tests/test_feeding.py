@@ -138,6 +138,46 @@ def test_a_later_batch_is_named_by_scores(models):
             entry(data)
 
 
+@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"steps_per_execution": 3}])
+def test_of_several_bad_batches_the_first_is_named(options):
+    """TensorFlow has read on when the first one is refused."""
+    x = X.copy()
+    x[12:] = np.nan
+    model = tiny_model(compile=False)
+    model.compile(keras.optimizers.SGD(0.1), **options)
+    with pytest.raises(ValueError, match=r"Batch 1 of the data set.*x holds nan at index \[4, 0\]"):
+        model.fit(DATA_SETS["tf.data"](x, Y), verbose=0)
+
+
+@pytest.mark.parametrize("entry", ["call", "latent_and_log_prob", "features_and_log_prob"])
+def test_gradients_with_respect_to_inputs(models, entry):
+    """Those of the same function inside of a `tf.function`, where nothing is checked."""
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = models["vector"](x) if entry == "call" else getattr(models["vector"], entry)(x)[1]
+        return tape.gradient(value, x)
+
+    eager = gradient(tf.constant(X))
+    np.testing.assert_allclose(eager, tf.function(gradient)(tf.constant(X)), rtol=1e-4, atol=1e-5)
+    assert np.isfinite(eager).all()
+
+
+def test_variables_are_inputs(models):
+    np.testing.assert_allclose(models["vector"](tf.Variable(X)), models["vector"].predict(X, verbose=0), rtol=1e-5)
+
+
+def test_a_subclass_may_answer_with_several_parts():
+    class Both(hy.HybridModel):
+        def call(self, x, training=False):
+            return {"mean": super().call(x, training), "rows": tf.shape(x)[0]}
+
+    model = tiny_model()
+    found = Both(model.distribution, model.head).predict(X, batch_size=32, verbose=0)
+    np.testing.assert_allclose(found["mean"], model.predict(X, verbose=0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_data_sets_predict_what_arrays_do(models, kind):
     wanted = models["vector"].predict(X, verbose=0)
@@ -209,6 +249,26 @@ def test_bad_batch_sizes(models, entry, batch_size):
         calls[entry]()
 
 
+COUNTS = {
+    "Score.fit": lambda model, count: hy.uncertainty.Typicality().fit(model, X, batch_size=count),
+    "Score.score": lambda model, count: hy.uncertainty.NegativeLogProb().score(model, X, batch_size=count),
+    "calibrate": lambda model, count: hy.uncertainty.calibrate(model, X, Y, batch_size=count),
+    "LikelihoodRatio": lambda model, count: hy.uncertainty.LikelihoodRatio(batch_size=count),
+    "epochs": lambda model, count: hy.uncertainty.LikelihoodRatio(epochs=count),
+    "OODMonitor": lambda model, count: hy.uncertainty.OODMonitor(X, {"far": X}, every=count),
+    "ExpectedCalibrationError": lambda model, count: hy.uncertainty.ExpectedCalibrationError(bins=count),
+    "from_parquet": lambda model, count: hy.datasets.from_parquet("rows.parquet", ["a"], "b", count),
+    "from_tfrecord": lambda model, count: hy.datasets.from_tfrecord("rows.tfrecord", ["a"], "b", count),
+}
+
+
+@pytest.mark.parametrize("count", [-3, 0, 1.5, "a", True])
+@pytest.mark.parametrize("entry", COUNTS)
+def test_bad_counts_elsewhere(models, entry, count):
+    with pytest.raises(ValueError, match=f"is {count!r}; wanted a whole number, at least 1"):
+        COUNTS[entry](models["vector"], count)
+
+
 def test_bad_validation_batch_size(models):
     with pytest.raises(ValueError, match="validation_batch_size is 0; wanted a whole number, at least 1"):
         models["vector"].fit(X, Y, validation_data=(X, Y), validation_batch_size=0, verbose=0)
@@ -261,6 +321,7 @@ CLASS_WEIGHTS = {
     "word": ("balanced", "is 'balanced'; wanted a dict"),
     "NaN": ({0: np.nan, 1: 1.0}, "of class 0 is nan; wanted a finite number >= 0"),
     "negative": ({0: 1.0, 1: -1.0}, "of class 1 is -1.0; wanted a finite number >= 0"),
+    "huge": ({0: 10**400, 1: 1.0}, "of class 0 is 10+; wanted a finite number >= 0, and below"),
     "word for a weight": ({0: "much", 1: 1.0}, "of class 0 is 'much'; wanted a finite number"),
 }
 
@@ -312,3 +373,10 @@ def test_absurd_responses_are_found_before_training():
     y = np.where(np.arange(32) == 5, -1e30, X[:, 0])
     with pytest.raises(ValueError, match=r"y holds -1e\+30 at index \[5\]"):
         tiny_model(hy.heads.Normal()).fit(X, y, verbose=0)
+
+
+def test_a_likelihood_ratio_checks_every_batch(models):
+    images = np.concatenate([IMAGES, IMAGES + 40])
+    data = tf.data.Dataset.from_tensor_slices(images).batch(8)
+    with pytest.raises(ValueError, match="Batch 1 of the data set.*x has values from 40 to 43"):
+        hy.uncertainty.LikelihoodRatio(epochs=1).fit(models["image"], data)

@@ -60,6 +60,30 @@ def test_a_second_fit_matches_the_names_of_the_first(model):
     np.testing.assert_allclose(one.log_prob(X), other.log_prob(X), rtol=1e-5)
 
 
+def test_the_first_fit_matches_its_validation_data():
+    one, other = tiny_model(), tiny_model()
+    histories = [
+        trained.fit(FRAME, Y, validation_data=(frame, Y), shuffle=False, verbose=0).history
+        for trained, frame in ((one, FRAME), (other, FRAME[["miles", "age"]]))
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_frames_of_a_generator_are_matched():
+    one, other = tiny_model(), tiny_model()
+    for trained, second in ((one, FRAME), (other, FRAME[["miles", "age"]])):
+        trained.fit(((frame, Y) for frame in (FRAME, second)), verbose=0)
+        assert trained.feature_names == ("age", "miles")
+    np.testing.assert_allclose(one.log_prob(X), other.log_prob(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("entry", ["adapt", "train_on_batch"])
+def test_other_entries_that_take_the_names(entry):
+    model = tiny_model()
+    getattr(model, entry)(FRAME, Y) if entry == "train_on_batch" else model.adapt(FRAME)
+    assert model.feature_names == ("age", "miles")
+
+
 def test_a_model_without_names_takes_columns_in_order():
     model = tiny_model()
     np.testing.assert_array_equal(model.log_prob(FRAME), model.log_prob(X))

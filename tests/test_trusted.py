@@ -130,6 +130,9 @@ def test_safe_mode_cannot_be_turned_off(module, as_class):
         function("keras.applications", "ResNet50"),
         {"module": "keras.config", "class_name": "set_epsilon", "config": {}},
         {"a": [{"b": SET_EPSILON}]},
+        SET_EPSILON | {trusted.KIND: "object", "class": "tfp.bijectors.Exp", "arguments": {}},
+        SET_EPSILON | {trusted.KIND: "shared", "key": 0},
+        SET_EPSILON | {trusted.KIND: "keras"},
         in_keras({"module": "keras.layers", "class_name": "Dense", "config": {"units": 1, "activation": SET_EPSILON}}),
     ],
 )

@@ -2,7 +2,9 @@
 
 import math
 import numbers
+import re
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -25,7 +27,7 @@ def input_dtype(distribution) -> str:
     return distribution.dtype.name if levels is None else "uint8" if levels <= 256 else "int32"
 
 
-def inputs(x, model, argument="x", training=False) -> np.ndarray:
+def inputs(x, model, argument="x", training=False, names=None) -> np.ndarray:
     """x as an array that `model` can take, in its `input_dtype`.
 
     Args:
@@ -34,15 +36,24 @@ def inputs(x, model, argument="x", training=False) -> np.ndarray:
       model: the `HybridModel`.
       argument: what errors call x.
       training: whether the model is to be trained on x; see `check_inputs`.
+      names: of a DataFrame's columns, for a model that knows none.
 
     Raises:
       ValueError: as `check_inputs`.
     """
     if frames.is_frame(x):
-        x = frames.to_array(x, model.feature_names, argument)
+        x = frames.to_array(x, model.feature_names or names, argument)
     x = check_inputs(x, model.distribution, argument, training)
     with np.errstate(over="ignore"):  # an input that overflows has log p(x) = -inf
         return x.astype(input_dtype(model.distribution), copy=False)
+
+
+def tensor(x, model) -> tf.Tensor:
+    """`inputs` as a tensor, on the same gradient tape as x. What is traced or symbolic passes: it has no values yet."""
+    if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+        return x
+    checked = inputs(x, model)
+    return tf.cast(x, checked.dtype) if tf.is_tensor(x) else tf.convert_to_tensor(checked)
 
 
 def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
@@ -54,11 +65,11 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     shape = tuple(distribution.event_shape)
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
-    if getattr(x, "ndim", None) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
+    if len(x.shape) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
         raise ValueError(
             f"{argument} has shape {tuple(np.shape(x))}; wanted {('n', *shape)}: a batch of the flow's events."
         )
-    if not len(x):
+    if not x.shape[0]:
         raise ValueError(f"{argument} is empty; wanted at least one row.")
     x = unmasked(x, argument)
     if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
@@ -112,7 +123,7 @@ def check_labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
         head.check_labels(y)
         head.prepare_labels(y[:1])
     except ValueError as error:
-        raise ValueError(str(error).replace("y ", f"{argument} ", 1)) from None
+        raise ValueError(re.sub("^y ", f"{argument} ", str(error))) from None
     if not head.integer_labels:
         _check_magnitude(y, head.variable_dtype, argument)
     return y
@@ -156,29 +167,13 @@ def class_weights(weights, head) -> np.ndarray:
     if unknown or missing:
         found = f"has the key {unknown[0]!r}" if unknown else f"lacks the class {missing[0]}"
         raise ValueError(f"class_weight {found}; wanted a weight for each class, 0 .. {count - 1}.")
+    limit = _limit("float32")
     for label, weight in weights.items():
-        if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
-            raise ValueError(f"class_weight of class {label} is {weight!r}; wanted a finite number >= 0.")
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < limit:
+            raise ValueError(
+                f"class_weight of class {label} is {weight!r}; wanted a finite number >= 0, and below {limit:.2g}."
+            )
     return np.array([weights[label] for label in range(count)], "float32")
-
-
-def check_batch_size(batch_size, argument="batch_size"):
-    """Raises ValueError unless it is None or a whole number, at least 1."""
-    check_count(batch_size, argument, least=1)
-
-
-def check_count(count, argument, least=0):
-    """Raises ValueError unless `count` is None or a whole number, at least `least`."""
-    if count is None:
-        return
-    if isinstance(count, (bool, np.bool_)) or not isinstance(count, numbers.Integral) or count < least:
-        raise ValueError(f"{argument} is {count!r}; wanted a whole number, at least {least}.")
-
-
-def check_fraction(fraction, argument):
-    """Raises ValueError unless it is a number between 0 and 1, both left out."""
-    if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
-        raise ValueError(f"{argument} is {fraction!r}; wanted a number between 0 and 1.")
 
 
 def unmasked(values, argument) -> np.ndarray:
@@ -209,10 +204,14 @@ def _check_finite(values, argument, remedy=""):
 
 def _check_magnitude(values, dtype, argument):
     """Raises ValueError for numbers whose squares overflow in `dtype`."""
-    limit = math.sqrt(float(np.finfo(np.dtype(getattr(dtype, "name", dtype))).max))
+    limit = _limit(dtype)
     if values.size and max(abs(float(values.max())), abs(float(values.min()))) >= limit:
         index = np.argwhere(np.abs(values.astype(float)) >= limit)[0].tolist()
         raise ValueError(
             f"{argument} holds {values[tuple(index)]:g} at index {index}; wanted magnitudes below {limit:.2g}, whose "
             "squares are finite. Remove such rows, or rescale the data."
         )
+
+
+def _limit(dtype):
+    return math.sqrt(float(np.finfo(np.dtype(getattr(dtype, "name", dtype))).max))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import arguments, checks, frames
 from tfp_hybrid.pipeline import batches
 
 
@@ -34,6 +34,7 @@ class Feed:
       training: whether the model is to be trained on the rows.
       class_weight: a weight for each class, or None.
       suffix: after the names x, y and sample_weight in errors, such as "_val".
+      names: of the columns of DataFrames, for a model that knows none; those of the first one if None.
 
     Raises:
       ValueError: for class weights that do not fit the head.
@@ -44,7 +45,8 @@ class Feed:
     training: bool = False
     class_weight: dict | None = None
     suffix: str = ""
-    error: ValueError | None = dataclasses.field(default=None, init=False)
+    names: tuple[str, ...] | None = None
+    refused: list = dataclasses.field(default_factory=list, init=False)
 
     def __post_init__(self):
         if self.class_weight is not None:
@@ -56,7 +58,7 @@ class Feed:
 
     def split_rows(self, x, y, sample_weight, fraction: float) -> tuple:
         """`rows` to train on and, the last `fraction` of all, to validate on; the latter without class weights."""
-        checks.check_fraction(fraction, "validation_split")
+        arguments.check_fraction(fraction, "validation_split")
         columns = self._checked_rows(x, y, sample_weight)
         at = math.floor(len(columns[0]) * (1 - fraction))
         if at == 0:
@@ -66,7 +68,9 @@ class Feed:
 
     def _checked_rows(self, x, y, sample_weight):
         of = f"x{self.suffix}"
-        x = checks.inputs(x, self.model, of, self.training)
+        if self.names is None and frames.is_frame(x):
+            self.names = frames.column_names(x, of)
+        x = checks.inputs(x, self.model, of, self.training, self.names)
         if not self.labelled:
             return x, None, None
         y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", of)
@@ -108,17 +112,23 @@ class Feed:
         try:
             yield
         except (tf.errors.OpError, ValueError) as error:
-            if self.error is not None and str(self.error) in str(error):
-                raise self.error from None
+            for refused in self.refused:  # several, where TensorFlow has read on
+                if str(refused) in str(error):
+                    raise refused from None
             raise
+
+    def iterate(self, data):
+        """The batches of `data`; `errors` while they are read."""
+        with self.errors():
+            yield from data
 
     def _batch(self, number, batch):
         """`rows` of one batch, as Keras unpacks it."""
         try:
             return _given(self.rows(*keras.utils.unpack_x_y_sample_weight(batch)))
         except ValueError as error:
-            self.error = ValueError(f"Batch {number} of the data set (the first is 0): {error}")
-            raise self.error from None
+            self.refused.append(ValueError(f"Batch {number} of the data set (the first is 0): {error}"))
+            raise self.refused[-1] from None
 
     def _checked_tensors(self, number, *batch):
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch

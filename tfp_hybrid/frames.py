@@ -8,7 +8,7 @@ import numpy as np
 
 def is_frame(value) -> bool:
     """Whether `value` is a pandas DataFrame; pandas itself need not be imported for that."""
-    return hasattr(value, "columns") and hasattr(value, "dtypes")
+    return hasattr(value, "iloc") and hasattr(value, "columns")
 
 
 def column_names(frame, argument="x") -> tuple[str, ...]:
@@ -62,7 +62,10 @@ def _numbers(column, name, argument):
                 f"{argument}: the column {name!r} is of {column.dtype}, and holds {column.iloc[row]!r} in row {row}; "
                 "wanted real numbers."
             )
-    return column.astype(object).to_numpy(float) if column.dtype == object else column.to_numpy(float)
+    try:
+        return column.astype(object).to_numpy(float) if column.dtype == object else column.to_numpy(float)
+    except OverflowError as error:
+        raise ValueError(f"{argument}: the column {name!r} holds a number that is too large: {error}.") from None
 
 
 def _is_number(value):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks, feeding, frames, metrics
+from tfp_hybrid import arguments, checks, feeding, metrics
 from tfp_hybrid.bijectors import ActNorm
 from tfp_hybrid.bijectors.base import inverse_and_log_det
 from tfp_hybrid.callbacks import State, StopOnNonFinite
@@ -81,7 +81,7 @@ class HybridModel(keras.Model):
             head.build((None, distribution.distribution.event_shape.num_elements()))
             head.built = True
         self._generative_weight, self._weighting, self._feature_names = generative_weight, weighting, None
-        self._savable = None  # not known yet
+        self._asked_if_savable = False
         self._bits = checks.integer_levels(distribution) is not None
         self.nll_tracker = metrics.NegativeLogLikelihood()
         self.head_metric = head.metric()
@@ -164,9 +164,8 @@ class HybridModel(keras.Model):
         )
 
     def __call__(self, x, *args, **kwargs):
-        if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
-            return super().__call__(x, *args, **kwargs)
-        return _told_of_nan(super().__call__(checks.inputs(x, self), *args, **kwargs))
+        found = super().__call__(checks.tensor(x, self), *args, **kwargs)
+        return _warn_of_nan(found) if tf.executing_eagerly() else found
 
     def call(self, x, training=False):
         return self.head.mean(self.head(self._features(self._invert(x, training)[0])))
@@ -181,12 +180,12 @@ class HybridModel(keras.Model):
         Returns:
           z, `(n, *latent_shape)`, and log p(x) in nats, `(n,)`.
         """
-        z, log_det = self._invert(self._checked_if_eager(x), training)
+        z, log_det = self._invert(checks.tensor(x, self), training)
         return z, log_prob_in_one_pass(self.distribution.distribution, z, training) + log_det
 
     def features_and_log_prob(self, x):
         """z flattened, what the head sees, `(n, d)`, and log p(x) in nats, `(n,)`; compiled at the first call."""
-        return self.one_pass(self._checked_if_eager(x))
+        return self.one_pass(checks.tensor(x, self))
 
     @functools.cached_property
     def one_pass(self):
@@ -224,9 +223,9 @@ class HybridModel(keras.Model):
           seed: a whole number >= 0, or a pair of them, as TFP's stateless seeds are: equal seeds give equal draws. None
             follows `keras.utils.set_random_seed`, and gives others at each call.
         """
-        checks.check_count(n, "n")
+        arguments.check_count(n, "n", least=0)
         if isinstance(seed, numbers.Integral):
-            checks.check_count(seed, "seed")
+            arguments.check_count(seed, "seed", least=0)
             # Two words of 32 bits; TFP would mix a plain number with how many draws there were before.
             seed = np.random.SeedSequence(int(seed)).generate_state(2).view(np.int32)
         return self.joint.sample(n, seed=seed)
@@ -238,7 +237,9 @@ class HybridModel(keras.Model):
           x: a batch of inputs, `(n, *event_shape)`.
           y: their responses, or None to leave the head as it is.
         """
-        x = checks.inputs(x, self, training=True)
+        feed = feeding.Feed(self, labelled=False, training=True)
+        x, _, _ = feed.rows(x)
+        self._take_names(feed.names)
         adapt_distribution(self.distribution, self._in_flow_dtype(x))
         parts = self.distribution.submodules
         if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
@@ -291,10 +292,9 @@ class HybridModel(keras.Model):
         self._assert_compile_called("fit")
         self._check_loss()
         for count, argument in ((batch_size, "batch_size"), (validation_batch_size, "validation_batch_size")):
-            checks.check_batch_size(count, argument)
+            arguments.check_batch_size(count, argument)
         feed = feeding.Feed(self, training=True, class_weight=class_weight)
-        val_feed, val_data = feeding.Feed(self, suffix="_val"), None
-        val_batch_size = validation_batch_size or batch_size
+        val_batch_size, val_data = validation_batch_size or batch_size, None
         if feeding.is_array(x):
             if validation_split and validation_data is None:
                 rows, held_out = feed.split_rows(x, y, sample_weight, validation_split)
@@ -308,10 +308,10 @@ class HybridModel(keras.Model):
             batch, x = feeding.first_batch(x)
             x_batch, y_batch, _ = feed.rows(*batch)
             data = feed.stream(x)
+        val_feed = feeding.Feed(self, suffix="_val", names=feed.names)
         if validation_data is not None:
             val_data = val_feed.validation_data(validation_data, val_batch_size)
-        if frames.is_frame(x) and self.feature_names is None:
-            self.feature_names = frames.column_names(x)
+        self._take_names(feed.names)
         if not is_adapted(self.distribution):
             self.adapt(x_batch[:: max(1, len(x_batch) // 1024)])
         if not self.head.is_adapted():
@@ -355,7 +355,7 @@ class HybridModel(keras.Model):
             return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **options, **kwargs)
         self._assert_compile_called("evaluate")
         self._check_loss()
-        checks.check_batch_size(batch_size)
+        arguments.check_batch_size(batch_size)
         feed = feeding.Feed(self)
         data = feed.data(x, y, sample_weight, batch_size)
         with feed.errors():
@@ -365,13 +365,13 @@ class HybridModel(keras.Model):
         """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
 
         An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
-        warning says so.
+        warning says so. (Others whose log p(x) overflows are predicted without a word: p(y|x) knows nothing of p(x).)
         """
-        checks.check_batch_size(batch_size)
+        arguments.check_batch_size(batch_size)
         feed = feeding.Feed(self, labelled=False)
         data = feed.data(x, batch_size=batch_size)
         with feed.errors():
-            return _told_of_nan(super().predict(data, None, verbose, steps, callbacks))
+            return _warn_of_nan(super().predict(data, None, verbose, steps, callbacks))
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """As `keras.Model.train_on_batch`; checks the batch first.
@@ -382,7 +382,9 @@ class HybridModel(keras.Model):
         """
         self._assert_compile_called("train_on_batch")
         self._check_loss()
-        batch = feeding.Feed(self, training=True, class_weight=class_weight).rows(x, y, sample_weight)
+        feed = feeding.Feed(self, training=True, class_weight=class_weight)
+        batch = feed.rows(x, y, sample_weight)
+        self._take_names(feed.names)
         before = State(self)
         logs = super().train_on_batch(*batch, return_dict=True)
         if not math.isfinite(logs["loss"]):
@@ -398,7 +400,7 @@ class HybridModel(keras.Model):
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
-        return _told_of_nan(super().predict_on_batch(checks.inputs(x, self)))
+        return _warn_of_nan(super().predict_on_batch(checks.inputs(x, self)))
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -474,12 +476,6 @@ class HybridModel(keras.Model):
         event_ndims = self.distribution.event_shape.rank
         return inverse_and_log_det(self.flow, self._in_flow_dtype(x), event_ndims, training)
 
-    def _checked_if_eager(self, x):
-        """Where values are at hand; what is traced or symbolic passes."""
-        if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
-            return x
-        return checks.inputs(x, self)
-
     def _in_flow_dtype(self, x):
         """Integers stay as they are for the dequantization; everything else gets the flow's dtype."""
         x = tf.convert_to_tensor(x)
@@ -550,14 +546,17 @@ class HybridModel(keras.Model):
             if function is not None:
                 make(force=True)
 
+    def _take_names(self, names):
+        if self.feature_names is None and names is not None:
+            self.feature_names = names
+
     def _warn_if_not_savable(self):
         """Once, before the first training: afterwards it would be lost."""
-        if self._savable is None:
+        if not self._asked_if_savable:
+            self._asked_if_savable = True
             try:
                 check_savable(self)
-                self._savable = True
             except (TypeError, NotImplementedError, ValueError) as error:
-                self._savable = False
                 reason = " ".join(str(error).split("Example:")[0].split())
                 warnings.warn(f"`save` will not work: {reason} (`save_weights` keeps the weights.)", stacklevel=3)
 
@@ -586,16 +585,19 @@ def _check_arguments(distribution, head):
         raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
 
 
-def _told_of_nan(predictions):
+def _warn_of_nan(predictions):
     """`predictions`, with a warning if some are NaN."""
-    values = np.asarray(predictions)
-    rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
-    if rows.size:
-        warnings.warn(
-            f"{rows.size} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their latent "
-            "overflows (log p(x) is -inf): their prediction is NaN.",
-            stacklevel=3,
-        )
+    for part in tf.nest.flatten(predictions):
+        values = part if isinstance(part, (np.ndarray, tf.Tensor)) else np.zeros(0)
+        if values.ndim and values.dtype in (np.float16, np.float32, np.float64):
+            values = np.asarray(values)
+            rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1)) if values.size else ()
+            if len(rows):
+                warnings.warn(
+                    f"{len(rows)} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their "
+                    "latent overflows (log p(x) is -inf): their prediction is NaN.",
+                    stacklevel=3,
+                )
     return predictions
 
 

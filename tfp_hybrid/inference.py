@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks, feeding
+from tfp_hybrid import arguments, checks, feeding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,7 @@ class Forward:
 
 def forward(model, x) -> Forward:
     """One pass over one batch; works in a `tf.function`, too. Outside of one, inputs are checked first."""
-    if tf.executing_eagerly():
-        x = checks.inputs(x, model)
-    return _forward(model, tf.convert_to_tensor(x))
+    return _forward(model, checks.tensor(x, model))
 
 
 def _forward(model, x):
@@ -56,13 +54,12 @@ def forward_batches(model, x, batch_size: int = 256) -> Iterator[Forward]:
     Raises:
       ValueError: if x is empty or holds inputs that the model cannot take.
     """
-    checks.check_batch_size(batch_size)
+    arguments.check_batch_size(batch_size)
     batch_size = batch_size or 256
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, labelled=False)
-        with feed.errors():
-            for (batch,) in feed.data(x):
-                yield _forward(model, batch)
+        for (batch,) in feed.iterate(feed.data(x)):
+            yield _forward(model, batch)
     else:
         rows = checks.inputs(x, model)
         for start in range(0, len(rows), batch_size):

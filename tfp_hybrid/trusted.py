@@ -140,7 +140,7 @@ def _check(config, depth, shared):
             class_named(config.get("class"))
         elif kind == "shared":
             values += shared.get(str(config.get("key")), 0)
-        elif isinstance(config.get("class_name"), str):
+        if isinstance(config.get("class_name"), str):  # whatever else the dict holds, Keras takes it for its own
             _check_keras(config)
         parts = config.values()
     else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfp_hybrid import arguments
 from tfp_hybrid.datasets.manual import PathLike
 from tfp_hybrid.pipeline import untuned
 
@@ -86,10 +87,8 @@ def check_arguments(
             raise ValueError(f"{argument} has {twice[0]!r} twice; wanted each once.")
     if response in features:
         raise ValueError(f"response is {response!r}, which is among the features.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; wanted at least 1.")
-    if shuffle_rows < 0:
-        raise ValueError(f"shuffle_rows is {shuffle_rows}; wanted a number of rows, or 0 to keep the order.")
+    arguments.check_count(batch_size, "batch_size")
+    arguments.check_count(shuffle_rows, "shuffle_rows", least=0)
     return paths, features
 
 

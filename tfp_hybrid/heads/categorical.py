@@ -1,5 +1,7 @@
 """Head for classification in K classes."""
 
+import numbers
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -48,8 +50,8 @@ class Categorical(Head):
     can_widen = True
 
     def __init__(self, num_classes, weight_stddev=0.0, one_hot=False, **kwargs):
-        if num_classes < 2:
-            raise ValueError(f"Categorical: `num_classes` is {num_classes}; wanted at least 2.")
+        if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
+            raise ValueError(f"Categorical: `num_classes` is {num_classes!r}; wanted at least 2, a whole number.")
         if not 0 <= weight_stddev < float("inf"):
             raise ValueError(f"Categorical: `weight_stddev` is {weight_stddev}; wanted a finite number >= 0.")
         self.refuse(kwargs, "event_shape", "the response is one class")

@@ -4,10 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks
+from tfp_hybrid import arguments, checks, feeding
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.inference import forward
-from tfp_hybrid.pipeline import batches
 from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 
 
@@ -37,10 +36,8 @@ class LikelihoodRatio(Score):
         super().__init__(**kwargs)
         if not 0 < mutation_rate <= 1:
             raise ValueError(f"LikelihoodRatio: `mutation_rate` is {mutation_rate}; wanted above 0 and at most 1.")
-        if epochs < 1 or batch_size < 1:
-            raise ValueError(
-                f"LikelihoodRatio: `epochs` is {epochs} and `batch_size` {batch_size}; wanted at least 1 of each."
-            )
+        arguments.check_count(epochs, "LikelihoodRatio: `epochs`")
+        arguments.check_count(batch_size, "LikelihoodRatio: `batch_size`")
         if background is not None:
             check_model(background)
         self.mutation_rate, self.epochs = mutation_rate, epochs
@@ -56,10 +53,8 @@ class LikelihoodRatio(Score):
                     f"wanted {tuple(shape)}."
                 )
             return
-        if not isinstance(x, tf.data.Dataset):
-            checks.check_inputs(x, model.distribution)
-        elif next(iter(x.take(1)), None) is None:
-            raise ValueError("x is an empty data set; wanted at least one batch.")
+        feed = feeding.Feed(model, labelled=False, training=True)
+        data = feeding.in_batches(feed.rows(x), self.batch_size, shuffle=True) if feeding.is_array(x) else feed.data(x)
         background = HybridModel.from_config(model.get_config())
         levels = checks.integer_levels(model.distribution)
         optimizer = keras.optimizers.Adam(self.learning_rate)
@@ -74,13 +69,10 @@ class LikelihoodRatio(Score):
             optimizer.apply(tape.gradient(loss, weights), weights)
             return loss
 
-        data = x if isinstance(x, tf.data.Dataset) else batches((np.asarray(x),), self.batch_size, shuffle=True)
         for epoch in range(self.epochs):
             progress = keras.utils.Progbar(None, stateful_metrics=["-log p(x)"])
-            for number, batch in enumerate(data):
-                rows = tf.convert_to_tensor(batch[0] if isinstance(batch, tuple) else batch)
+            for number, (rows,) in enumerate(feed.iterate(data)):
                 if epoch == number == 0:
-                    checks.check_inputs(rows, model.distribution)
                     background.adapt(mutate(rows, self.mutation_rate, levels))
                 loss = float(step(rows))
                 if not np.isfinite(loss):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks, feeding
+from tfp_hybrid import arguments, checks, feeding
 from tfp_hybrid.uncertainty.detection import auroc
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
@@ -32,8 +32,7 @@ class OODMonitor(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(outside, dict) or not outside:
             raise ValueError(f"OODMonitor: `outside` is {outside!r}; wanted a dict from names to inputs.")
-        if every < 1:
-            raise ValueError(f"OODMonitor: `every` is {every}; wanted at least 1.")
+        arguments.check_count(every, "OODMonitor: `every`")
         self.inside, self.outside, self.every = inside, outside, every
         self.score = NegativeLogProb() if score is None else score
 
@@ -41,7 +40,7 @@ class OODMonitor(keras.callbacks.Callback):
         self._last, self._epochs = {}, 0
         for name, x in {"inside": self.inside, **self.outside}.items():
             if feeding.is_array(x):
-                checks.check_inputs(x, self.model.distribution, f"OODMonitor: {name}")
+                checks.inputs(x, self.model, f"OODMonitor: {name}")
 
     def on_epoch_end(self, epoch, logs=None):
         if self._epochs % self.every == 0:
@@ -81,8 +80,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     _direction = "down"
 
     def __init__(self, bins=15, name="ece", **kwargs):
-        if bins < 1:
-            raise ValueError(f"ExpectedCalibrationError: `bins` is {bins}; wanted at least 1.")
+        arguments.check_count(bins, "ExpectedCalibrationError: `bins`")
         super().__init__(name=name, **kwargs)
         self.bins = bins
         self.confidence, self.correct, self.weight = (

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import checks, feeding
+from tfp_hybrid import arguments, checks, feeding
 from tfp_hybrid.inference import forward
 from tfp_hybrid.serialization import check_savable
 from tfp_hybrid.trusted import check_config
@@ -67,7 +67,7 @@ class Rejector(keras.Model):
     def __call__(self, x, *args, **kwargs):
         if tf.executing_eagerly() and not isinstance(x, keras.KerasTensor):
             self._check_if_fitted()
-            x = checks.inputs(x, self.model)
+        x = checks.tensor(x, self.model)
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
@@ -175,7 +175,7 @@ class Rejector(keras.Model):
 
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
         self.score.check_fitted(self.model)
-        checks.check_batch_size(batch_size)
+        arguments.check_batch_size(batch_size)
         feed = feeding.Feed(self.model, labelled=False)
         data = feed.data(x, batch_size=batch_size)
         with feed.errors():

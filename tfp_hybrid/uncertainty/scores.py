@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid import arguments
 from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.inference import Forward, forward_batches
 
@@ -53,7 +54,7 @@ class Score(keras.layers.Layer):
           The score itself.
         """
         check_model(model)
-        check_batch_size(batch_size)
+        arguments.check_batch_size(batch_size)
         self.learn(model, x, batch_size)
         if self.needs_fit:
             self.fitted_to.assign(fingerprint(model))
@@ -104,7 +105,7 @@ def run(scores, model: HybridModel, x, batch_size: int = 256) -> np.ndarray:
     for score in scores:
         score.check_fitted(model)
         score.check_applies(model)
-    check_batch_size(batch_size)
+    arguments.check_batch_size(batch_size)
     columns = [[evaluate(s, forward) for s in scores] for forward in forward_batches(model, x, batch_size)]
     return np.concatenate(columns, axis=1)
 
@@ -119,12 +120,6 @@ def check_model(model):
     """Raises ValueError unless `model` is a `HybridModel`."""
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel.")
-
-
-def check_batch_size(batch_size):
-    """Raises ValueError unless it is at least 1."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; wanted at least 1.")
 
 
 def model_config(model) -> dict:
