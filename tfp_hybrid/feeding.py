@@ -127,9 +127,11 @@ class Feed:
         try:
             return _given(self.rows(*keras.utils.unpack_x_y_sample_weight(batch)))
         except ValueError as error:
-            self.refused.append(ValueError(f"Batch {number} of the data set (the first is 0): {error}"))
-            raise self.refused[-1] from None
+            refused = ValueError(f"Batch {number} of the data set (the first is 0): {error}")
+            self.refused.append(refused)
+            raise refused from None
 
+    @tf.autograph.experimental.do_not_convert  # it would wrap the check, which is called for every batch
     def _checked_tensors(self, number, *batch):
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
