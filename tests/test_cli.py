@@ -146,14 +146,17 @@ def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypa
         if int(self.model.optimizer.iterations) == 27:  # in the second epoch
             os.kill(os.getpid(), number)
 
-    before = signal.getsignal(number)
+    # A process that was started in the background ignores SIGINT.
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
     monkeypatch.setattr(fitting.Checkpoint, "on_train_batch_end", signalled)
     result = invoke("train", "simulation", "--out", tmp_path / "run", "--epochs", 3)
     assert result.exit_code == status
     assert "Run the same command with --resume to continue." in result.stderr and "Traceback" not in result.output
     assert pd.read_csv(tmp_path / "run" / "history.csv")["epoch"].tolist() == [1]
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is usual
+    signal.signal(number, before)
 
 
 def test_a_signal_before_training_leaves_nothing(tmp_path, monkeypatch):

@@ -118,9 +118,12 @@ class Feed:
             raise
 
     def iterate(self, data):
-        """The batches of `data`; `errors` while they are read."""
-        with self.errors():
-            yield from data
+        """The checked batches of a data set, in Python: none is read before it is asked for."""
+        number = -1
+        for number, batch in enumerate(data):
+            yield self._batch(number, batch)
+        if number < 0:
+            raise ValueError("x is an empty data set; wanted at least one batch.")
 
     def _batch(self, number, batch):
         """`rows` of one batch, as Keras unpacks it."""

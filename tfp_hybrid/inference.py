@@ -58,8 +58,8 @@ def forward_batches(model, x, batch_size: int = 256) -> Iterator[Forward]:
     batch_size = batch_size or 256
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, labelled=False)
-        for (batch,) in feed.iterate(feed.data(x)):
-            yield _forward(model, batch)
+        for (batch,) in feed.iterate(x):
+            yield _forward(model, tf.convert_to_tensor(batch))
     else:
         rows = checks.inputs(x, model)
         for start in range(0, len(rows), batch_size):

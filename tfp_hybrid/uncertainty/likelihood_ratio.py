@@ -54,7 +54,7 @@ class LikelihoodRatio(Score):
                 )
             return
         feed = feeding.Feed(model, labelled=False, training=True)
-        data = feeding.in_batches(feed.rows(x), self.batch_size, shuffle=True) if feeding.is_array(x) else feed.data(x)
+        data = feeding.in_batches(feed.rows(x), self.batch_size, shuffle=True) if feeding.is_array(x) else x
         background = HybridModel.from_config(model.get_config())
         levels = checks.integer_levels(model.distribution)
         optimizer = keras.optimizers.Adam(self.learning_rate)
