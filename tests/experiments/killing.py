@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 from tfp_hybrid import bijectors, cli, datasets, files, networks
 from tfp_hybrid.experiments import checkpoint, recipes, report, training  # noqa: F401 (imported before the forks)
@@ -54,6 +55,8 @@ def start(folder, place=None):
         cli.app(arguments + ["--resume"] * folder.exists())
     except SystemExit as end:
         os._exit(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(70)
 
