@@ -1,8 +1,10 @@
 """Errors before any work is done: inputs, labels and weights that a model cannot use."""
 
+import dataclasses
 import math
 import numbers
 import re
+import weakref
 
 import keras
 import numpy as np
@@ -12,10 +14,29 @@ from tfp_hybrid import frames
 from tfp_hybrid.bijectors import Dequantize
 
 
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What a distribution is over; TFP takes milliseconds to tell, too long for each batch."""
+
+    shape: tuple[int, ...]
+    dtype: tf.DType
+    levels: int | None
+
+
+_KNOWN = weakref.WeakKeyDictionary()
+
+
+def _inputs_of(distribution) -> _Inputs:
+    if distribution not in _KNOWN:
+        parts = (distribution, *distribution.submodules)
+        levels = next((part.levels for part in parts if isinstance(part, Dequantize)), None)
+        _KNOWN[distribution] = _Inputs(tuple(distribution.event_shape), distribution.dtype, levels)
+    return _KNOWN[distribution]
+
+
 def integer_levels(distribution) -> int | None:
     """Number of integer levels that p(x) is over; None if x is continuous."""
-    parts = (distribution, *distribution.submodules)
-    return next((part.levels for part in parts if isinstance(part, Dequantize)), None)
+    return _inputs_of(distribution).levels
 
 
 def input_dtype(distribution) -> str:
@@ -23,8 +44,8 @@ def input_dtype(distribution) -> str:
 
     One for all of a model's inputs, so that nothing is traced again for integers in floats, say.
     """
-    levels = integer_levels(distribution)
-    return distribution.dtype.name if levels is None else "uint8" if levels <= 256 else "int32"
+    of = _inputs_of(distribution)
+    return of.dtype.name if of.levels is None else "uint8" if of.levels <= 256 else "int32"
 
 
 def inputs(x, model, argument="x", training=False, names=None) -> np.ndarray:
@@ -62,7 +83,7 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     While training, values whose squares overflow are refused, too: log p(x) and the moments of `adapt` square them.
     (Elsewhere log p(x) of such an input is -inf, which is an answer.)
     """
-    shape = tuple(distribution.event_shape)
+    shape, levels = _inputs_of(distribution).shape, integer_levels(distribution)
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
     if len(x.shape) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
@@ -77,10 +98,9 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     floating = not np.issubdtype(x.dtype, np.integer) and x.dtype != bool
     if floating:
         _check_finite(x, argument, " Remove or fill such rows.")
-    levels = integer_levels(distribution)
     if levels is None:
         if training:
-            _check_magnitude(x, distribution.dtype, argument)
+            _check_magnitude(x, _inputs_of(distribution).dtype, argument)
         return x
     if floating and (x != np.floor(x)).any():
         raise ValueError(
