@@ -75,7 +75,9 @@ def finish(folder, results, out, data_dir=None) -> dict:
             "weights_sha256": digest,
             "metrics": metrics or evaluated(entry, results / WEIGHTS, bundle.manifest["quick"], data_dir),
         }
-    (out / FILE).write_text(json.dumps(content, indent=1) + "\n")
+    from tfp_hybrid import strict_json
+
+    (out / FILE).write_text(strict_json.dumps(content) + "\n")
     _print(content)
     _draw(content["timings"], out)
     return content
