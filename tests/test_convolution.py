@@ -1,4 +1,4 @@
-"""Our `Conv2D`, against that of Keras with the same weights."""
+"""Our `CouplingConv2D`, against that of Keras with the same weights."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from helpers import normal
 
-from tfp_hybrid.convolution import FEW_CHANNELS, Conv2D
+from tfp_hybrid.convolution import FEW_CHANNELS, CouplingConv2D
 
 DTYPES = {"float64": 1e-10, "float32": 1e-4}
 # Channels in and out, and the size of the kernel.
@@ -25,7 +25,7 @@ FALLBACKS = {
 def pair(channels, filters, kernel_size=3, dtype="float64", **options):
     """Our layer and Keras', with the same random weights."""
     options = dict(kernel_size=kernel_size, padding="same", dtype=dtype) | options
-    layers = Conv2D(filters, **options), keras.layers.Conv2D(filters, **options)
+    layers = CouplingConv2D(filters, **options), keras.layers.Conv2D(filters, **options)
     for layer in layers:
         layer.build((None, None, None, channels))
         layer.set_weights([normal(*w.shape, seed=i, dtype=w.dtype) for i, w in enumerate(layer.weights)])
@@ -152,16 +152,18 @@ def test_second_order_gradients(channels, filters, kernel_size, activation, grap
 
 
 def test_saved_and_loaded(tmp_path):
-    model = keras.Sequential([keras.Input((4, 6, 2)), Conv2D(8, 3, padding="same", activation="relu"), Conv2D(3, 1)])
+    model = keras.Sequential(
+        [keras.Input((4, 6, 2)), CouplingConv2D(8, 3, padding="same", activation="relu"), CouplingConv2D(3, 1)]
+    )
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert [type(layer) for layer in loaded.layers] == [Conv2D, Conv2D]
+    assert [type(layer) for layer in loaded.layers] == [CouplingConv2D, CouplingConv2D]
     x = normal(3, 4, 6, 2)
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
 def test_config_is_that_of_keras():
     options = dict(padding="same", activation="tanh", kernel_regularizer="l2", name="layer")
-    ours, stock = Conv2D(8, (3, 5), **options), keras.layers.Conv2D(8, (3, 5), **options)
+    ours, stock = CouplingConv2D(8, (3, 5), **options), keras.layers.Conv2D(8, (3, 5), **options)
     assert ours.get_config() == stock.get_config()
-    assert Conv2D.from_config(ours.get_config()).get_config() == ours.get_config()
+    assert CouplingConv2D.from_config(ours.get_config()).get_config() == ours.get_config()

@@ -11,7 +11,7 @@ FEW_CHANNELS = 4
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Conv2D(layers.Conv2D):
+class CouplingConv2D(layers.Conv2D):
     """`keras.layers.Conv2D`: the same function with the same weights, faster on a CPU.
 
     A coupling's network goes from few channels to many and back. There TensorFlow's kernels take several times as

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from tfp_hybrid.convolution import Conv2D
+from tfp_hybrid.convolution import CouplingConv2D
 
 
 def MLP(
@@ -77,10 +77,10 @@ def ConvNet(
     options = dict(padding="same", kernel_regularizer=kernel_regularizer, dtype=dtype)
     stack = [layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))]
     for size in (3, 1):
-        stack.append(Conv2D(hidden_units, size, activation=activation, **options))
+        stack.append(CouplingConv2D(hidden_units, size, activation=activation, **options))
         if dropout:
             stack.append(layers.SpatialDropout2D(dropout, dtype=dtype))
-    stack.append(Conv2D(units, 3, kernel_initializer="zeros", **options))
+    stack.append(CouplingConv2D(units, 3, kernel_initializer="zeros", **options))
     return keras.Sequential(stack)
 
 
@@ -120,7 +120,7 @@ def ResNet(
     def linear(width, size, **options):
         options |= dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
         if image:
-            return Conv2D(width, size, padding="same", **options)
+            return CouplingConv2D(width, size, padding="same", **options)
         return layers.Dense(width, **options)
 
     inputs = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))

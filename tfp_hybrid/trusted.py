@@ -8,13 +8,12 @@ these functions, nothing else.
 """
 
 import functools
-import importlib
 import inspect
 
 import keras
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors.base import SAVABLE_BIJECTORS, savable_name
+from tfp_hybrid import registry
 
 KIND = "tfp_hybrid_kind"
 """The key that marks what `tfp_hybrid.serialization` has written."""
@@ -79,9 +78,6 @@ _CLASSES = {
     if hasattr(module, name)  # TFP's versions differ
 }
 
-# Bijectors of this package that `import tfp_hybrid` does not define.
-_OWN_MODULES = ("tfp_hybrid.experiments.background", "tfp_hybrid.experiments.flight_times")
-
 # Modules whose functions compute numbers from numbers. "builtins" is what Keras calls the first six.
 _BUILTINS = ("activations", "constraints", "initializers", "losses", "metrics", "regularizers")
 _FUNCTIONS = (*(f"keras.{name}" for name in _BUILTINS), "keras.ops")
@@ -90,8 +86,9 @@ _LOOKUPS = ("deserialize", "get", "serialize")
 
 def name_of(cls: type) -> str | None:
     """What a saved model calls a class, or None if it may not name it."""
-    if SAVABLE_BIJECTORS.get(savable_name(cls)) is cls:
-        return savable_name(cls)
+    name = registry.registered_name(cls)
+    if registry.find(name) is cls:
+        return name
     public = cls.__name__.lstrip("_")  # tfb.Chain of bijectors that are no composite tensors is a _Chain
     names = (f"{prefix}.{public}" for prefix in _MODULES)
     return next((name for name in names if name in _CLASSES and issubclass(_CLASSES[name], cls)), None)
@@ -104,9 +101,7 @@ def class_named(name: str) -> type:
       ValueError: if there is none, or if a saved model may not name it.
     """
     prefix, _, short = str(name).rpartition(".")
-    if prefix in _OWN_MODULES:
-        importlib.import_module(prefix)
-    found = SAVABLE_BIJECTORS.get(name) or _CLASSES.get(name)
+    found = registry.find(name) or _CLASSES.get(name)
     if found is None and isinstance(getattr(_MODULES.get(prefix), short, None), type):
         raise ValueError(f"tfp_hybrid: {name} is not among the classes of TFP that a saved model may hold.")
     if found is None:

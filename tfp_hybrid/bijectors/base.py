@@ -20,14 +20,9 @@ from tensorflow_probability.python.bijectors import chain as tfp_chain
 from tensorflow_probability.python.bijectors import invert as tfp_invert
 from tensorflow_probability.python.internal import cache_util
 
+from tfp_hybrid import registry
+
 tfb = tfp.bijectors
-
-SAVABLE_BIJECTORS: dict[str, type] = {}
-
-
-def savable_name(cls) -> str:
-    """What a saved model calls a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class FusedBijector(tfb.Bijector):
@@ -46,7 +41,7 @@ class FusedBijector(tfb.Bijector):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        SAVABLE_BIJECTORS[savable_name(cls)] = cls
+        registry.register(cls)
 
     def __init__(self, event_shape, latent_shape=None, *, parameters, name):
         self._keras_weights: list[keras.Variable] = []
