@@ -18,7 +18,7 @@ from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pas
 from tfp_hybrid.heads import Head
 from tfp_hybrid.inference import forward_batches
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.serialization import check_savable, deserialize, serialize
+from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize, sharing
 from tfp_hybrid.trusted import check_config
 
 tfd = tfp.distributions
@@ -80,6 +80,7 @@ class HybridModel(keras.Model):
         if not head.built:
             head.build((None, distribution.distribution.event_shape.num_elements()))
             head.built = True
+        head.share(self.density.variables)
         self._generative_weight, self._weighting, self._feature_names = generative_weight, weighting, None
         self._asked_if_savable = False
         self._bits = checks.integer_levels(distribution) is not None
@@ -439,11 +440,15 @@ class HybridModel(keras.Model):
 
     def get_config(self):
         weight = self.generative_weight
+        with sharing():
+            distribution = serialize(self.distribution, "distribution")
+            head = keras.saving.serialize_keras_object(self.head)
         return {
+            "format": FORMAT,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "distribution": serialize(self.distribution, "distribution"),
-            "head": keras.saving.serialize_keras_object(self.head),
+            "distribution": distribution,
+            "head": head,
             "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
             "weighting": self.weighting,
             "feature_names": self.feature_names and list(self.feature_names),
@@ -454,11 +459,12 @@ class HybridModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         check_config(config)
-        config = dict(config)
+        config = check_format(config)
         trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
         feature_names = config.pop("feature_names", None)
-        config["distribution"] = deserialize(config["distribution"])
-        config["head"] = keras.saving.deserialize_keras_object(config["head"])
+        with sharing():
+            config["distribution"] = deserialize(config["distribution"])
+            config["head"] = keras.saving.deserialize_keras_object(config["head"])
         config["generative_weight"] = deserialize(config["generative_weight"])
         model = cls(**config)
         model.feature_names = feature_names

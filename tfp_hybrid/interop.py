@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -20,8 +21,11 @@ class ModuleLayer(keras.layers.Layer):
     (closures, globals, `functools.partial`). Variables must exist: call the object once before if it builds
     them lazily.
 
+    All weights are saved in one list, in the order in which they are found, so that a file does not depend on the
+    names of attributes or layers.
+
     Args:
-      module: the TFP object.
+      module: The TFP object.
     """
 
     def __init__(self, module: tf.Module, **kwargs):
@@ -29,19 +33,51 @@ class ModuleLayer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.module = module
         found = list(find_weights(module))
-        self.networks = [item for item in found if isinstance(item, keras.layers.Layer)]
-        tracked = {id(weight.value) for network in self.networks for weight in network.variables}
+        networks = [item for item in found if isinstance(item, keras.layers.Layer)]
+        tracked = {id(weight.value) for network in networks for weight in network.variables}
         self.adopted = []
         for item in found:
             storage = item.value if isinstance(item, keras.Variable) else item
             if isinstance(storage, tf.Variable) and id(storage) not in tracked:
                 self.adopted.append(item if isinstance(item, keras.Variable) else adopt(item))
                 tracked.add(id(storage))
+        # Tracked, but not an attribute: Keras would save the layers in an attribute once more, by their names.
+        self._layers.extend(networks)
+        self._saved_elsewhere: set[int] = set()
         self.built = True
+
+    def leave_out(self, variables: Iterable[keras.Variable]):
+        """Leaves variables out of what this layer saves, because another layer of the same model saves them."""
+        self._saved_elsewhere |= {id(variable) for variable in variables}
+
+    def save_own_variables(self, store):
+        for index, variable in enumerate(self._saved_variables()):
+            store[str(index)] = variable
+
+    def load_own_variables(self, store):
+        variables = self._saved_variables()
+        if len(store.keys()) != len(variables):
+            raise ValueError(
+                f"The layer {self.name!r} has {len(variables)} variables, but the file has {len(store.keys())} for it."
+            )
+        for index, variable in enumerate(variables):
+            variable.assign(store[str(index)])
+
+    def _saved_variables(self):
+        return [variable for variable in self.variables if id(variable) not in self._saved_elsewhere]
+
+
+# Weights that were adopted before, by the identity of their storage, which they keep alive.
+_ADOPTED: weakref.WeakValueDictionary[int, keras.Variable] = weakref.WeakValueDictionary()
 
 
 def adopt(variable: tf.Variable) -> keras.Variable:
-    """A Keras variable with the storage of `variable`: assigning to one changes the other."""
+    """Returns the Keras variable that shares the storage of `variable`: assigning to one changes the other.
+
+    There is one for each storage, so that a variable found in two places is one weight to Keras.
+    """
+    if id(variable) in _ADOPTED:
+        return _ADOPTED[id(variable)]
     name = variable.name.split(":")[0].replace("/", "_") or "variable"
     adopted = keras.Variable(
         variable,
@@ -56,6 +92,7 @@ def adopt(variable: tf.Variable) -> keras.Variable:
             f"Keras {keras.__version__} copied the variable {variable.name!r} instead of sharing it; "
             "tfp_hybrid needs keras >= 3.15."
         )
+    _ADOPTED[id(variable)] = adopted
     return adopted
 
 

@@ -6,6 +6,8 @@ constructor again. Nothing is pickled and no code is stored. Which classes and f
 `tfp_hybrid.trusted` says.
 """
 
+import contextlib
+import contextvars
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -39,6 +41,40 @@ _ACTIVATIONS = tuple(
 )
 
 
+FORMAT = 1
+"""The format of the configurations that this version writes, and reads."""
+
+_MEMO = contextvars.ContextVar("memo")  # of `sharing`: what it has seen, by identity or by key
+
+
+@contextlib.contextmanager
+def sharing():
+    """Inside, an object in several calls of `serialize` is written once, and is one object after `deserialize` again.
+
+    The calls of `deserialize` come in the order of those of `serialize`.
+    """
+    token = _MEMO.set({})
+    try:
+        yield
+    finally:
+        _MEMO.reset(token)
+
+
+def check_format(config: dict) -> dict:
+    """The configuration of a saved model, without its format number.
+
+    Raises:
+      ValueError: If the number is missing, or is not that of this version.
+    """
+    number = config.get("format")
+    if number != FORMAT:
+        found = "has no format number" if number is None else f"has the format {number!r}"
+        newer = isinstance(number, int) and number > FORMAT
+        remedy = "Install a newer tfp_hybrid." if newer else "Train the model again, and save it with this version."
+        raise ValueError(f"tfp_hybrid: the saved model {found}; this version reads {FORMAT}. {remedy}")
+    return {key: value for key, value in config.items() if key != "format"}
+
+
 def serialize(value, name=""):
     """JSON-able form of a TFP object, or of anything that TFP objects are made from.
 
@@ -55,7 +91,7 @@ def serialize(value, name=""):
         `deserialize` would refuse.
     """
     try:
-        config = _encode(value, name, {})
+        config = _encode(value, name, _MEMO.get({}))
         check_config(config)
     except (RecursionError, ValueError) as error:
         raise TypeError(f"Cannot save the model: {error}") from None
@@ -71,7 +107,7 @@ def deserialize(config):
     """
     check_config(config)
     try:
-        return _decode(config, {})
+        return _decode(config, _MEMO.get({}))
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(
             f"tfp_hybrid: the saved model cannot be made again: {type(error).__name__}: {error}"
@@ -222,7 +258,7 @@ def _constructor_arguments(value):
         if key in ("self", "parameters") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         known = parameters is not None and key in parameters
-        argument = parameters[key] if known else getattr(value, f"_{key}", None)
+        argument = parameters[key] if known else getattr(value, key, getattr(value, f"_{key}", None))
         if argument is not parameter.default and (known or argument is not None):
             arguments[key] = argument
     return arguments

@@ -100,6 +100,9 @@ class Head(keras.layers.Layer):
             )
         return tf.cast(y, tf.int32 if self.integer_labels else self.variable_dtype)
 
+    def share(self, variables: list[keras.Variable]):
+        """Takes note of the variables of p(x), which the model saves: a head that holds one does not save it again."""
+
     def adapt(self, y: np.ndarray):
         """Sets data-dependent weights from responses y; most heads have none."""
 

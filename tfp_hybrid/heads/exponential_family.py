@@ -66,6 +66,9 @@ class ExponentialFamily(Head):
         """The family."""
         return self.dispersion.module
 
+    def share(self, variables):
+        self.dispersion.leave_out(variables)
+
     def distribution(self, eta):
         return independent(self.family.as_distribution(eta), self.event_shape)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments, checks, feeding
 from tfp_hybrid.inference import forward
-from tfp_hybrid.serialization import check_savable
+from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
@@ -201,6 +201,7 @@ class Rejector(keras.Model):
 
     def get_config(self):
         return {
+            "format": FORMAT,
             "name": self.name,
             "model": model_config(self.model),
             "score": keras.saving.serialize_keras_object(self.score),
@@ -209,6 +210,7 @@ class Rejector(keras.Model):
     @classmethod
     def from_config(cls, config):
         check_config(config)
+        config = check_format(config)
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
         return cls(**config | parts)
 

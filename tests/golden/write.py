@@ -1,0 +1,158 @@
+"""Writes saved models of the current format, with the answers that they must give from then on.
+
+    PYTHONPATH=tests python tests/golden/write.py
+
+Existing files are never written again: what a release has saved must load in every later one. A new format, or a new
+kind of model, adds files.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from helpers import blobs, randomize
+from stock_flows import STOCK_FLOWS
+
+import tfp_hybrid as hy
+from tfp_hybrid import uncertainty
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+FOLDER = pathlib.Path(__file__).parent
+X, LABELS = blobs(16)
+
+
+def on_real_nvp(head, **options):
+    """A RealNVP of two features with random weights, and a head."""
+    flow = hy.bijectors.RealNVP((2,), couplings=3, hidden_units=(4,))
+    model = hy.HybridModel(hy.flow_distribution(flow), head, **options)
+    randomize(model.trainable_weights)
+    return model
+
+
+def images(levels=4):
+    return np.random.default_rng(0).integers(levels, size=(6, 4, 4, 1)).astype("uint8")
+
+
+def glow(**options):
+    flow = hy.bijectors.Glow((4, 4, 1), levels=2, steps=2, hidden_units=4, quantization_levels=4, **options)
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(3), generative_weight=1 / 16)
+    randomize(model.trainable_weights)
+    return model
+
+
+def real_nvp_of_images():
+    flow = hy.bijectors.RealNVP((4, 4, 1), couplings=2, levels=1, hidden_units=4, quantization_levels=4, additive=True)
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(3))
+    randomize(model.trainable_weights)
+    return model
+
+
+def stock(name):
+    model = hy.HybridModel(STOCK_FLOWS[name](), hy.heads.Categorical(2))
+    randomize(model.trainable_weights)
+    return model
+
+
+def trained():
+    """Compiled and trained for a step, with every setting away from its default."""
+    keras.utils.set_random_seed(1)
+    dropout = lambda shape, units: hy.networks.MLP(shape, units, (4,), dropout=0.1, kernel_regularizer="l2")  # noqa: E731
+    flow = hy.bijectors.FusedChain(
+        [
+            hy.bijectors.ActNorm((2,)),
+            hy.bijectors.AffineCoupling((2,), swap=True, conditioner=dropout, log_scale_bound=1.5),
+            hy.bijectors.InvertibleLinear((2,)),
+            hy.bijectors.Spline((2,), bins=4),
+            tfb.Shift(tf.Variable([0.1, -0.2], name="shift")),
+        ],
+        (2,),
+    )
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
+    head = hy.heads.Categorical(2, kernel_regularizer="l2", weight_stddev=0.1)
+    model = hy.HybridModel(hy.flow_distribution(flow), head, schedule, "jacobian", name="trained")
+    model.feature_names = ["width", "height"]
+    model.compile(keras.optimizers.Adam(1e-2), metrics=["accuracy"])
+    model.fit(X, LABELS, verbose=0)
+    return model
+
+
+def shared():
+    """A variable that p(x) and the head share."""
+    scale = tf.Variable(1.5, name="scale")
+    latent = tfd.Independent(tfd.Normal([0.0, 0.0], scale), 1)
+    head = hy.heads.ExponentialFamily(tfp.glm.NegativeBinomial(total_count=scale))
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(4,))
+    model = hy.HybridModel(hy.flow_distribution(flow, latent), head)
+    randomize(model.trainable_weights)
+    return model
+
+
+def rejector(score):
+    model = on_real_nvp(hy.heads.Categorical(2))
+    score = score.fit(model, X) if score.needs_fit else score
+    return uncertainty.Rejector(model, score).fit_threshold(X, quantile=0.9)
+
+
+def likelihood_ratio():
+    return uncertainty.LikelihoodRatio(background=on_real_nvp(hy.heads.Categorical(2), name="background"))
+
+
+FAMILIES = {
+    "poisson": "Poisson",
+    "gamma": "GammaExp",
+    "negative_binomial": tfp.glm.NegativeBinomial(total_count=5.0),
+}
+MODELS = {
+    "glow": (glow, images),
+    "glow_recompute": (lambda: glow(recompute=True), images),
+    "real_nvp": (lambda: on_real_nvp(hy.heads.Categorical(2)), lambda: X),
+    "real_nvp_of_images": (real_nvp_of_images, images),
+    "trained": (trained, lambda: X),
+    "shared": (shared, lambda: X),
+    **{f"stock_{name}": (lambda name=name: stock(name), lambda: X) for name in ("real_nvp", "maf", "spline")},
+    "head_bernoulli": (lambda: on_real_nvp(hy.heads.Bernoulli((3,))), lambda: X),
+    "head_normal": (lambda: on_real_nvp(hy.heads.Normal()), lambda: X),
+    "head_heteroscedastic_normal": (lambda: on_real_nvp(hy.heads.HeteroscedasticNormal((2,))), lambda: X),
+    "head_normal_mixture": (lambda: on_real_nvp(hy.heads.NormalMixture(3)), lambda: X),
+    **{
+        f"head_{name}": (lambda family=family: on_real_nvp(hy.heads.ExponentialFamily(family)), lambda: X)
+        for name, family in FAMILIES.items()
+    },
+    "rejector": (lambda: rejector(uncertainty.Typicality()), lambda: X),
+    "rejector_likelihood_ratio": (lambda: rejector(likelihood_ratio()), lambda: X),
+    "rejector_waic": (
+        lambda: rejector(uncertainty.WAIC([on_real_nvp(hy.heads.Categorical(2), name="other")])),
+        lambda: X,
+    ),
+}
+
+
+def answers(model, x) -> dict[str, np.ndarray]:
+    """What a model or a rejector answers to x."""
+    if isinstance(model, uncertainty.Rejector):
+        return model.predict(x, verbose=0)
+    p_y, log_prob = model.predict_distribution(x)
+    found = {"prediction": model.predict(x, verbose=0), "log_prob": log_prob}
+    y = np.zeros((len(x), *model.head.event_shape), "int32") + 1
+    found["log_prob_y"] = p_y.log_prob(model.head.prepare_labels(y)).numpy()
+    if model.compiled:
+        found["iterations"] = np.asarray(model.optimizer.iterations)
+    return found
+
+
+def main():
+    for name, (make, inputs) in MODELS.items():
+        file = FOLDER / f"format_1_{name}.keras"
+        if file.exists():
+            continue
+        keras.utils.set_random_seed(0)
+        model, x = make(), inputs()
+        model.save(file)
+        np.savez(file.with_suffix(".npz"), x=x, **answers(model, x))
+        print(file.name, file.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
