@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfp_hybrid as hy
 from benchmarks.rounds import interval, ratio, take_turns
 from benchmarks.run import CONSOLE, Run, progress
-from tfp_hybrid import checks
+from tfp_hybrid.models import checks
 
 BATCH = 256
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import blobs, integer_model, tiny_model, weights_of
 
 import tfp_hybrid as hy
-from tfp_hybrid import checks, feeding
+from tfp_hybrid.models import checks, feeding
 
 
 def with_value(value, x):
@@ -125,9 +125,9 @@ def test_generator_loses_no_batch():
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in data]), X)
 
 
-def test_integer_levels(models):
-    assert checks.integer_levels(models["image"].distribution) == 4
-    assert checks.integer_levels(models["vector"].distribution) is None
+def test_quantization_levels(models):
+    assert checks.quantization_levels(models["image"].distribution) == 4
+    assert checks.quantization_levels(models["vector"].distribution) is None
 
 
 def flow():

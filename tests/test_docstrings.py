@@ -11,11 +11,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_hybrid
-from tfp_hybrid import HybridModel, bijectors, flow_distribution, heads
+from tfp_hybrid import DensityModel, HybridModel, bijectors, flow_distribution, heads
 
 NAMES = dict(
     np=np, keras=keras, tf=tf, tfb=tfp.bijectors, tfd=tfp.distributions, bijectors=bijectors, heads=heads,
-    flow_distribution=flow_distribution, ActNorm=bijectors.ActNorm, HybridModel=HybridModel,
+    flow_distribution=flow_distribution, ActNorm=bijectors.ActNorm, HybridModel=HybridModel, DensityModel=DensityModel,
 )  # fmt: skip
 MODULES = [module.name for module in pkgutil.walk_packages(tfp_hybrid.__path__, "tfp_hybrid.")]
 EXAMPLES = {
@@ -33,4 +33,4 @@ def test_example(name):
 
 
 def test_there_are_examples():
-    assert {"tfp_hybrid.hybrid.HybridModel", "tfp_hybrid.datasets.loading.load"} <= EXAMPLES.keys()
+    assert {"tfp_hybrid.models.hybrid_model.HybridModel", "tfp_hybrid.datasets.loading.load"} <= EXAMPLES.keys()

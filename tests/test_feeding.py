@@ -32,8 +32,8 @@ UNLABELLED = {
     "predict_on_batch": lambda model, x: model.predict_on_batch(x),
     "predict_distribution": lambda model, x: model.predict_distribution(x),
     "log_prob": lambda model, x: model.log_prob(x),
-    "latent_and_log_prob": lambda model, x: model.latent_and_log_prob(x),
-    "features_and_log_prob": lambda model, x: model.features_and_log_prob(x),
+    "encode": lambda model, x: model.encode(x),
+    "encode while training": lambda model, x: model.encode(x, training=True),
     "adapt": lambda model, x: model.adapt(x),
     "predict of a data set": lambda model, x: model.predict(tf.data.Dataset.from_tensors(x), verbose=0),
     "log_prob of a data set": lambda model, x: model.log_prob(tf.data.Dataset.from_tensors(x)),
@@ -149,14 +149,14 @@ def test_of_several_bad_batches_the_first_is_named(options):
         model.fit(DATA_SETS["tf.data"](x, Y), verbose=0)
 
 
-@pytest.mark.parametrize("entry", ["call", "latent_and_log_prob", "features_and_log_prob"])
+@pytest.mark.parametrize("entry", ["call", "encode"])
 def test_gradients_with_respect_to_inputs(models, entry):
     """Those of the same function inside of a `tf.function`, where nothing is checked."""
 
     def gradient(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = models["vector"](x) if entry == "call" else getattr(models["vector"], entry)(x)[1]
+            value = models["vector"](x) if entry == "call" else models["vector"].encode(x).log_prob
         return tape.gradient(value, x)
 
     eager = gradient(tf.constant(X))

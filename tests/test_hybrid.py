@@ -300,8 +300,8 @@ def test_one_pass_a_step(name, run_eagerly):
     assert executed(lambda: model.evaluate(x, y, batch_size=8, verbose=0)) == [4, 4, 4]
     assert executed(lambda: model.train_step((tf.constant(x), tf.constant(y)))) == [1, 1, 1]
     assert executed(lambda: model.test_step((tf.constant(x), tf.constant(y)))) == [1, 1, 1]
-    assert executed(lambda: model.latent_and_log_prob(tf.constant(x))) == [1, 1, 1]
-    assert executed(lambda: model.features_and_log_prob(tf.constant(x))) == [1, 1, 1]
+    assert executed(lambda: model.encode(tf.constant(x))) == [1, 1, 1]
+    assert executed(lambda: model.encode(tf.constant(x), training=True)) == [1, 1, 1]
     assert executed(lambda: model.distribution.log_prob(tf.constant(x))) == [1, 1, 1]
 
 
@@ -350,15 +350,6 @@ def test_summary_counts_all_weights():
     assert "density" in text and "categorical" in text and "Trainable params: 82" in text.split("\n ", 1)[1]
 
 
-def test_stablehlo():
-    model = tiny_model(optimizer=keras.optimizers.SGD(0.1))
-    x, y = blobs(16)
-    text = model.stablehlo(x, y)
-    signature = text[text.index("@main(") :].split("->")[0]
-    assert "stablehlo.dot" in text and "tensor<16x2xf32>" in signature
-    assert signature.count("%arg") >= 2 + len(model.trainable_variables)
-
-
 def test_latent_of_images_is_flattened_for_the_head():
     flow = tfb.Chain([tfb.Shift(tf.Variable(normal(2, 3)))])
     model = hy.HybridModel(
@@ -378,8 +369,8 @@ def test_rich_latent():
     model = hy.HybridModel(hy.flow_distribution(flow, inner), hy.heads.Categorical(2))
     randomize(model.trainable_weights)
     x, _ = blobs(5)
-    z, log_prob = model.latent_and_log_prob(x)
-    np.testing.assert_allclose(z, flow.inverse(tf.constant(x)), rtol=1e-5)
+    encoding = model.encode(x)
+    np.testing.assert_allclose(encoding.z, flow.inverse(tf.constant(x)), rtol=1e-5)
     chain = tfd.TransformedDistribution(inner.distribution, tfb.Chain([flow, inner.bijector]))
-    np.testing.assert_allclose(log_prob, chain.log_prob(x), rtol=1e-4)
+    np.testing.assert_allclose(encoding.log_prob, chain.log_prob(x), rtol=1e-4)
     assert len(model.density.trainable_weights) == 2 * 2 * (4 + 2)

@@ -66,7 +66,7 @@ def test_a_latent_that_is_a_flow_is_adapted_and_sees_training():
         weight.assign_add(0.3 * tf.random.normal(weight.shape))
     expected = model.distribution.log_prob(tf.identity(X))
     np.testing.assert_allclose(model.log_prob(X), expected, rtol=1e-4)
-    trained = [model.latent_and_log_prob(X, training=True)[1] for _ in range(2)]
+    trained = [model.encode(X, training=True).log_prob for _ in range(2)]
     assert np.abs(trained[0] - trained[1]).max() > 1e-3
 
 
@@ -98,11 +98,11 @@ def test_eager_loops_over_a_stock_flow_see_new_weights():
     x, kept = tf.constant(X), []
     for _ in range(2):
         with tf.GradientTape() as tape:
-            z, log_prob = model.latent_and_log_prob(x)
-            loss = -tf.reduce_mean(log_prob)
+            encoding = model.encode(x)
+            loss = -tf.reduce_mean(encoding.log_prob)
         gradient = tape.gradient(loss, shift)
         shift.assign_sub(0.1 * gradient)
-        kept.append((z, float(loss)))
+        kept.append((encoding.z, float(loss)))
     assert kept[1][1] < kept[0][1]
 
 

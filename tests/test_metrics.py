@@ -6,7 +6,8 @@ import pytest
 from helpers import blobs, integer_model, tiny_model
 
 import tfp_hybrid as hy
-from tfp_hybrid import metrics, uncertainty
+from tfp_hybrid import uncertainty
+from tfp_hybrid.models import metrics
 
 X, Y = blobs(64)
 RISING = ("log_prob_x", "accuracy")

@@ -1,6 +1,6 @@
 """Deep invertible generalized linear models: p(x) and p(y|x) from one normalizing flow.
 
-See `HybridModel`, and the README for where to start.
+See `HybridModel` and `DensityModel`, and the README for where to start.
 """
 
 import importlib as _importlib
@@ -19,11 +19,13 @@ if _backend != "tensorflow":
 
 from tfp_hybrid import bijectors, heads, networks, uncertainty
 from tfp_hybrid.flows import flow_distribution
-from tfp_hybrid.hybrid import HybridModel
 from tfp_hybrid.interop import ModuleLayer
+from tfp_hybrid.models import DensityModel, Encoding, HybridModel
 
 __version__ = "0.1.0"
 __all__ = [
+    "DensityModel",
+    "Encoding",
     "HybridModel",
     "ModuleLayer",
     "bijectors",

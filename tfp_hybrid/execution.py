@@ -5,12 +5,13 @@ import contextvars
 import os
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util  # internal: TensorFlow has no public way to ask this
+
+from tfp_hybrid import _compat
 
 
 def is_for_xla() -> bool:
     """Whether what is being traced will be compiled by XLA: some layers then take another form."""
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return _compat.is_for_xla()
 
 
 _TRACED_FOR_ACCELERATOR = contextvars.ContextVar("traced_for_accelerator", default=False)

@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 import tf_keras
 
+from tfp_hybrid import _compat
+
 
 class ModuleLayer(keras.layers.Layer):
     """A `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
@@ -42,7 +44,7 @@ class ModuleLayer(keras.layers.Layer):
                 self.adopted.append(item if isinstance(item, keras.Variable) else adopt(item))
                 tracked.add(id(storage))
         # Tracked, but not an attribute: Keras would save the layers in an attribute once more, by their names.
-        self._layers.extend(networks)
+        _compat.track(self, networks)
         self._saved_elsewhere: set[int] = set()
         self.built = True
 
@@ -108,7 +110,7 @@ def find_weights(value, seen: set[int] | None = None) -> Iterator[keras.layers.L
     if isinstance(value, tf_keras.layers.Layer):
         parts = value.weights
     elif isinstance(value, tf.Module):
-        ignored = value._TF_MODULE_IGNORED_PROPERTIES
+        ignored = _compat.ignored_attributes(value)
         parts = [part for name, part in sorted(vars(value).items()) if name not in ignored]
     elif isinstance(value, Mapping):
         parts = list(value.values())

@@ -19,7 +19,7 @@ def batches(arrays, batch_size: int | None = None, shuffle: bool = False) -> tf.
     """Batches of the rows of arrays for Keras' `fit`, `evaluate` and `predict`, of known cardinality.
 
     Args:
-      arrays: a tuple of arrays with equally many rows.
+      arrays: a tuple of arrays with equally many rows; None stays None.
       batch_size: rows of a batch; 32, as in Keras, if None.
       shuffle: all rows in a random order, another one at each iteration. `keras.utils.set_random_seed` sets it.
 
@@ -27,7 +27,7 @@ def batches(arrays, batch_size: int | None = None, shuffle: bool = False) -> tf.
       Tuples of tensors.
     """
     rows, batch_size = len(arrays[0]), batch_size or 32
-    tensors = tuple(map(tf.convert_to_tensor, arrays))
+    tensors = [None if array is None else tf.convert_to_tensor(array) for array in arrays]
     seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
 
     def order(seed):
@@ -35,7 +35,7 @@ def batches(arrays, batch_size: int | None = None, shuffle: bool = False) -> tf.
         return tf.random.experimental.stateless_shuffle(places, seed) if shuffle else places
 
     def gather(places):
-        return tuple(tf.gather(tensor, places) for tensor in tensors)
+        return tuple(None if tensor is None else tf.gather(tensor, places) for tensor in tensors)
 
     dataset = seeds.map(order).rebatch(batch_size).map(gather)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))

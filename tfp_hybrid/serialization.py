@@ -18,21 +18,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from tfp_hybrid import _compat
 from tfp_hybrid.trusted import KIND as _KIND
 from tfp_hybrid.trusted import check_config, class_named, name_of
-
-_AUTOREGRESSIVE_NETWORK = {
-    "params": "_params",
-    "event_shape": "_event_shape",
-    "conditional": "_conditional",
-    "conditional_event_shape": "_conditional_event_shape",
-    "conditional_input_layers": "_conditional_layers",
-    "hidden_units": "_hidden_units",
-    "input_order": "_input_order",
-    "activation": "_activation",
-    "use_bias": "_use_bias",
-}
-"""The arguments of `tfb.AutoregressiveNetwork` that are saved, and its attributes that hold them."""
 
 _ACTIVATIONS = tuple(
     name
@@ -164,10 +152,11 @@ def _encode_object(value, path, memo):
             "name": value.name.split(":")[0],
         }
     if isinstance(value, tfp.util.DeferredTensor):
+        source, transform = _compat.deferred_parts(value)
         return {
             _KIND: "deferred_tensor",
-            "input": _encode(value._pretransformed_input, f"{path}.pretransformed_input", memo),
-            "transform_fn": _encode(value._transform_fn, f"{path}.transform_fn", memo),
+            "input": _encode(source, f"{path}.pretransformed_input", memo),
+            "transform_fn": _encode(transform, f"{path}.transform_fn", memo),
             "dtype": value.dtype.name,
         }
     if isinstance(value, tf.TensorShape):
@@ -258,29 +247,28 @@ def _constructor_arguments(value):
         if key in ("self", "parameters") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         known = parameters is not None and key in parameters
-        argument = parameters[key] if known else getattr(value, key, getattr(value, f"_{key}", None))
+        argument = parameters[key] if known else _compat.stored_argument(value, key)
         if argument is not parameter.default and (known or argument is not None):
             arguments[key] = argument
     return arguments
 
 
 def _autoregressive_network_arguments(network, path):
-    """TFP's MADE is a layer of Keras 2 without `get_config`; its masks follow from these arguments."""
-    if network._hidden_degrees == "random":
-        raise TypeError(_no_way(network, path, "give it hidden_degrees='equal': random ones cannot be told"))
-    arguments = {name: getattr(network, attribute) for name, attribute in _AUTOREGRESSIVE_NETWORK.items()}
-    if arguments["input_order"] is None:
-        arguments["input_order"] = network._input_order_param
+    """TFP's MADE is a Keras 2 layer without `get_config`; its masks follow from these arguments."""
+    arguments = _compat.autoregressive_arguments(network)
+    if arguments is None:
+        remedy = "give it hidden_degrees='equal': random degrees cannot be recovered from the network"
+        raise TypeError(_no_way(network, path, remedy))
     return arguments
 
 
 def _autoregressive_network(arguments):
     """The network, from what `_autoregressive_network_arguments` names: tf_keras imports modules that a dict names."""
     activation = arguments.get("activation")
-    if not set(arguments) <= set(_AUTOREGRESSIVE_NETWORK):
+    if not set(arguments) <= set(_compat.AUTOREGRESSIVE_ARGUMENTS):
         raise ValueError(
             f"tfp_hybrid: the saved AutoregressiveNetwork has the arguments {list(arguments)}; wanted "
-            f"{list(_AUTOREGRESSIVE_NETWORK)}."
+            f"{list(_compat.AUTOREGRESSIVE_ARGUMENTS)}."
         )
     if isinstance(activation, (str, Mapping)) and activation not in _ACTIVATIONS:
         raise ValueError(

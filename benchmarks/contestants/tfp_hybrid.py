@@ -83,8 +83,8 @@ def _inference(case, data, xla, wanted):
 
     @tf.function(jit_compile=xla, autograph=False)
     def infer(x):
-        z, log_prob = model.latent_and_log_prob(x)
-        p_y = model.head(z)
+        encoding = model.encode(x)
+        p_y, log_prob = encoding.p_y, encoding.log_prob
         parameters = [p_y.probs_parameter()] if case.family == "glow" else [p_y.mean(), p_y.stddev()]
         return wanted(log_prob, parameters)
 

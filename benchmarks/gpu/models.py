@@ -49,8 +49,8 @@ def _ours(case, policy):
     model = trained_model(case, policy, x, y, seed=0)
 
     def infer(x):
-        z, log_prob = model.latent_and_log_prob(x)
-        p_y = model.head(z)
+        encoding = model.encode(x)
+        p_y, log_prob = encoding.p_y, encoding.log_prob
         return log_prob, *([p_y.probs_parameter()] if case.family == "glow" else [p_y.mean(), p_y.stddev()])
 
     def works(work, batch):

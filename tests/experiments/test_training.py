@@ -11,7 +11,7 @@ from same_run import assert_same_run
 from tfp_hybrid import files
 from tfp_hybrid.experiments import checkpoint, fitting, training
 from tfp_hybrid.experiments.training import Config, train
-from tfp_hybrid.hybrid import HybridModel
+from tfp_hybrid.models import HybridModel
 
 TINY = Config("simulation", epochs=2, ood=("noise",))
 

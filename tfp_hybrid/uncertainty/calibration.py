@@ -8,9 +8,10 @@ import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks, feeding, heads
-from tfp_hybrid.inference import forward_batches
-from tfp_hybrid.uncertainty.scores import check_model
+from tfp_hybrid import heads
+from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models.encoding import encode_batches
+from tfp_hybrid.uncertainty.scores import check_head
 
 tfd = tfp.distributions
 
@@ -41,14 +42,14 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
       Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2; Levi, Gispan,
       Giladi and Fetaya 2022, "Evaluating and Calibrating Uncertainty Prediction in Regression Tasks", section 4.
     """
-    check_model(model)
+    check_head(model)
     if not model.head.can_widen:
         widened = [name for name in heads.__all__ if getattr(heads, name).can_widen]
         raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
     if not feeding.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     checks.check_labels(y, model.head, len(x))
-    z = tf.concat([batch.z for batch in forward_batches(model, x, batch_size)], 0)
+    z = tf.concat([batch.features for batch in encode_batches(model, x, batch_size)], 0)
     p_y, y = model.head(z), np.asarray(model.head.prepare_labels(y))
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import sklearn.metrics
 
-from tfp_hybrid import checks
+from tfp_hybrid.models import checks
 
 STRATEGIES = ("width", "mass")
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 import sklearn.metrics
 
-from tfp_hybrid import checks
+from tfp_hybrid.models import checks
 
 
 def auroc(inside, outside) -> float:

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfp_hybrid.checks import integer_levels
+from tfp_hybrid.models.checks import quantization_levels
 from tfp_hybrid.uncertainty.scores import Score
 
 
@@ -28,7 +28,7 @@ class InputComplexity(Score):
         self.supports_jit = False  # XLA has no PNG
 
     def of(self, forward):
-        levels, shape = integer_levels(forward.model.distribution), forward.model.distribution.event_shape
+        levels, shape = quantization_levels(forward.model.distribution), forward.model.distribution.event_shape
         if levels is None or levels > 65536 or shape.rank != 3 or shape[-1] not in (1, 2, 3, 4):
             raise ValueError(
                 f"InputComplexity wants integer images of 1 to 4 channels, at most 65536 levels; the model's inputs "

@@ -1,12 +1,10 @@
 """Density against that of a background model."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import arguments, checks, feeding
-from tfp_hybrid.hybrid import HybridModel
-from tfp_hybrid.inference import forward
+from tfp_hybrid import arguments
+from tfp_hybrid.models import DensityModel, checks
 from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 
 
@@ -14,14 +12,14 @@ from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 class LikelihoodRatio(Score):
     """log p_0(x) - log p(x) in nats, with p_0 a background model: what is common to all inputs cancels.
 
-    p_0 has the model's architecture, and `fit` trains it on perturbed inputs: each entry is replaced with probability
+    p_0 has the model's flow, and `fit` trains it on perturbed inputs: each entry is replaced with probability
     `mutation_rate`, by any of its levels with equal probability (integers), or by the same entry of another row
     (other numbers). So p_0 knows the background, but little of what is specific to the data.
 
     Args:
       mutation_rate: probability that an entry is replaced.
       epochs, batch_size, learning_rate: of the background model's training, by Adam.
-      background: a trained background model, a `HybridModel` of the same inputs; then `fit` trains none.
+      background: a trained background model, a `DensityModel` of the same inputs; then `fit` trains none.
       **kwargs: of `Score`.
 
     References:
@@ -53,41 +51,20 @@ class LikelihoodRatio(Score):
                     f"wanted {tuple(shape)}."
                 )
             return
-        feed = feeding.Feed(model, labelled=False, training=True)
-        data = feeding.in_batches(feed.rows(x), self.batch_size, shuffle=True) if feeding.is_array(x) else x
-        background = HybridModel.from_config(model.get_config())
-        levels = checks.integer_levels(model.distribution)
-        optimizer = keras.optimizers.Adam(self.learning_rate)
-        weights = background.density.trainable_weights
-        optimizer.build(weights)
-
-        @tf.function(reduce_retracing=True)
-        def step(rows):
-            rows = mutate(rows, self.mutation_rate, levels)
-            with tf.GradientTape() as tape:
-                loss = -tf.reduce_mean(background.latent_and_log_prob(rows, training=True)[1])
-            optimizer.apply(tape.gradient(loss, weights), weights)
-            return loss
-
-        for epoch in range(self.epochs):
-            progress = keras.utils.Progbar(None, stateful_metrics=["-log p(x)"])
-            for number, (rows,) in enumerate(feed.iterate(data)):
-                if epoch == number == 0:
-                    background.adapt(mutate(rows, self.mutation_rate, levels))
-                loss = float(step(rows))
-                if not np.isfinite(loss):
-                    raise FloatingPointError(
-                        f"LikelihoodRatio: the background model's loss became {loss}; lower `learning_rate`, which "
-                        f"is {self.learning_rate}."
-                    )
-                progress.update(number + 1, [("-log p(x)", loss)])
-            progress.update(number + 1, [("-log p(x)", loss)], finalize=True)
+        background = BackgroundModel.from_config(
+            DensityModel.get_config(model) | {"name": "background", "mutation_rate": self.mutation_rate}
+        )
+        background.compile(keras.optimizers.Adam(self.learning_rate))
+        try:
+            background.fit(x, batch_size=self.batch_size, epochs=self.epochs, verbose=1)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"LikelihoodRatio, the background model: {error}") from None
         self.background = background
 
-    def of(self, of_model):
+    def of(self, encoding):
         if self.background is None:
             raise ValueError("LikelihoodRatio is not fitted; wanted `fit(model, x)` first.")
-        return forward(self.background, of_model.x).log_prob - of_model.log_prob
+        return self.background.encode(encoding.x).log_prob - encoding.log_prob
 
     def get_config(self):
         background = self.background and model_config(self.background)
@@ -110,10 +87,38 @@ class LikelihoodRatio(Score):
         return score
 
 
-def mutate(x, rate: float, levels: int | None) -> tf.Tensor:
-    """x with random entries replaced: by uniform integers 0 .. levels-1, or by those of other rows (`levels` None)."""
-    if levels is None:
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class BackgroundModel(DensityModel):
+    """A density of inputs in which random entries are replaced: it is adapted to such inputs, and trained on them.
+
+    Args:
+      distribution: As for `DensityModel`.
+      mutation_rate: The probability that an entry is replaced; see `mutate`.
+      **kwargs: Passed to `keras.Model`.
+    """
+
+    def __init__(self, distribution, mutation_rate=0.2, **kwargs):
+        super().__init__(distribution, **kwargs)
+        self.mutation_rate = mutation_rate
+
+    def adapt(self, x, y=None):
+        super().adapt(self._mutated(checks.inputs(x, self, training=True)), y)
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return super().train_step((self._mutated(x), y, sample_weight))
+
+    def _mutated(self, x):
+        return mutate(tf.convert_to_tensor(x), self.mutation_rate, self.quantization_levels)
+
+    def get_config(self):
+        return super().get_config() | {"mutation_rate": self.mutation_rate}
+
+
+def mutate(x, rate: float, quantization_levels: int | None) -> tf.Tensor:
+    """Replaces random entries of x by uniform integers 0 .. quantization_levels-1, or (None) by those of other rows."""
+    if quantization_levels is None:
         other = keras.ops.take_along_axis(x, tf.argsort(tf.random.uniform(tf.shape(x)), axis=0), axis=0)
     else:
-        other = tf.cast(tf.random.uniform(tf.shape(x), 0, levels, tf.int32), x.dtype)
+        other = tf.cast(tf.random.uniform(tf.shape(x), 0, quantization_levels, tf.int32), x.dtype)
     return tf.where(tf.random.uniform(tf.shape(x)) < rate, other, x)

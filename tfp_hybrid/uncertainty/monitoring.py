@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import arguments, checks, feeding
+from tfp_hybrid import _compat, arguments
+from tfp_hybrid.models import checks, feeding
 from tfp_hybrid.uncertainty.detection import auroc
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
@@ -53,13 +54,12 @@ class OODMonitor(keras.callbacks.Callback):
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
+@_compat.directed("down")
 class BrierScore(keras.metrics.Mean):
     """`classification.brier` as a Keras metric.
 
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
-
-    _direction = "down"
 
     def __init__(self, name="brier", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -71,13 +71,12 @@ class BrierScore(keras.metrics.Mean):
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
+@_compat.directed("down")
 class ExpectedCalibrationError(keras.metrics.Metric):
     """`classification.expected_calibration_error` as a Keras metric, with bins of equal width.
 
     y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
     """
-
-    _direction = "down"
 
     def __init__(self, bins=15, name="ece", **kwargs):
         arguments.check_count(bins, "ExpectedCalibrationError: `bins`")

@@ -11,7 +11,7 @@ import sklearn.metrics
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import checks
+from tfp_hybrid.models import checks
 
 tfd = tfp.distributions
 _COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # of dtype float32

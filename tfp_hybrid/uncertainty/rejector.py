@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import arguments, checks, feeding
-from tfp_hybrid.inference import forward
+from tfp_hybrid import arguments
+from tfp_hybrid.models import checks, feeding
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
-from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_model, evaluate, fingerprint, model_config
+from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_head, evaluate, fingerprint, model_config
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -49,7 +49,7 @@ class Rejector(keras.Model):
     """
 
     def __init__(self, model, score=None, **kwargs):
-        check_model(model)
+        check_head(model)
         score = NegativeLogProb() if score is None else score
         if not isinstance(score, Score):
             raise ValueError(f"Rejector: `score` is {score!r}; wanted a Score, such as NegativeLogProb().")
@@ -61,6 +61,9 @@ class Rejector(keras.Model):
         self.reference = np.empty(0)
         self(tf.zeros((1, *model.distribution.event_shape), model.distribution.dtype))
 
+    def __repr__(self):
+        return f"Rejector({self.model!r}, {self.score!r}, threshold={float(self.threshold.numpy()):.6g})"
+
     def build(self, input_shape):
         """Nothing: all weights exist from the start."""
 
@@ -71,10 +74,10 @@ class Rejector(keras.Model):
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
-        one_pass = forward(self.model, tf.convert_to_tensor(x))
-        scores = evaluate(self.score, one_pass)
+        encoding = self.model.encode_checked(tf.convert_to_tensor(x))
+        scores = evaluate(self.score, encoding)
         return {
-            "prediction": self.model.head.mean(one_pass.p_y),
+            "prediction": self.model.head.mean(encoding.p_y),
             "score": scores,
             # While there is no threshold, it is NaN, and all are refused.
             "abstain": tf.logical_not(tf.cast(scores, tf.float64) <= tf.convert_to_tensor(self.threshold)),
@@ -176,7 +179,7 @@ class Rejector(keras.Model):
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
         self.score.check_fitted(self.model)
         arguments.check_batch_size(batch_size)
-        feed = feeding.Feed(self.model, labelled=False)
+        feed = feeding.Feed(self.model, inputs_only=True)
         data = feed.data(x, batch_size=batch_size)
         with feed.errors():
             return super().predict(data, None, verbose, steps, callbacks)

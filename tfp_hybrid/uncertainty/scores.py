@@ -1,5 +1,6 @@
 """Out-of-distribution scores of single inputs, from one pass through a model. Higher means more out-of-distribution."""
 
+import weakref
 import zlib
 
 import keras
@@ -7,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
-from tfp_hybrid.hybrid import HybridModel
-from tfp_hybrid.inference import Forward, forward_batches
+from tfp_hybrid.models import DensityModel, Encoding
+from tfp_hybrid.models.encoding import encode_batches
 
 
 class Score(keras.layers.Layer):
@@ -16,7 +17,7 @@ class Score(keras.layers.Layer):
 
     A Keras layer, so that what it learns is saved and loaded with whatever holds it (such as a `Rejector`).
 
-    To write one: set `title`, and write `of(forward)`. A score that learns something from held-out in-distribution
+    To write one: set `title`, and write `of(encoding)`. A score that learns something from held-out in-distribution
     inputs sets `needs_fit = True`, keeps it in weights, and writes `learn`.
 
     Where a score is not a number, because the density or the latent of an input overflows, it is +inf.
@@ -35,14 +36,18 @@ class Score(keras.layers.Layer):
             self.fitted_to = self.add_weight((), _minus_one, "int64", trainable=False, name="fitted_to")
         self.built = True
 
-    def of(self, forward: Forward) -> tf.Tensor:
+    def __repr__(self):
+        state = f"fitted={int(self.fitted_to.numpy()) != -1}" if self.needs_fit else ""
+        return f"{type(self).__name__}({state})"
+
+    def of(self, encoding: Encoding) -> tf.Tensor:
         """The scores of a batch, `(n,)`. Only TensorFlow operations."""
         raise NotImplementedError(f"{type(self).__name__}.of")
 
     def learn(self, model, x, batch_size):
         """Sets the weights from held-out in-distribution inputs x."""
 
-    def fit(self, model: HybridModel, x, batch_size: int = 256) -> "Score":
+    def fit(self, model: DensityModel, x, batch_size: int = 256) -> "Score":
         """Learns from held-out in-distribution inputs what the score needs to know; most need nothing.
 
         Args:
@@ -60,7 +65,7 @@ class Score(keras.layers.Layer):
             self.fitted_to.assign(fingerprint(model))
         return self
 
-    def score(self, model: HybridModel, x, batch_size: int = 256) -> np.ndarray:
+    def score(self, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
         """The scores of many inputs, `(n,)`, from one pass; with one batch in memory at a time.
 
         Args:
@@ -77,9 +82,9 @@ class Score(keras.layers.Layer):
     def check_applies(self, model):
         """Raises ValueError if this is no score for models such as `model`: for its inputs, or its head."""
         check_model(model)
-        shape, dtype = model.distribution.event_shape, model.distribution.dtype
-        width = model.distribution.distribution.event_shape.num_elements()
-        origin = Forward(model, tf.zeros((1, *shape), dtype), tf.zeros((1, width), dtype), tf.zeros((1,), dtype))
+        p_x, zero = model.distribution, tf.zeros((1,), model.distribution.dtype)
+        x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
+        origin = Encoding(model, x, z, zero, zero)
         if np.isnan(self.of(origin)).any():
             raise ValueError(f"{type(self).__name__} is not a number for the head {type(model.head).__name__}.")
 
@@ -100,26 +105,33 @@ class Score(keras.layers.Layer):
             )
 
 
-def run(scores, model: HybridModel, x, batch_size: int = 256) -> np.ndarray:
+def run(scores, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
     """Several scores from one pass, `(len(scores), n)`; as `Score.score`."""
     for score in scores:
         score.check_fitted(model)
         score.check_applies(model)
     arguments.check_batch_size(batch_size)
-    columns = [[evaluate(s, forward) for s in scores] for forward in forward_batches(model, x, batch_size)]
+    columns = [[evaluate(s, encoding) for s in scores] for encoding in encode_batches(model, x, batch_size)]
     return np.concatenate(columns, axis=1)
 
 
-def evaluate(score: Score, forward: Forward) -> tf.Tensor:
-    """`score.of(forward)`, with +inf for NaN."""
-    value = score.of(forward)
+def evaluate(score: Score, encoding: Encoding) -> tf.Tensor:
+    """`score.of(encoding)`, with +inf for NaN."""
+    value = score.of(encoding)
     return tf.where(tf.math.is_nan(value), tf.constant(np.inf, value.dtype), value)
 
 
 def check_model(model):
-    """Raises ValueError unless `model` is a `HybridModel`."""
-    if not isinstance(model, HybridModel):
-        raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel.")
+    """Raises ValueError unless `model` is a `DensityModel`, such as a `HybridModel`."""
+    if not isinstance(model, DensityModel):
+        raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel or a DensityModel.")
+
+
+def check_head(model):
+    """Raises ValueError unless `model` has p(y|x), as a `HybridModel` has."""
+    check_model(model)
+    if model.head is None:
+        raise ValueError("model is a DensityModel, which has no p(y|x); wanted a HybridModel.")
 
 
 def model_config(model) -> dict:
@@ -128,12 +140,35 @@ def model_config(model) -> dict:
 
 
 def fingerprint(*layers) -> int:
-    """A checksum of all weights: equal for layers that were saved and loaded, another one after training."""
+    """A checksum of all weights: equal for layers that were saved and loaded, another one after training.
+
+    It is computed anew only for a layer that has changed since it was last asked for.
+    """
     crc = 0
     for layer in layers:
-        for weight in layer.weights:
-            crc = zlib.crc32(np.ascontiguousarray(weight.numpy()).tobytes(), crc)
+        crc = _checksum(layer, crc)
     return crc
+
+
+_CHECKSUMS = weakref.WeakKeyDictionary()  # from a layer to its values, and the checksums before and after them
+
+
+def _checksum(layer, crc):
+    """The CRC of `crc` and a layer's weights.
+
+    TensorFlow never alters a value that it has handed out: a weight that is updated gets other memory as long as its
+    old value is kept. So a weight at the same address has not changed.
+    """
+    values = [np.ascontiguousarray(tf.convert_to_tensor(weight.value)) for weight in layer.weights]
+    addresses = [value.ctypes.data for value in values]
+    before = _CHECKSUMS.get(layer)
+    if before is not None and before[1:3] == (addresses, crc):
+        return before[3]
+    found = crc
+    for value in values:
+        found = zlib.crc32(value.tobytes(), found)
+    _CHECKSUMS[layer] = values, addresses, crc, found
+    return found
 
 
 def _minus_one(shape, dtype=None):
@@ -153,8 +188,8 @@ class NegativeLogProb(Score):
 
     title = "-log p(x)"
 
-    def of(self, forward):
-        return -forward.log_prob
+    def of(self, encoding):
+        return -encoding.log_prob
 
 
 @_register
@@ -177,7 +212,7 @@ class Typicality(Score):
         self.entropy = self.add_weight((), "zeros", "float64", trainable=False, autocast=False, name="entropy")
 
     def learn(self, model, x, batch_size):
-        log_prob = np.concatenate([batch.log_prob for batch in forward_batches(model, x, batch_size)])
+        log_prob = np.concatenate([batch.log_prob for batch in encode_batches(model, x, batch_size)])
         if not np.isfinite(log_prob).all():
             raise ValueError(
                 f"x has {np.sum(~np.isfinite(log_prob))} inputs whose log p(x) is not finite; wanted held-out "
@@ -185,8 +220,8 @@ class Typicality(Score):
             )
         self.entropy.assign(-log_prob.mean(dtype="float64"))
 
-    def of(self, forward):
-        return tf.abs(-forward.log_prob - tf.cast(self.entropy, forward.log_prob.dtype))
+    def of(self, encoding):
+        return tf.abs(-encoding.log_prob - tf.cast(self.entropy, encoding.log_prob.dtype))
 
 
 @_register
@@ -195,8 +230,8 @@ class PredictiveEntropy(Score):
 
     title = "entropy of p(y|x)"
 
-    def of(self, forward):
-        return _of_response(forward, "entropy", "it has no closed form for this head")
+    def of(self, encoding):
+        return _of_response(encoding, "entropy", "it has no closed form for this head")
 
 
 @_register
@@ -209,10 +244,11 @@ class MaxProbability(Score):
 
     title = "1 - max p(y|x)"
 
-    def of(self, forward):
-        if not forward.model.head.classifies:
-            raise ValueError(f"MaxProbability wants a classifier; the head is {type(forward.model.head).__name__}.")
-        return -tf.math.expm1(forward.p_y.log_prob(forward.p_y.mode()))
+    def of(self, encoding):
+        check_head(encoding.model)
+        if not encoding.model.head.classifies:
+            raise ValueError(f"MaxProbability wants a classifier; the head is {type(encoding.model.head).__name__}.")
+        return -tf.math.expm1(encoding.p_y.log_prob(encoding.p_y.mode()))
 
 
 @_register
@@ -221,10 +257,11 @@ class PredictiveVariance(Score):
 
     title = "variance of p(y|x)"
 
-    def of(self, forward):
-        if forward.model.head.classifies:
-            raise ValueError(f"PredictiveVariance wants a regressor; the head is {type(forward.model.head).__name__}.")
-        variance = _of_response(forward, "variance", "this head has none in closed form")
+    def of(self, encoding):
+        check_head(encoding.model)
+        if encoding.model.head.classifies:
+            raise ValueError(f"PredictiveVariance wants a regressor; the head is {type(encoding.model.head).__name__}.")
+        variance = _of_response(encoding, "variance", "this head has none in closed form")
         axes = list(range(1, variance.shape.rank))
         return tf.reduce_sum(variance, axes)
 
@@ -239,9 +276,9 @@ class JointNegativeLogProb(Score):
 
     title = "-log p(x, y-hat)"
 
-    def of(self, forward):
-        mode = _of_response(forward, "mode", "this head has none in closed form")
-        return -forward.log_prob - tf.cast(forward.p_y.log_prob(mode), forward.log_prob.dtype)
+    def of(self, encoding):
+        mode = _of_response(encoding, "mode", "this head has none in closed form")
+        return -encoding.log_prob - tf.cast(encoding.p_y.log_prob(mode), encoding.log_prob.dtype)
 
 
 @_register
@@ -250,12 +287,13 @@ class LatentNorm(Score):
 
     title = "||z||"
 
-    def of(self, forward):
-        return tf.norm(forward.z, axis=-1)
+    def of(self, encoding):
+        return tf.norm(encoding.features, axis=-1)
 
 
-def _of_response(forward, method, otherwise):
+def _of_response(encoding, method, otherwise):
+    check_head(encoding.model)
     try:
-        return tf.convert_to_tensor(getattr(forward.p_y, method)())
+        return tf.convert_to_tensor(getattr(encoding.p_y, method)())
     except NotImplementedError:
         raise ValueError(f"The {method} of p(y|x) is not known: {otherwise}.") from None

@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from tfp_hybrid.inference import forward
 from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 
 
@@ -14,7 +13,7 @@ class WAIC(Score):
     Models that were trained alike agree where they had data, and only there.
 
     Args:
-      others: at least one more `HybridModel` of the same inputs, trained from another seed.
+      others: at least one more `DensityModel` of the same inputs, trained from another seed.
       **kwargs: of `Score`.
 
     References:
@@ -31,11 +30,11 @@ class WAIC(Score):
             check_model(other)
         self.others = list(others)
 
-    def of(self, of_model):
-        shapes = {tuple(model.distribution.event_shape) for model in (of_model.model, *self.others)}
+    def of(self, encoding):
+        shapes = {tuple(model.distribution.event_shape) for model in (encoding.model, *self.others)}
         if len(shapes) > 1:
             raise ValueError(f"WAIC: the models' inputs have shapes {sorted(shapes)}; wanted one.")
-        log_probs = tf.stack([of_model.log_prob, *(forward(model, of_model.x).log_prob for model in self.others)])
+        log_probs = tf.stack([encoding.log_prob, *(model.encode(encoding.x).log_prob for model in self.others)])
         mean, variance = tf.nn.moments(log_probs, axes=[0])
         return variance - mean
 

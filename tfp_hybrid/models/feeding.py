@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import arguments, checks, frames
+from tfp_hybrid import arguments
+from tfp_hybrid.models import checks, frames
 from tfp_hybrid.pipeline import batches
 
 
@@ -29,8 +30,8 @@ class Feed:
     weights become sample weights.
 
     Args:
-      model: the `HybridModel`.
-      labelled: whether labels are wanted; otherwise, as in `predict`, they are ignored.
+      model: the `DensityModel`; labels are wanted if it has a head.
+      inputs_only: whether labels and weights are ignored, as in `predict`.
       training: whether the model is to be trained on the rows.
       class_weight: a weight for each class, or None.
       suffix: after the names x, y and sample_weight in errors, such as "_val".
@@ -41,7 +42,7 @@ class Feed:
     """
 
     model: keras.Model
-    labelled: bool = True
+    inputs_only: bool = False
     training: bool = False
     class_weight: dict | None = None
     suffix: str = ""
@@ -49,12 +50,25 @@ class Feed:
     refused: list = dataclasses.field(default_factory=list, init=False)
 
     def __post_init__(self):
+        self.labelled = self.model.head is not None and not self.inputs_only
+        if self.class_weight is not None and not self.labelled:
+            raise ValueError(f"class_weight is given, but a {type(self.model).__name__} has no classes to weigh.")
         if self.class_weight is not None:
             self.class_weight = checks.class_weights(self.class_weight, self.model.head)
 
     def rows(self, x, y=None, sample_weight=None) -> tuple:
         """Checked arrays `(x, y, sample_weight)`; None for what there is not."""
         return self._class_weighted(*self._checked_rows(x, y, sample_weight))
+
+    def check_response(self):
+        """Raises ValueError if y is given to a model without a head."""
+        if self.model.head is None:
+            raise ValueError(f"y{self.suffix} is given, but a {type(self.model).__name__} is of x alone; wanted no y.")
+
+    def rows_of_batch(self, batch) -> tuple:
+        """`rows` of one batch of a data set, in which y may be given and not needed."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        return self.rows(x, y if self.labelled else None, sample_weight)
 
     def split_rows(self, x, y, sample_weight, fraction: float) -> tuple:
         """`rows` to train on and, the last `fraction` of all, to validate on; the latter without class weights."""
@@ -71,9 +85,11 @@ class Feed:
         if self.names is None and frames.is_frame(x):
             self.names = frames.column_names(x, of)
         x = checks.inputs(x, self.model, of, self.training, self.names)
-        if not self.labelled:
+        if self.inputs_only:
             return x, None, None
-        y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", of)
+        if y is not None:
+            self.check_response()
+        y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", of) if self.labelled else None
         if sample_weight is not None:
             sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", of)
         return x, y, sample_weight
@@ -90,7 +106,7 @@ class Feed:
             return in_batches(self.rows(x, y, sample_weight), batch_size)
         check_alone(y, sample_weight)
         batch, x = first_batch(x)
-        self.rows(*batch)
+        self.rows_of_batch(batch)
         return self.stream(x)
 
     def validation_data(self, given, batch_size):
@@ -126,9 +142,9 @@ class Feed:
             raise ValueError("x is an empty data set; wanted at least one batch.")
 
     def _batch(self, number, batch):
-        """`rows` of one batch, as Keras unpacks it."""
+        """`rows_of_batch`, with the batch's number in errors."""
         try:
-            return _given(self.rows(*keras.utils.unpack_x_y_sample_weight(batch)))
+            return _columns(self.rows_of_batch(batch))
         except ValueError as error:
             refused = ValueError(f"Batch {number} of the data set (the first is 0): {error}")
             self.refused.append(refused)
@@ -138,30 +154,32 @@ class Feed:
     def _checked_tensors(self, number, *batch):
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        head, event_shape = self.model.head, self.model.distribution.event_shape
-        given = [part for part in (x, y, sample_weight) if part is not None]
-        if not self.labelled:
-            given = [x]
+        event_shape = self.model.distribution.event_shape
+        given = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
+        present = [part is not None for part in given]
+        labelled, weighted = self.labelled, present[2] or self.class_weight is not None
 
-        def check(number, *given):
-            rows = self._batch(number, given)
-            return tuple(rows[1:]) if len(rows) > 1 else np.True_
+        def check(number, *parts):
+            parts = iter(parts)
+            rows = self._batch(number, tuple(next(parts) if there else None for there in present))
+            return tuple(row for row in rows[1:] if row is not None) or np.True_
 
-        weighted = sample_weight is not None or self.class_weight is not None
-        dtypes = [tf.int32 if head.integer_labels else head.variable_dtype, *([tf.float32] if weighted else [])]
-        made = tf.numpy_function(check, [number, *given], dtypes if self.labelled else tf.bool)
+        head = self.model.head
+        dtypes = [tf.int32 if head.integer_labels else head.variable_dtype] if labelled else []
+        dtypes += [tf.float32] if weighted else []
+        made = tf.numpy_function(check, [number, *_given(given)], dtypes or tf.bool)
         with tf.control_dependencies(tf.nest.flatten(made)):
             x = tf.ensure_shape(x, (None, *event_shape))
         x = tf.cast(x, checks.input_dtype(self.model.distribution))
-        if not self.labelled:
-            return (x,)
-        shapes = [(None, *head.event_shape), *([(None,)] if weighted else [])]
-        return x, *(tf.ensure_shape(part, shape) for part, shape in zip(made, shapes, strict=True))
+        made = list(made) if dtypes else []
+        y = tf.ensure_shape(made.pop(0), (None, *head.event_shape)) if labelled else None
+        sample_weight = tf.ensure_shape(made.pop(0), (None,)) if weighted else None
+        return _columns((x, y, sample_weight))
 
 
 def in_batches(rows, batch_size, shuffle=False) -> tf.data.Dataset:
     """Batches of checked arrays `(x, y, sample_weight)`, of which some may be None."""
-    return batches(_given(rows), batch_size, shuffle)
+    return batches(_columns(rows), batch_size, shuffle)
 
 
 def check_alone(y=None, sample_weight=None, validation_split=None):
@@ -193,6 +211,12 @@ def first_batch(data):
 
 def _given(columns):
     return tuple(column for column in columns if column is not None)
+
+
+def _columns(columns):
+    """`(x, y, sample_weight)` as Keras packs it: without those at the end that are None."""
+    x, y, sample_weight = columns
+    return (x,) if y is None and sample_weight is None else (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
 def _check_elements(data):

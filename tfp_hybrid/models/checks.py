@@ -9,9 +9,12 @@ import weakref
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from tfp_hybrid import frames
 from tfp_hybrid.bijectors import Dequantize
+from tfp_hybrid.models import frames
+
+tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +37,8 @@ def _inputs_of(distribution) -> _Inputs:
     return _KNOWN[distribution]
 
 
-def integer_levels(distribution) -> int | None:
-    """Number of integer levels that p(x) is over; None if x is continuous."""
+def quantization_levels(distribution) -> int | None:
+    """The number of integer levels of each entry of x, or None if x is continuous."""
     return _inputs_of(distribution).levels
 
 
@@ -46,6 +49,24 @@ def input_dtype(distribution) -> str:
     """
     of = _inputs_of(distribution)
     return of.dtype.name if of.levels is None else "uint8" if of.levels <= 256 else "int32"
+
+
+def check_distribution(distribution, name: str):
+    """Raises ValueError unless a model called `name` can be built on `distribution`."""
+    if not isinstance(distribution, tfd.Distribution) or not hasattr(distribution, "bijector"):
+        raise ValueError(
+            f"{name}: `distribution` is {distribution!r}; wanted a `tfd.TransformedDistribution`, such as "
+            "`flow_distribution(flow)`."
+        )
+    if not distribution.event_shape.is_fully_defined() or distribution.event_shape.rank == 0:
+        raise ValueError(
+            f"{name}: `distribution` has event shape {distribution.event_shape}; wanted a known one of rank 1 or more."
+        )
+    if distribution.batch_shape.rank:
+        raise ValueError(
+            f"{name}: `distribution` has batch shape {distribution.batch_shape}; wanted none. Make its axes part of "
+            "the event with `tfd.Independent`, or `tfd.MultivariateNormalDiag` as the base distribution."
+        )
 
 
 def inputs(x, model, argument="x", training=False, names=None) -> np.ndarray:
@@ -83,7 +104,7 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     While training, values whose squares overflow are refused, too: log p(x) and the moments of `adapt` square them.
     (Elsewhere log p(x) of such an input is -inf, which is an answer.)
     """
-    shape, levels = _inputs_of(distribution).shape, integer_levels(distribution)
+    shape, levels = _inputs_of(distribution).shape, quantization_levels(distribution)
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
     if len(x.shape) != len(shape) + 1 or tuple(x.shape[1:]) != shape:

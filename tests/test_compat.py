@@ -1,0 +1,165 @@
+"""Each private name of TensorFlow, TFP and Keras that the package uses; a failure says what it breaks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from helpers import blobs, normal, tiny_model
+
+import tfp_hybrid as hy
+from tfp_hybrid import _compat
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def test_xla_context_is_known():
+    """Without it, layers that XLA takes in another form are traced in the wrong one."""
+    seen = {}
+
+    def note(x, key):
+        seen[key] = _compat.is_for_xla()
+        return x
+
+    tf.function(note)(tf.zeros(1), "graph")
+    tf.function(note, jit_compile=True)(tf.zeros(1), "xla")
+    note(tf.zeros(1), "eager")
+    assert seen == {"graph": False, "xla": True, "eager": False}
+
+
+@pytest.mark.parametrize("inner", [lambda: hy.bijectors.ActNorm((2,)), tfb.Exp])
+def test_chain_and_invert_are_recognized(inner):
+    """Without it, our bijectors inside stock ones are evaluated twice, and not adapted."""
+    parts = [inner(), tfb.Shift(1.0)]
+    assert _compat.parts_of_chain(tfb.Chain(parts)) == parts and _compat.parts_of_chain(parts[0]) is None
+    assert _compat.inverted(tfb.Invert(parts[0])) is parts[0] and _compat.inverted(parts[1]) is None
+
+
+def test_the_cache_gives_value_and_log_det_from_one_call():
+    """Without it, `forward` and `forward_log_det_jacobian` each evaluate the network."""
+
+    class Doubled(tfb.Bijector):
+        calls = 0
+        _cache = _compat.fused_cache("both_forward", "both_inverse")
+
+        def __init__(self):
+            super().__init__(forward_min_event_ndims=0, parameters={})
+
+        def both_forward(self, z):
+            type(self).calls += 1
+            return 2 * z, {"ildj": -tf.math.log(2.0) * tf.ones_like(z)}
+
+        def both_inverse(self, x):
+            return x / 2, {"ildj": -tf.math.log(2.0) * tf.ones_like(x)}
+
+        def _forward(self, z):
+            return self.both_forward(z)[0]
+
+        def _forward_log_det_jacobian(self, z):
+            return -self.both_forward(z)[1]["ildj"]
+
+    bijector, z = Doubled(), normal(3)
+    x = bijector.forward(z)
+    np.testing.assert_allclose(bijector.forward_log_det_jacobian(z), np.log(2) * np.ones(3), rtol=1e-6)
+    np.testing.assert_allclose(x, 2 * z)
+    assert Doubled.calls == 1
+
+
+def test_modules_name_what_they_ignore():
+    """Without it, weights would be searched in TensorFlow's own bookkeeping, and found twice."""
+    assert "_self_unconditional_checkpoint_dependencies" in _compat.ignored_attributes(tf.Module())
+    assert _compat.ignored_attributes(tf.Module) == _compat.ignored_attributes(tf.Module())
+
+
+def test_untracked_attributes_stay_what_they_are():
+    """Without it, TensorFlow would wrap a dictionary of traced functions, and refuse keys that are not strings."""
+    module, value = hy.bijectors.ActNorm((2,)), {("a", True): 1}
+    module.kept = _compat.untracked(module, value)
+    assert module.kept == value and type(module.kept) is dict
+
+
+def test_tracked_layers_are_trained_and_not_saved_by_name(tmp_path):
+    """Without it, the networks inside a TFP object are not trained, or stand in a file by their layers' names."""
+    outer, inner = keras.layers.Layer(), keras.layers.Dense(2)
+    inner.build((None, 3))
+    _compat.track(outer, [inner])
+    assert len(outer.trainable_weights) == 2
+    outer.trainable = False
+    assert not inner.trainable
+    assert not any(attribute.startswith("Dense") for attribute in vars(outer))
+
+
+def test_loss_tracker_is_what_logs_call_loss():
+    """Without it, the loss that `fit` reports is not ours."""
+    model = tiny_model()
+    assert _compat.loss_tracker(model) is model.metrics[0] and model.metrics[0].name == "loss"
+
+
+@pytest.mark.parametrize("better", ["up", "down"])
+def test_callbacks_ask_for_the_direction(better):
+    """Without it, `EarlyStopping` stops training when a metric gets better."""
+
+    @_compat.directed(better)
+    class Directed(keras.metrics.Mean):
+        pass
+
+    metric = Directed(name="directed")
+    assert _compat.direction(metric) == better and _compat.direction(keras.metrics.Mean()) is None
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+    class Compared(Directed):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(y_pred)
+
+    model.compile("sgd", "mse", metrics=[Compared(name="compared")])
+    stopping = keras.callbacks.EarlyStopping("val_compared", patience=5)
+    x = np.zeros((4, 1))
+    model.fit(x, x, validation_data=(x, x), verbose=0, callbacks=[stopping])
+    assert bool(stopping.monitor_op(1.0, 0.0)) == (better == "up")
+
+
+def test_fit_says_that_its_validation_data_were_checked():
+    """Without it, `fit` would check its own validation batches once more, and refuse them."""
+    asked = []
+
+    class Noting(hy.HybridModel):
+        def evaluate(self, *args, **kwargs):
+            asked.append(kwargs.get(_compat.CACHED_EVALUATION))
+            return super().evaluate(*args, **kwargs)
+
+    x, y = blobs(8)
+    model = Noting(tiny_model(compile=False).distribution, hy.heads.Categorical(2))
+    model.compile("sgd")
+    model.fit(x, y, validation_data=(x, y), verbose=0)
+    assert asked == [True]
+
+
+def test_deferred_tensors_say_what_they_are_made_from():
+    """Without it, a `TransformedVariable`, such as a trained scale, cannot be saved."""
+    exp = tfb.Exp()
+    deferred = tfp.util.DeferredTensor(tf.Variable(0.5), exp)
+    source, transform = _compat.deferred_parts(deferred)
+    np.testing.assert_allclose(transform(source), np.exp(0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["left-to-right", "right-to-left", [2, 1, 3]])
+def test_autoregressive_networks_say_what_they_were_made_with(order):
+    """Without it, `tfb.MaskedAutoregressiveFlow` of TFP's own network cannot be saved."""
+    options = dict(params=2, event_shape=[3], hidden_units=[5, 4], input_order=order, activation="tanh", use_bias=False)
+    network = tfb.AutoregressiveNetwork(**options)
+    network.build((None, 3))
+    arguments = _compat.autoregressive_arguments(network)
+    again = tfb.AutoregressiveNetwork(**arguments)
+    again.build((None, 3))
+    again.set_weights(network.get_weights())
+    np.testing.assert_allclose(again(normal(4, 3)), network(normal(4, 3)), rtol=1e-6)
+    assert set(arguments) == set(_compat.AUTOREGRESSIVE_ARGUMENTS) and arguments["use_bias"] is False
+    network = tfb.AutoregressiveNetwork(params=2, event_shape=[3], hidden_degrees="random")
+    assert _compat.autoregressive_arguments(network) is None
+
+
+def test_stored_arguments_are_found():
+    """Without it, objects of TFP that do not keep `parameters`, such as kernels, cannot be saved."""
+    kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=2.0)
+    assert float(_compat.stored_argument(kernel, "length_scale")) == 2.0
+    assert _compat.stored_argument(tfp.glm.Binomial(3.0), "total_count") == 3.0

@@ -1,0 +1,189 @@
+"""A Keras model that checks its data before any work is done."""
+
+import math
+import warnings
+
+import keras
+
+from tfp_hybrid import _compat, arguments
+from tfp_hybrid.models import checks, feeding, metrics
+from tfp_hybrid.models.callbacks import State, StopOnNonFinite
+from tfp_hybrid.serialization import check_savable
+
+
+class CheckedModel(keras.Model):
+    """The entries of `keras.Model`, with the same arguments, on checked data.
+
+    A subclass has what `feeding.Feed` asks a model for, `distribution`, `head` and `feature_names`, and its own loss,
+    which `objective` names.
+    """
+
+    objective = ""
+
+    @property
+    def loss(self) -> str:
+        """What is minimized, in words. (Keras' wrappers for scikit-learn want a compiled model to have a loss.)"""
+        return self.objective
+
+    @loss.setter
+    def loss(self, given):  # by `compile`
+        self._given_loss = given
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """As `keras.Model.fit`; checks the data first, and adapts the flow to it unless that was done before.
+
+        `sample_weight` and `class_weight` weigh a row's whole objective, log p(x) included. Arrays are checked row by
+        row before any work is done. Of a data set, the first batch is checked before training (a Normal head takes the
+        scale of y from it), and each later one in its turn: one that the model cannot be trained on raises an error
+        with its number, and the weights stay as the batches before it have left them.
+
+        The columns of a DataFrame give the model its `feature_names`, if it has none; otherwise they are matched by
+        name.
+
+        If the loss or a weight becomes NaN or infinite, training stops with an error, and weights and optimizer go back
+        to the last good epoch, or to the state before training if there is none. Checkpoints written before
+        (`keras.callbacks.ModelCheckpoint`) stay as they are. A model that cannot be saved warns before it is trained.
+
+        Raises:
+          ValueError: For data, weights or batch sizes that the model cannot be trained on.
+          FloatingPointError: If the loss becomes NaN or infinite.
+        """
+        self._check_compiled("fit")
+        for count, argument in ((batch_size, "batch_size"), (validation_batch_size, "validation_batch_size")):
+            arguments.check_batch_size(count, argument)
+        feed = feeding.Feed(self, training=True, class_weight=class_weight)
+        val_batch_size, val_data = validation_batch_size or batch_size, None
+        if feeding.is_array(x):
+            if validation_split and validation_data is None:
+                rows, held_out = feed.split_rows(x, y, sample_weight, validation_split)
+                val_data = feeding.in_batches(held_out, val_batch_size)
+            else:
+                rows = feed.rows(x, y, sample_weight)
+            first = rows
+            data = feeding.in_batches(rows, batch_size, shuffle)
+        else:
+            feeding.check_alone(y, sample_weight, validation_split)
+            batch, x = feeding.first_batch(x)
+            first = feed.rows_of_batch(batch)
+            data = feed.stream(x)
+        val_feed = feeding.Feed(self, suffix="_val", names=feed.names)
+        if validation_data is not None:
+            val_data = val_feed.validation_data(validation_data, val_batch_size)
+        self._take_feature_names(feed.names)
+        self._adapt_if_new(*first[:2])
+        self._warn_if_not_savable()
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
+            callbacks.insert(0, StopOnNonFinite())
+        else:
+            callbacks.append(StopOnNonFinite())
+        metrics.set_directions(callbacks, self)
+        with feed.errors(), val_feed.errors():
+            return super().fit(
+                data,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_data=val_data,
+                shuffle=False,  # done
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """As `keras.Model.evaluate`; checks the data first, as `fit` does."""
+        options = dict(verbose=verbose, steps=steps, callbacks=callbacks, return_dict=return_dict)
+        if kwargs.get(_compat.CACHED_EVALUATION):  # from `fit`, which has checked it
+            return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **options, **kwargs)
+        self._check_compiled("evaluate")
+        arguments.check_batch_size(batch_size)
+        feed = feeding.Feed(self)
+        data = feed.data(x, y, sample_weight, batch_size)
+        with feed.errors():
+            return super().evaluate(data, **options, **kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As `keras.Model.predict`; checks the inputs first."""
+        arguments.check_batch_size(batch_size)
+        feed = feeding.Feed(self, inputs_only=True)
+        data = feed.data(x, batch_size=batch_size)
+        with feed.errors():
+            return super().predict(data, None, verbose, steps, callbacks)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """As `keras.Model.train_on_batch`; checks the batch first.
+
+        Raises:
+          ValueError: For a batch that the model cannot be trained on.
+          FloatingPointError: If the loss is NaN or infinite; weights and optimizer are then as they were before.
+        """
+        self._check_compiled("train_on_batch")
+        feed = feeding.Feed(self, training=True, class_weight=class_weight)
+        batch = feed.rows(x, y, sample_weight)
+        self._take_feature_names(feed.names)
+        before = State(self)
+        logs = super().train_on_batch(*batch, return_dict=return_dict)
+        loss = logs["loss"] if return_dict else logs[0]
+        if not math.isfinite(loss):
+            before.restore()
+            raise FloatingPointError(f"The loss became {loss}; weights and optimizer are as before this batch.")
+        return logs
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """As `keras.Model.test_on_batch`; checks the batch first."""
+        self._check_compiled("test_on_batch")
+        return super().test_on_batch(*feeding.Feed(self).rows(x, y, sample_weight), return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; checks the batch first."""
+        return super().predict_on_batch(checks.inputs(x, self))
+
+    def __call__(self, x, *args, **kwargs):
+        return super().__call__(checks.tensor(x, self), *args, **kwargs)
+
+    def _check_compiled(self, method):
+        if not self.compiled:
+            raise ValueError(f"{method}: the model is not compiled; call `compile` with an optimizer first.")
+        if self._given_loss is not None:
+            raise ValueError(f"{type(self).__name__} has its own loss, {self.loss}; compile it without `loss`.")
+
+    def _warn_if_not_savable(self):
+        """Warns once, before the first training, if the trained model could not be saved."""
+        if not getattr(self, "_checked_if_savable", False):
+            self._checked_if_savable = True
+            try:
+                check_savable(self)
+            except (TypeError, NotImplementedError, ValueError) as error:
+                reason = " ".join(str(error).split("Example:")[0].split())
+                warnings.warn(f"`save` will not work: {reason} (`save_weights` keeps the weights.)", stacklevel=3)

@@ -1,0 +1,323 @@
+"""DensityModel: log p(x) as a Keras model."""
+
+import functools
+import math
+import numbers
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid import _compat, arguments
+from tfp_hybrid.bijectors import ActNorm, inverse_and_log_det
+from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
+from tfp_hybrid.interop import ModuleLayer
+from tfp_hybrid.models import checks, feeding, metrics
+from tfp_hybrid.models.checked_model import CheckedModel
+from tfp_hybrid.models.encoding import Encoding, encode_batches
+from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
+from tfp_hybrid.trusted import check_config
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class DensityModel(CheckedModel):
+    """p(x) by a normalizing flow, trained by maximum likelihood.
+
+    The loss is the mean over the batch of
+
+        -log p(x) = -[ log p_z(f(x)) + log|det df/dx| ]                        (eq. 3 of the paper)
+
+    in nats, plus the regularization losses of the layers. `fit(x)`, `evaluate(x)`, `predict(x)`, callbacks, `tf.data`,
+    `save` and `export` work as for any Keras model; `predict` returns log p(x). `HybridModel` adds a head on z.
+
+    Args:
+      distribution: p(x), a `tfd.TransformedDistribution`, from `flow_distribution` or of TFP's own. Its base
+        distribution is p_z, and the inverse of its bijector is f. (Keras' `training` argument reaches our bijectors.
+        TFP bijectors take no such argument, so dropout inside them stays off.)
+      **kwargs: Passed to `keras.Model`.
+
+    Call arguments:
+      x: `(n, *event_shape)`. Returns log p(x) in nats, `(n,)`; -inf where it overflows.
+
+    Raises:
+      ValueError: If `distribution` is not transformed, or has a batch shape or an unknown event shape.
+
+    Example:
+
+    >>> density = DensityModel(flow_distribution(bijectors.RealNVP((2,))))
+    >>> density.compile(keras.optimizers.Adam(1e-3))
+    >>> history = density.fit(np.random.default_rng(0).normal(size=(64, 2)), verbose=0)
+    >>> density.predict(np.zeros((3, 2)), verbose=0).shape
+    (3,)
+
+    References:
+      Nalisnick, Matsukawa, Teh, Gorur and Lakshminarayanan 2019, "Hybrid Models with Deep and Invertible
+      Features", section 2.2.
+    """
+
+    objective = "-log p(x)"
+    head = None
+
+    def __init__(self, distribution, **kwargs):
+        checks.check_distribution(distribution, type(self).__name__)
+        # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
+        super().__init__(autocast=False, **kwargs)
+        # The first call may build TFP's networks. After it, all weights exist.
+        distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
+        self.density = ModuleLayer(distribution, name="density")
+        self._feature_names = None
+        self.log_prob_tracker = metrics.LogProb()
+        if self.quantization_levels is not None:
+            self.bits_tracker = metrics.BitsPerDim()
+        self.built = True  # not by `build`, after which Keras would let no subclass add a layer
+
+    def __repr__(self):
+        head = "" if self.head is None else f", head={type(self.head).__name__}"
+        return f"<{type(self).__name__} {self.name!r}: flow={self.flow!r}{head}>"
+
+    def build(self, input_shape):
+        """Does nothing: all weights exist from the start."""
+
+    @property
+    def distribution(self) -> tfd.TransformedDistribution:
+        """p(x)."""
+        return self.density.module
+
+    @property
+    def flow(self) -> tfb.Bijector:
+        """The flow, a bijector from z to x."""
+        return self.distribution.bijector
+
+    @property
+    def quantization_levels(self) -> int | None:
+        """The number of integer levels of each entry of x, or None if x is continuous."""
+        return checks.quantization_levels(self.distribution)
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the entries of x, if x is a vector and they are known; saved with the model.
+
+        `fit` takes them from a DataFrame. From then on, the columns of any DataFrame are matched by name.
+        """
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, names):
+        size = self.distribution.event_shape.num_elements()
+        names = None if names is None else [names] if isinstance(names, str) else list(names)
+        if names is not None:
+            good = all(isinstance(name, str) for name in names) and len(set(names)) == len(names) == size
+            if not good or self.distribution.event_shape.rank != 1:
+                shape = tuple(self.distribution.event_shape)
+                raise ValueError(
+                    f"feature_names is {names!r}; wanted a different name for each of the entries of x, {shape}."
+                )
+        self._feature_names = None if names is None else tuple(names)
+
+    def call(self, x, training=False):
+        return self.encode_checked(x, training).log_prob
+
+    def encode(self, x, training: bool = False) -> Encoding:
+        """Passes one batch through the flow, once: x -> z, log p_z(z), log|det df/dx| and log p(x).
+
+        Args:
+          x: `(n, *event_shape)`. Checked first, unless it is traced or symbolic. `encode_batches` takes more inputs
+            than memory holds activations for.
+          training: Passed to the flow.
+
+        Returns:
+          An `Encoding`; gradients with respect to x flow through it.
+
+        Raises:
+          ValueError: If the model cannot take x.
+        """
+        return self.encode_checked(checks.tensor(x, self), training)
+
+    def encode_checked(self, x, training: bool = False) -> Encoding:
+        """Encodes a tensor without checking it; compiled where it is called eagerly."""
+        eager = tf.executing_eagerly() and not training
+        return Encoding(self, x, *(self._compiled_pass(x) if eager else self._pass(x, training)))
+
+    def encode_batches(self, x, batch_size: int | None = None):
+        """Yields an `Encoding` for each batch of x; see `encoding.encode_batches`."""
+        return encode_batches(self, x, batch_size)
+
+    @functools.cached_property
+    def _compiled_pass(self):
+        return tf.function(self._pass, reduce_retracing=True)
+
+    def _pass(self, x, training=False):
+        """z, log p_z(z) and log|det df/dx|."""
+        distribution = self.distribution
+        if self.quantization_levels is None:  # integers stay as they are for the dequantization
+            x = tf.cast(x, distribution.dtype)
+        z, log_det = inverse_and_log_det(self.flow, x, distribution.event_shape.rank, training)
+        log_p_z = log_prob_in_one_pass(distribution.distribution, z, training)
+        return z, log_p_z, tf.broadcast_to(log_det, tf.shape(log_p_z))
+
+    def log_prob(self, x, batch_size: int | None = None) -> np.ndarray:
+        """Returns log p(x) in nats, `(n,)`, computed in batches; -inf where it overflows.
+
+        Args:
+          x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...).
+          batch_size: Rows of a batch of an array; 256 if None.
+        """
+        return np.concatenate([batch.log_prob for batch in self.encode_batches(x, batch_size)])
+
+    def sample(self, n: int = 1, seed=None):
+        """Draws n inputs from p(x), `(n, *event_shape)`.
+
+        Args:
+          n: The number of draws.
+          seed: A whole number >= 0, or a pair of them, as TFP's stateless seeds: equal seeds give equal draws. None
+            follows `keras.utils.set_random_seed`, and gives new draws at each call.
+        """
+        return self._sample(self.distribution, n, seed)
+
+    @staticmethod
+    def _sample(distribution, n, seed):
+        arguments.check_count(n, "n", least=0)
+        if isinstance(seed, numbers.Integral):
+            arguments.check_count(seed, "seed", least=0)
+            # Two words of 32 bits; TFP would mix a plain number with how many draws there were before.
+            seed = np.random.SeedSequence(int(seed)).generate_state(2).view(np.int32)
+        return distribution.sample(n, seed=seed)
+
+    def adapt(self, x, y=None):
+        """Initializes data-dependent weights, such as ActNorm's, before any training.
+
+        Args:
+          x: A batch of inputs, `(n, *event_shape)`.
+          y: Their responses, for a head that takes its scale from them; None leaves the head as it is.
+        """
+        feed = feeding.Feed(self, inputs_only=True, training=True)
+        x, _, _ = feed.rows(x)
+        if y is not None:
+            feed.check_response()
+            y = checks.labels(y, self.head, len(x))
+        self._take_feature_names(feed.names)
+        x = tf.convert_to_tensor(x)
+        adapt_distribution(self.distribution, x if self.quantization_levels else tf.cast(x, self.distribution.dtype))
+        parts = self.distribution.submodules
+        if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
+            warnings.warn(
+                "An ActNorm inside a stock bijector other than `tfb.Chain` was not initialized from data; put it "
+                "outside, or standardize the data.",
+                stacklevel=2,
+            )
+        if y is not None:
+            self.head.adapt(y)
+
+    def _adapt_if_new(self, x, y=None):
+        """Adapts what has not been adapted; on at most some 1,000 of the rows of x."""
+        if not is_adapted(self.distribution):
+            self.adapt(x[:: max(1, len(x) // 1024)])
+        if self.head is not None and not self.head.is_adapted():
+            self.head.adapt(y)
+
+    def _take_feature_names(self, names):
+        """Sets `feature_names`, unless they are known."""
+        if self.feature_names is None and names is not None:
+            self.feature_names = names
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss, y_pred = self._loss_and_prediction(x, y, sample_weight, training=True)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        weights = self.trainable_weights
+        self.optimizer.apply(tape.gradient(scaled_loss, weights), weights)
+        return self._logs(x, y, y_pred, sample_weight, training=True)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _, y_pred = self._loss_and_prediction(x, y, sample_weight, training=False)
+        return self._logs(x, y, y_pred, sample_weight, training=False)
+
+    def _row_losses(self, x, y, training: bool):
+        """The loss of each row in nats, `(n,)`, and what `metrics` compare with y. Updates the metrics of its own."""
+        encoding = self.encode_checked(x, training)
+        return -self._track_log_prob(encoding), encoding.log_prob
+
+    def _track_log_prob(self, encoding: Encoding) -> tf.Tensor:
+        """log p(x), `(n,)`, NaN where it overflows; updates its metrics."""
+        log_prob = encoding.log_p_z + encoding.log_det
+        self.log_prob_tracker.update_state(log_prob)
+        if self.quantization_levels is not None:
+            nats_per_bit_dim = math.log(2) * self.distribution.event_shape.num_elements()
+            self.bits_tracker.update_state(-log_prob / nats_per_bit_dim)
+        return log_prob
+
+    def _loss_and_prediction(self, x, y, sample_weight, training):
+        rows, y_pred = self._row_losses(x, y, training)
+        if sample_weight is not None:
+            rows *= tf.reshape(tf.cast(sample_weight, rows.dtype), [-1])
+        penalty = sum((tf.cast(part, rows.dtype) for part in self.losses), tf.zeros((), rows.dtype))
+        total, count = tf.reduce_sum(rows), tf.cast(tf.shape(x)[0], rows.dtype)
+        _compat.loss_tracker(self).update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return _share_of_global_mean(total, count, replicas) + penalty / replicas, y_pred
+
+    def _logs(self, x, y, y_pred, sample_weight, training):
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def export(self, filepath, *args, input_signature=None, **kwargs):
+        """As `keras.Model.export`."""
+        if input_signature is None:
+            shape = (None, *self.distribution.event_shape)
+            input_signature = [keras.InputSpec(shape=shape, dtype=self.distribution.dtype.name)]
+        super().export(filepath, *args, input_signature=input_signature, **kwargs)
+
+    def save(self, filepath, *args, **kwargs):
+        check_savable(self, filepath)
+        super().save(filepath, *args, **kwargs)
+
+    def get_config(self):
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "distribution": serialize(self.distribution, "distribution"),
+            "feature_names": self.feature_names and list(self.feature_names),
+            "trainable": self.trainable,
+            "density_trainable": [weight.trainable for weight in self.density.weights],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        check_config(config)
+        config = check_format(config)
+        trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
+        feature_names = config.pop("feature_names", None)
+        model = cls(**cls._deserialized(config))
+        model.feature_names = feature_names
+        for weight, weight_trainable in zip(model.density.weights, frozen, strict=True):
+            weight.trainable = weight_trainable
+        if not trainable:
+            model.trainable = False
+        return model
+
+    @classmethod
+    def _deserialized(cls, config: dict) -> dict:
+        """The constructor's arguments from their configurations."""
+        return config | {"distribution": deserialize(config["distribution"])}
+
+    def compile_from_config(self, config):
+        """As `keras.Model.compile_from_config`; raises ValueError for what a saved model may not name."""
+        check_config(config)
+        super().compile_from_config(config)
+
+
+def _share_of_global_mean(total, count, replicas):
+    """This replica's part of the mean over the rows of the global batch; the parts of all replicas add up to it.
+
+    If the last batch leaves a replica without rows, its part is 0, where a mean of its own would be NaN.
+    """
+    if replicas > 1:
+        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return total / count

@@ -1,0 +1,240 @@
+"""HybridModel: log p(y|x) + lambda log p(x) as a Keras model."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid.heads import Head
+from tfp_hybrid.models import metrics
+from tfp_hybrid.models.density_model import DensityModel
+from tfp_hybrid.models.encoding import flattened
+from tfp_hybrid.serialization import deserialize, serialize, sharing
+
+tfd = tfp.distributions
+WEIGHTINGS = ("density", "jacobian")
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class HybridModel(DensityModel):
+    """A deep invertible generalized linear model: p(x) by a flow, p(y|x) by a GLM on its latent z = f(x).
+
+    The loss is the mean over the batch of
+
+        -[ log p(y | x) + lambda * log p(x) ]                                  (eq. 5 of the paper)
+
+    in nats, plus the regularization losses of the layers. A step passes through the flow once.
+
+    Args:
+      distribution: p(x), as for `DensityModel`.
+      head: The GLM, a layer of `tfp_hybrid.heads`.
+      generative_weight: lambda, on log p(x) in nats: a number >= 0, or a schedule, a callable of the optimizer's
+        step (such as a `keras.optimizers.schedules.LearningRateSchedule`). 0 is the paper's discriminative
+        baseline: training does not compute log p(x). The paper's lambda per dimension is `lambda / D` here.
+      weighting: "density", eq. 5, or "jacobian", the paper's variant in which only the Jacobian is down-weighted:
+        log p(y|x) + log p_z(f(x)) + lambda log|det df/dx|. With a Gaussian latent of variance 1/lambda it has the
+        gradients of eq. 5 with a standard normal latent.
+      **kwargs: Passed to `keras.Model`.
+
+    Call arguments:
+      x: `(n, *event_shape)`. Returns the predictive mean E[y|x]: class probabilities `(n, K)`, or `(n, ...)`.
+
+    Raises:
+      ValueError: As `DensityModel`; if `head` is not a `Head`, or if `generative_weight` is negative or not finite.
+
+    Example:
+
+    >>> p_x = flow_distribution(bijectors.RealNVP((2,)))
+    >>> model = HybridModel(p_x, heads.Categorical(3), generative_weight=0.1)
+    >>> model.compile(keras.optimizers.Adam(1e-3))
+
+    References:
+      Nalisnick, Matsukawa, Teh, Gorur and Lakshminarayanan 2019, "Hybrid Models with Deep and Invertible
+      Features", ICML.
+    """
+
+    objective = "-(log p(y|x) + lambda log p(x))"
+
+    def __init__(self, distribution, head, generative_weight=1.0, weighting="density", **kwargs):
+        if not isinstance(head, Head):
+            raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
+        _check_generative_weight(generative_weight)
+        _check_weighting(weighting)
+        super().__init__(distribution, **kwargs)
+        self.head = head
+        if not head.built:
+            head.build((None, distribution.distribution.event_shape.num_elements()))
+            head.built = True
+        head.share(self.density.variables)
+        self._generative_weight, self._weighting = generative_weight, weighting
+        self.nll_tracker = metrics.NegativeLogLikelihood()
+        self.head_metric = head.metric()
+
+    @property
+    def generative_weight(self):
+        """lambda, on log p(x) in nats. A new value holds from the next step on (which is traced anew for it)."""
+        return self._generative_weight
+
+    @generative_weight.setter
+    def generative_weight(self, weight):
+        _check_generative_weight(weight)
+        self._generative_weight = weight
+        self._trace_steps_anew()
+
+    @property
+    def weighting(self) -> str:
+        """What lambda weighs: "density" or "jacobian". A new value holds from the next step on."""
+        return self._weighting
+
+    @weighting.setter
+    def weighting(self, weighting):
+        _check_weighting(weighting)
+        self._weighting = weighting
+        self._trace_steps_anew()
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The loss, the metrics of p(y|x), those of p(x), and those that `compile` was given."""
+        of_head = (self.nll_tracker, self.head_metric)
+        found = super().metrics
+        first = [metric for metric in found if metric.name == "loss"] + list(of_head)
+        return first + [metric for metric in found if all(metric is not one for one in first)]
+
+    @property
+    def joint(self) -> tfd.JointDistributionNamed:
+        """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`."""
+        event_shape = self.distribution.distribution.event_shape
+        return tfd.JointDistributionNamed(
+            {"x": self.distribution, "y": lambda x: self.head(flattened(self.flow.inverse(x), event_shape))}
+        )
+
+    def __call__(self, x, *args, **kwargs):
+        found = super().__call__(x, *args, **kwargs)
+        return _warn_of_nan(found) if tf.executing_eagerly() else found
+
+    def call(self, x, training=False):
+        return self.head.mean(self.encode_checked(x, training).p_y)
+
+    def predict_distribution(self, x, batch_size: int | None = None) -> tuple[tfd.Distribution, np.ndarray]:
+        """Returns p(y|x) and log p(x), from one pass.
+
+        Args:
+          x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...).
+          batch_size: Rows of a batch of an array; 256 if None.
+
+        Returns:
+          A distribution with batch shape `(n,)`, and log p(x) in nats, `(n,)`; -inf where it overflows.
+        """
+        features, log_prob = zip(
+            *((batch.features, batch.log_prob) for batch in self.encode_batches(x, batch_size)), strict=True
+        )
+        return self.head(tf.concat(features, 0)), np.concatenate(log_prob)
+
+    def sample(self, n: int = 1, seed=None) -> dict[str, tf.Tensor]:
+        """Draws n pairs from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`.
+
+        Args:
+          n: The number of draws.
+          seed: As for `DensityModel.sample`.
+        """
+        return self._sample(self.joint, n, seed)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
+
+        An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
+        warning says so. (Other inputs whose log p(x) overflows are predicted without a warning: p(y|x) does not depend
+        on p(x).)
+        """
+        return _warn_of_nan(super().predict(x, batch_size, verbose, steps, callbacks))
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
+        return _warn_of_nan(super().predict_on_batch(x))
+
+    def _row_losses(self, x, y, training):
+        encoding = self.encode_checked(x, training)
+        p_y = encoding.p_y
+        nll = -p_y.log_prob(self.head.prepare_labels(y))
+        self.nll_tracker.update_state(nll)
+        rows = nll
+        if not (training and self._discriminative):
+            log_prob = tf.cast(self._track_log_prob(encoding), nll.dtype)
+            weight = self.generative_weight
+            if callable(weight):
+                weight = tf.cast(weight(self.optimizer.iterations), nll.dtype)
+            if self.weighting == "density":
+                rows = rows - weight * log_prob
+            else:
+                log_p_z, log_det = (tf.cast(part, nll.dtype) for part in (encoding.log_p_z, encoding.log_det))
+                rows = rows - weight * log_det - log_p_z
+        return rows, self.head.mean(p_y)
+
+    def _logs(self, x, y, y_pred, sample_weight, training):
+        self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
+        logs = super()._logs(x, y, y_pred, sample_weight, training)
+        hidden = ("log_prob_x", "bits_per_dim") if training and self._discriminative else ()
+        return {name: value for name, value in logs.items() if name not in hidden}
+
+    @property
+    def _discriminative(self):
+        return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
+
+    def _trace_steps_anew(self):
+        for function, make in (
+            (self.train_function, self.make_train_function),
+            (self.test_function, self.make_test_function),
+        ):
+            if function is not None:
+                make(force=True)
+
+    def get_config(self):
+        weight = self.generative_weight
+        with sharing():
+            config = super().get_config()
+            head = keras.saving.serialize_keras_object(self.head)
+        return config | {
+            "head": head,
+            "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
+            "weighting": self.weighting,
+        }
+
+    @classmethod
+    def _deserialized(cls, config):
+        with sharing():
+            arguments = super()._deserialized(config)
+            arguments["head"] = keras.saving.deserialize_keras_object(config["head"])
+        return arguments | {"generative_weight": deserialize(config["generative_weight"])}
+
+
+def _warn_of_nan(predictions):
+    """Returns `predictions`, and warns if some of them are NaN."""
+    for part in tf.nest.flatten(predictions):
+        values = part if isinstance(part, (np.ndarray, tf.Tensor)) else np.zeros(0)
+        if values.ndim and values.dtype in (np.float16, np.float32, np.float64):
+            values = np.asarray(values)
+            rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1)) if values.size else ()
+            if len(rows):
+                warnings.warn(
+                    f"{len(rows)} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their "
+                    "latent overflows (log p(x) is -inf): their prediction is NaN.",
+                    stacklevel=3,
+                )
+    return predictions
+
+
+def _check_generative_weight(weight):
+    if callable(weight):
+        return
+    if not isinstance(weight, (int, float, np.number)) or not (0 <= weight < math.inf):
+        raise ValueError(
+            f"HybridModel: `generative_weight` is {weight!r}; wanted lambda >= 0, finite, or a callable of the step."
+        )
+
+
+def _check_weighting(weighting):
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"HybridModel: `weighting` is {weighting!r}; wanted one of {WEIGHTINGS}.")
