@@ -120,7 +120,7 @@ class DensityModel(CheckedModel):
         self._feature_names = None if names is None else tuple(names)
 
     def call(self, x, training=False):
-        return self.encode_checked(x, training).log_prob
+        return self._encoding(x, training).log_prob
 
     def encode(self, x, training: bool = False) -> Encoding:
         """Passes one batch through the flow, once: x -> z, log p_z(z), log|det df/dx| and log p(x).
@@ -140,8 +140,12 @@ class DensityModel(CheckedModel):
 
     def encode_checked(self, x, training: bool = False) -> Encoding:
         """Encodes a tensor without checking it; compiled where it is called eagerly."""
-        eager = tf.executing_eagerly() and not training
-        return Encoding(self, x, *(self._compiled_pass(x) if eager else self._pass(x, training)))
+        if tf.executing_eagerly() and not training:
+            return Encoding(self, x, *self._compiled_pass(x))
+        return self._encoding(x, training)
+
+    def _encoding(self, x, training):
+        return Encoding(self, x, *self._pass(x, training))
 
     def encode_batches(self, x, batch_size: int | None = None):
         """Yields an `Encoding` for each batch of x; see `encoding.encode_batches`."""
@@ -241,7 +245,7 @@ class DensityModel(CheckedModel):
 
     def _row_losses(self, x, y, training: bool):
         """The loss of each row in nats, `(n,)`, and what `metrics` compare with y. Updates the metrics of its own."""
-        encoding = self.encode_checked(x, training)
+        encoding = self._encoding(x, training)
         return -self._track_log_prob(encoding), encoding.log_prob
 
     def _track_log_prob(self, encoding: Encoding) -> tf.Tensor:

@@ -116,7 +116,7 @@ class HybridModel(DensityModel):
         return _warn_of_nan(found) if tf.executing_eagerly() else found
 
     def call(self, x, training=False):
-        return self.head.mean(self.encode_checked(x, training).p_y)
+        return self.head.mean(self._encoding(x, training).p_y)
 
     def predict_distribution(self, x, batch_size: int | None = None) -> tuple[tfd.Distribution, np.ndarray]:
         """Returns p(y|x) and log p(x), from one pass.
@@ -156,7 +156,7 @@ class HybridModel(DensityModel):
         return _warn_of_nan(super().predict_on_batch(x))
 
     def _row_losses(self, x, y, training):
-        encoding = self.encode_checked(x, training)
+        encoding = self._encoding(x, training)
         p_y = encoding.p_y
         nll = -p_y.log_prob(self.head.prepare_labels(y))
         self.nll_tracker.update_state(nll)
