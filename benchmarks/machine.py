@@ -8,14 +8,15 @@ PEERS = ("torch", "normflows", "nflows", "zuko")
 
 def machine() -> dict:
     """CPU, its cores, memory in GiB, operating system, and how busy it is: the load average of the last minute."""
-    from tfp_hybrid.commands.provenance import cpu  # imports TensorFlow, which not every command needs
+    load = os.getloadavg()[0]  # before the import, which takes seconds of work
+    from tfp_hybrid.commands.provenance import cpu
 
     return {
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "os": platform.platform(),
-        "load": os.getloadavg()[0],
+        "load": load,
     }
 
 

@@ -138,7 +138,7 @@ _COLUMNS = {
 
 
 def _seconds(results, name):
-    """Of training, that of the models it starts from or consists of included."""
+    """Training time in seconds, including that of the models it starts from or consists of."""
     before = {"ensemble": MEMBERS, "ensemble_mixture": MEMBERS} | {
         name: (start,) for name, (*_, start) in (HYBRIDS | MOMENTS).items() if start
     }

@@ -104,7 +104,7 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
 
 
 def result_name(weight: float, seed: int, background: bool = False) -> str:
-    """Of the model with lambda = weight/D."""
+    """Name of the model with lambda = weight/D."""
     return f"{'background_' if background else ''}lambda_{weight:g}_seed_{seed}"
 
 

@@ -40,8 +40,8 @@ AbstainBelow = Annotated[
     typer.Option(
         min=0,
         max=100,
-        help="Abstain if a smaller percentage of held-out rows is as unlikely; by default the rejector's threshold, "
-        "1 after `train`.",
+        help="Abstain below this percentile of the held-out rows; by default at the rejector's threshold, percentile 1 "
+        "after `train`.",
     ),
 ]
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from paper import flights, mnist, reporting, results, simulation
 from paper.__main__ import app
-from paper.results import Job, Place, Result
+from paper.results import Place, Result
 from tfp_hybrid import datasets, files
 from tfp_hybrid.commands import fitting
-from tfp_hybrid.commands.tables import number
+from tfp_hybrid.datasets import loading
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "paper" / "results"
@@ -30,7 +30,9 @@ def invoke(*arguments):
 def loaded_once():
     """Each data set is read once for all tests of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", functools.cache(datasets.load))
+        load = functools.cache(datasets.load)
+        patch.setattr(datasets, "load", load)
+        patch.setattr(loading, "load", load)  # for out-of-distribution sets
         yield
 
 
@@ -168,79 +170,6 @@ def test_one_model_of_an_experiment_says_what_lacks(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_jobs_by_name_and_results_of_other_settings(tmp_path):
-    place = Place(tmp_path, "test")
-    jobs = {name: Job({"seed": 0}, lambda: {"rmse": 1.0}) for name in ("one", "two")}
-    place.obtain(jobs, ["two"])
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["two.json"]
-    with pytest.raises(ValueError, match="--only 'three' is unknown; wanted one of one, two"):
-        place.obtain(jobs, ["three"])
-    other = jobs | {"two": Job({"seed": 1}, lambda: {})}
-    for only in ([], ["one"]):
-        with pytest.raises(ValueError, match=r"two.json has other settings \(seed\)"):
-            place.obtain(other, only)
-    (tmp_path / "two.json").unlink()
-    with pytest.raises(ValueError, match=r"models/two has other settings \(seed\)"):
-        place.obtain(other)
-    with pytest.raises(ValueError, match="one starts from .*models/zero/model.keras, which is not there"):
-        place.obtain({"zero": jobs["one"], "one": Job({}, lambda: {}, ("zero",))}, ["one"])
-    assert not (tmp_path / "one.json").exists(), "nothing is measured before all is checked"
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("{", "is damaged: Expecting"),
-        ("[]", "is damaged: it holds"),
-        ('{"name": "one"}', "is no result: wanted name, command"),
-        ('{"name": "one", "command": "", "settings": null, "metrics": {}, "seconds": 1.0, "versions": {}}', "wanted"),
-        ('{"name": "one", "command": "", "settings": {}, "metrics": {}, "seconds": 1.0, "versions": {}}', "no metrics"),
-    ],
-)
-def test_damaged_results_are_named(text, message, tmp_path):
-    (tmp_path / "one.json").write_text(text)
-    with pytest.raises(ValueError, match=f"one.json.* {message}.*; remove it"):
-        Place(tmp_path, "test").obtain({"one": Job({}, lambda: {"rmse": 1.0})})
-
-
-def test_seconds_of_a_result_count_those_before_an_interruption(tmp_path):
-    place = Place(tmp_path, "test")
-    files.write(place.model_folder("one") / "history.csv", "epoch,loss,seconds\n1,0.5,60.0\n2,0.4,100.0\n")
-    place.obtain({"one": Job({}, lambda: {"rmse": 1.0})})
-    assert 100 <= results.load(tmp_path / "one.json").seconds < 200
-
-
-def test_a_model_is_measured_by_one_process_at_a_time(tmp_path):
-    place, jobs = Place(tmp_path, "test"), {name: Job({}, lambda: {"rmse": 1.0}) for name in ("one", "two")}
-    with files.locked(place.model_folder("one")):
-        with pytest.raises(ValueError, match="one is in use by process"):
-            place.obtain(jobs)
-        place.obtain(jobs, ["two"])
-    assert results.load_all(tmp_path).keys() == {"two"}
-
-
-def test_a_result_that_was_being_written_is_none(tmp_path):
-    (tmp_path / ".new_one.json").write_text("{")
-    assert results.load_all(tmp_path) == {}
-
-
-def test_models_come_after_those_that_they_start_from(tmp_path):
-    measured = []
-    jobs = {
-        "first": Job({}, lambda: measured.append("first") or {"rmse": 1.0}),
-        "second": Job({}, lambda: measured.append("second") or {"rmse": 1.0}, ("first",)),
-    }
-    Place(tmp_path, "test").obtain(jobs, ["second", "first", "second"])
-    assert measured == ["first", "second"]
-
-
-def test_results_of_a_trial_run_are_not_taken_for_others(tmp_path):
-    jobs = {"one": Job({}, lambda: {"rmse": 1.0})}
-    Place(tmp_path, "test", quick=True).obtain(jobs)
-    with pytest.raises(ValueError, match=r"one.json has other settings \(quick\)"):
-        Place(tmp_path, "test").obtain(jobs)
-
-
 def test_help_has_examples():
     result = invoke("--help")
     assert result.exit_code == 0 and "Examples" in result.output and "python -m paper simulation" in result.output
@@ -299,16 +228,3 @@ def test_published_figures_are_marked():
     assert [row[1] for row in others] == ["measured"] * 2 and others[0][2][0] == "50.00"
     lines = table.markdown().splitlines()
     assert "| *lambda = 0.01/D* | *published* | *0.73* |" in lines[4] and "*" not in lines[5]
-
-
-def test_the_lowest_densities_are_gathered_in_one_bin():
-    values = np.concatenate([np.full(30, -1e6), np.linspace(-50, -40, 970)])
-    kept = results.histograms({"train": values}, lowest=-50.0)
-    assert kept["edges"][0] == -50 and kept["train"]["histogram"][0] >= 0.03
-    assert kept["train"]["mean"] == pytest.approx(values.mean()), "of the values as they are"
-
-
-def test_numbers_of_tables():
-    assert number(0.00734, 2, 100) == "0.73" and number(None, 2) == "-"
-    assert number([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
-    assert number([1.0, np.inf], 1) == "inf"

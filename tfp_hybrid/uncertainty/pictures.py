@@ -80,27 +80,32 @@ def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[st
 
 @styled
 def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """ROC curves of a score. inside: scores of in-distribution inputs; outside: those of foreign sets, by name."""
+    """ROC curves of a score.
+
+    Args:
+      inside: scores of in-distribution inputs, `(n,)`.
+      outside: scores of out-of-distribution sets, by name.
+    """
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
     for name, scores in outside.items():
         false, true, _ = sklearn.metrics.roc_curve(*detection.labels_and_ranks(inside, scores))
         axes.plot(false, true, label=f"{name}: {detection.auroc(inside, scores):.4f}")
-    axes.set(xlabel="in-distribution inputs that are flagged", ylabel="foreign inputs that are flagged", aspect="equal")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axes.legend(title="AUROC", loc="lower right")
     return figure
 
 
 @styled
 def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """Precision-recall curves of finding foreign inputs. Arguments as of `roc_curves`."""
+    """Precision-recall curves of detecting out-of-distribution inputs; arguments as for `roc_curves`."""
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
     for name, scores in outside.items():
         precision, recall, _ = sklearn.metrics.precision_recall_curve(*detection.labels_and_ranks(inside, scores))
         axes.step(recall, precision, where="post", label=f"{name}: {detection.aupr_out(inside, scores):.4f}")
-    axes.set(xlabel="recall: foreign inputs that are flagged", ylabel="precision", ylim=(0, 1.02), aspect="equal")
+    axes.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), aspect="equal")
     axes.legend(title="AUPR", loc="lower left")
     return figure
 
@@ -112,7 +117,7 @@ def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") ->
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(curve.coverage, curve.risk, label=f"{name}: {curve.aurc:.4f}")
-    axes.set(xlabel="coverage: fraction of inputs that is kept", ylabel=risk, xlim=(0, 1.01))
+    axes.set(xlabel="coverage: fraction of inputs kept", ylabel=risk, xlim=(0, 1.01))
     axes.legend(title="AURC", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
