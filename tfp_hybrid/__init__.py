@@ -31,6 +31,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("commands", "datasets"):  # import pandas and tensorflow_datasets, which nothing else here needs
+    if name in ("commands", "datasets"):  # import tensorflow_datasets, which nothing else here needs
         return _importlib.import_module(f"tfp_hybrid.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

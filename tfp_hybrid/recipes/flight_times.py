@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfp_hybrid.bijectors import FusedBijector
 
 # Columns of `datasets.flight_tables.FEATURES`, which is not imported: saved models need this class wherever the package
-# is imported, and reading tables takes pandas and tensorflow_datasets.
+# is imported, and `datasets` imports tensorflow_datasets.
 _COLUMNS, _AIR, _ARRIVAL, _DEPARTURE = 8, 4, 6, 7
 
 # Between the 60th minute and the next hour, hhmm numbers have a gap of 40 that no clock shows. It is squeezed, not cut
