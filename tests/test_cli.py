@@ -10,7 +10,7 @@ import typer.testing
 
 from tfp_hybrid import datasets
 from tfp_hybrid.cli import app
-from tfp_hybrid.experiments import fitting
+from tfp_hybrid.commands import fitting
 
 
 def invoke(*arguments):
@@ -111,7 +111,7 @@ def test_json_is_that_of_the_standard(folder, tmp_path):
     assert "Infinity" in " ".join(invoke("drift", "--help").output.split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift", "reproduce"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0 and "Examples" in result.output and f"tfp-hybrid {command}" in result.output

@@ -18,7 +18,7 @@ from helpers import integer_model, tiny_model
 from hypothesis import strategies as st
 
 import tfp_hybrid as hy
-from tfp_hybrid.experiments import scoring
+from tfp_hybrid.commands import inputs, saved
 from tfp_hybrid.uncertainty import detection, drift
 
 DOCUMENTED = (ValueError, FloatingPointError)
@@ -307,7 +307,7 @@ def test_files_of_inputs(suffix, tmp_path):
     def check(content):
         path.write_bytes(content)
         try:
-            x = scoring.read_inputs(path, model)
+            x = inputs.read_inputs(path, model)
         except ValueError as error:
             assert path.name in str(error)
         else:
@@ -332,7 +332,7 @@ def test_saved_models(tmp_path):
             for name, kept in members.items():
                 archive.writestr(name, content if name == member else kept)
         try:
-            loaded, _ = scoring.load_model(path)
+            loaded, _ = saved.load_model(path)
         except ValueError as error:
             assert path.name in str(error)
         else:

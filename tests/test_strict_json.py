@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tfp_hybrid import strict_json
-from tfp_hybrid.experiments import training
+from tfp_hybrid.commands import predictions, train
 
 
 def test_what_json_lacks_is_a_string():
@@ -39,8 +39,8 @@ def test_files_without_an_object_are_explained(tmp_path, text, message):
 @pytest.mark.slow
 def test_metrics_of_a_run_are_json_where_a_density_overflows(tmp_path, monkeypatch):
     infinite = {"auroc": 0.5, "fpr95": float("nan"), "nll": float("inf"), "entropy": float("-inf")}
-    monkeypatch.setattr(training.evaluation, "ood_metrics", lambda *answers: infinite)
-    training.train(training.Config("simulation", epochs=1, ood=("noise",)), tmp_path / "run")
+    monkeypatch.setattr(predictions, "ood_metrics", lambda *answers: infinite)
+    train("simulation", tmp_path / "run", epochs=1, ood=("noise",))
     text = (tmp_path / "run" / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert metrics["ood"]["noise"] == {"auroc": 0.5, "fpr95": "NaN", "nll": "Infinity", "entropy": "-Infinity"}

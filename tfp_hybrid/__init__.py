@@ -4,23 +4,18 @@ See `HybridModel` and `DensityModel`, and the README for where to start.
 """
 
 import importlib as _importlib
-import os as _os
+import pathlib as _pathlib
+import sys as _sys
 
-# Keras itself fails to import where the backend it was told to use is not installed.
-if (_backend := _os.environ.get("KERAS_BACKEND") or "tensorflow") == "tensorflow":
-    import keras as _keras
+# The console script answers `--help` without TensorFlow, which takes seconds to import; its commands import what they
+# run. Anywhere else, importing the package registers everything that saved models may name.
+_IN_CONSOLE_SCRIPT = _pathlib.Path(getattr(_sys, "argv", [""])[0]).stem == "tfp-hybrid"
 
-    _backend = _keras.config.backend()
-if _backend != "tensorflow":
-    raise ImportError(
-        f"tfp_hybrid needs Keras with the tensorflow backend; it is {_backend!r}. Set the environment "
-        "variable KERAS_BACKEND=tensorflow before Keras is imported, or set it in ~/.keras/keras.json."
-    )
-
-from tfp_hybrid import bijectors, heads, networks, uncertainty
-from tfp_hybrid.flows import flow_distribution
-from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import DensityModel, Encoding, HybridModel
+if not _IN_CONSOLE_SCRIPT:
+    from tfp_hybrid import _backend, bijectors, heads, networks, recipes, uncertainty  # noqa: F401
+    from tfp_hybrid.flows import flow_distribution
+    from tfp_hybrid.interop import ModuleLayer
+    from tfp_hybrid.models import DensityModel, Encoding, HybridModel
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,6 +33,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name == "datasets":  # imports pandas and tensorflow_datasets, which nothing else here needs
-        return _importlib.import_module("tfp_hybrid.datasets")
+    if name in ("commands", "datasets"):  # import tensorflow_datasets, which nothing else here needs
+        return _importlib.import_module(f"tfp_hybrid.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -60,6 +60,13 @@ def remove(path: os.PathLike):
     _sync_folder(path.parent)
 
 
+def check_writable(folder: pathlib.Path):
+    """Raises ValueError if the folder is not there and cannot be made, or cannot be written into."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out {folder}: {nearest} is no folder that can be written into.")
+
+
 def is_leftover(path: pathlib.Path) -> bool:
     """Whether a process that was killed may have left the file: a lock, or one that was not renamed yet."""
     return path.name == LOCK or path.name.startswith(_BESIDE)

@@ -158,10 +158,11 @@ def evaluated(entry: dict, weights: pathlib.Path, quick: bool, data_dir) -> dict
       data_dir: where TFDS' data lie.
 
     Returns:
-      "test", "validation": as `evaluation.test_metrics`; "ood": as `evaluation.ood_metrics`, by data set.
+      "test", "validation": as `predictions.test_metrics`; "ood": as `predictions.ood_metrics`, by data set.
     """
     from tfp_hybrid import datasets
-    from tfp_hybrid.experiments import evaluation, outliers
+    from tfp_hybrid.commands import predictions
+    from tfp_hybrid.datasets import outliers
 
     model = restored(entry, weights)
     dataset = datasets.load("mnist", data_dir=data_dir)
@@ -169,13 +170,13 @@ def evaluated(entry: dict, weights: pathlib.Path, quick: bool, data_dir) -> dict
     inside = {}
     for part in ("test", "validation"):
         x, y = (column[rows] for column in getattr(dataset, part))
-        inside[part] = evaluation.predict(model, x, y, part), y
-    metrics = {part: evaluation.test_metrics(model, *answers) for part, answers in inside.items()}
+        inside[part] = predictions.predict(model, x, y, part), y
+    metrics = {part: predictions.test_metrics(model, *answers) for part, answers in inside.items()}
     metrics["ood"] = {}
     for name in FOREIGN:
         x, y = outliers.load_outliers(name, dataset, data_dir)
-        outside = evaluation.predict(model, x[rows], None if y is None else y[rows], name)
-        metrics["ood"][name] = evaluation.ood_metrics(inside["test"][0], outside)
+        outside = predictions.predict(model, x[rows], None if y is None else y[rows], name)
+        metrics["ood"][name] = predictions.ood_metrics(inside["test"][0], outside)
     return metrics
 
 

@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 
 import tfp_hybrid as hy
-from tfp_hybrid.experiments.background import Background
-from tfp_hybrid.experiments.reproduce.mnist import WEIGHT_STDDEV
+from paper.mnist import WEIGHT_STDDEV
+from tfp_hybrid.bijectors import Background
 
 PIXELS = 28 * 28
-# As `tfp-hybrid reproduce mnist` with a stretched background, but deeper and wider, for a card that is a hundred times
+# As `python -m paper mnist` with a stretched background, but deeper and wider, for a card that is a hundred times
 # faster; chosen beforehand, by no row of the test set.
 SETTINGS = {
     "levels": 2,

@@ -9,6 +9,7 @@ from helpers import autodiff_log_det, normal, randomize
 from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
+    Background,
     FactorOut,
     FusedChain,
     Glow,
@@ -18,8 +19,7 @@ from tfp_hybrid.bijectors import (
     Squeeze,
     integer_preprocessing,
 )
-from tfp_hybrid.experiments.background import Background
-from tfp_hybrid.experiments.flight_times import FlightTimes
+from tfp_hybrid.recipes import FlightTimes
 
 tfb = tfp.bijectors
 

@@ -2,6 +2,7 @@
 
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
+from tfp_hybrid.bijectors.background import Background
 from tfp_hybrid.bijectors.base import FusedBijector, forward_and_log_det, inverse_and_log_det
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.dequantize import Dequantize
@@ -17,6 +18,7 @@ from tfp_hybrid.bijectors.steps import Steps
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "Background",
     "Dequantize",
     "FactorOut",
     "FusedBijector",

@@ -11,6 +11,7 @@ from tfp_hybrid.uncertainty.likelihood_ratio import LikelihoodRatio
 from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
 from tfp_hybrid.uncertainty.rejector import Rejector
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
+from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.scores import (
     JointNegativeLogProb,
     LatentNorm,
@@ -21,7 +22,6 @@ from tfp_hybrid.uncertainty.scores import (
     Score,
     Typicality,
 )
-from tfp_hybrid.uncertainty.tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.waic import WAIC
 
 __all__ = [

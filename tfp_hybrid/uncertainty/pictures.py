@@ -1,13 +1,17 @@
-"""Pictures of scores, predictions and drift: each a `matplotlib.figure.Figure`, all in one style."""
+"""Pictures of scores, predictions, drift and training: each a `matplotlib.figure.Figure`, all in one style."""
 
+import base64
 import functools
+import io
 import math
+import os
 
 import matplotlib
 import matplotlib.figure
 import numpy as np
 import sklearn.metrics
 
+from tfp_hybrid import files
 from tfp_hybrid.uncertainty import detection, regression
 from tfp_hybrid.uncertainty.classification import Reliability
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage
@@ -76,27 +80,32 @@ def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[st
 
 @styled
 def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """ROC curves of a score. inside: scores of in-distribution inputs; outside: those of foreign sets, by name."""
+    """ROC curves of a score.
+
+    Args:
+      inside: scores of in-distribution inputs, `(n,)`.
+      outside: scores of out-of-distribution sets, by name.
+    """
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
     for name, scores in outside.items():
         false, true, _ = sklearn.metrics.roc_curve(*detection.labels_and_ranks(inside, scores))
         axes.plot(false, true, label=f"{name}: {detection.auroc(inside, scores):.4f}")
-    axes.set(xlabel="in-distribution inputs that are flagged", ylabel="foreign inputs that are flagged", aspect="equal")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axes.legend(title="AUROC", loc="lower right")
     return figure
 
 
 @styled
 def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """Precision-recall curves of finding foreign inputs. Arguments as of `roc_curves`."""
+    """Precision-recall curves of detecting out-of-distribution inputs; arguments as for `roc_curves`."""
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
     for name, scores in outside.items():
         precision, recall, _ = sklearn.metrics.precision_recall_curve(*detection.labels_and_ranks(inside, scores))
         axes.step(recall, precision, where="post", label=f"{name}: {detection.aupr_out(inside, scores):.4f}")
-    axes.set(xlabel="recall: foreign inputs that are flagged", ylabel="precision", ylim=(0, 1.02), aspect="equal")
+    axes.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), aspect="equal")
     axes.legend(title="AUPR", loc="lower left")
     return figure
 
@@ -108,7 +117,7 @@ def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") ->
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(curve.coverage, curve.risk, label=f"{name}: {curve.aurc:.4f}")
-    axes.set(xlabel="coverage: fraction of inputs that is kept", ylabel=risk, xlim=(0, 1.01))
+    axes.set(xlabel="coverage: fraction of inputs kept", ylabel=risk, xlim=(0, 1.01))
     axes.legend(title="AURC", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -190,6 +199,63 @@ def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) ->
         half.suptitle(title, fontsize=11)
         _draw_grid(half, np.asarray(images)[places[: rows * columns]], levels, rows, columns)
     return figure
+
+
+@styled
+def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure:
+    """Training and validation curves against epochs; `history` has columns such as "nll" and "val_nll"."""
+    names = [name for name in ("error", "rmse", "nll", "bits_per_dim") if name in history]
+    if "bits_per_dim" not in names and "log_prob_x" in history:
+        names.append("log_prob_x")
+    titles = {"error": "error", "rmse": "RMSE", "nll": "-log p(y|x)  [nats]", "bits_per_dim": "bits/dim"}
+    figure = matplotlib.figure.Figure(figsize=(3.4 * len(names), 3.2))
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        few = len(history["epoch"]) < 10
+        marker = "o" if few else None
+        axes.plot(history["epoch"], history[name], marker=marker, label="training")
+        if f"val_{name}" in history:
+            axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, label="validation")
+        values = np.asarray(history[name])
+        if name != "log_prob_x" and (values > 0).all() and values.max() > 10 * values.min():
+            axes.set_yscale("log")
+        if few:
+            axes.set_xticks(history["epoch"])
+        axes.set(xlabel="epoch", title=titles.get(name, "log p(x)  [nats]"))
+    axes.legend()
+    return figure
+
+
+@styled
+def column_histograms(real, drawn, names) -> matplotlib.figure.Figure:
+    """Histograms of each column of data rows and of samples."""
+    columns = min(4, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = matplotlib.figure.Figure(figsize=(2.6 * columns, 2.2 * rows))
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(names) :]:
+        axes.axis("off")
+    for i, (axes, name) in enumerate(zip(grid, names, strict=False)):
+        low, high = np.quantile(np.concatenate([real[:, i], drawn[:, i]]), [0.001, 0.999])
+        bins = np.linspace(low, high + 1e-6, 40)
+        axes.hist(real[:, i], bins, density=True, alpha=0.55, label="test rows")
+        axes.hist(drawn[:, i], bins, density=True, alpha=0.55, label="samples")
+        axes.set_title(name, fontsize=9)
+        axes.set_yticks([])
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def save(figure: matplotlib.figure.Figure, path: str | os.PathLike):
+    """Writes a picture; the suffix of the path sets the format. A file that is there is replaced as a whole."""
+    with files.replacing(path) as beside:
+        figure.savefig(beside)
+
+
+def png(figure: matplotlib.figure.Figure) -> str:
+    """A picture as base64, for a page that needs no other file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _draw_grid(figure, images, levels, rows, columns):

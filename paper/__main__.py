@@ -1,0 +1,79 @@
+"""Runs the paper's experiments: `python -m paper simulation`, `mnist`, `flights`; `python -m paper report`."""
+
+import pathlib
+from typing import Annotated
+
+import rich.console
+import typer
+
+from tfp_hybrid.console import errors
+from tfp_hybrid.options import DataDir
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+EXAMPLES = """Examples:
+
+  python -m paper simulation
+
+  python -m paper mnist --quick
+
+  python -m paper report --out paper/results --markdown README.md
+"""
+
+
+@app.command(no_args_is_help=True, epilog=EXAMPLES)
+def run(
+    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, on existing results.")],
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for results; by default runs/reproduce, with --quick runs/reproduce_quick."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Trial run of a minute: tiny models on few rows.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One model of the experiment, by name. Repeatable.")] = None,
+    markdown: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="A file in which the tables replace all between <!-- results --> and <!-- /results -->."),
+    ] = None,
+    data_dir: DataDir = None,
+):
+    """Runs an experiment of the paper; writes a JSON file for each model, pictures, and a report.html of everything.
+
+    Run the same command again to resume after an interruption. Models that have a result are not trained again.
+    """
+    with errors(lambda: "Run the same command again to continue."):
+        from paper import reporting, results
+        from tfp_hybrid import files
+        from tfp_hybrid.commands import tables
+
+        known = (*reporting.EXPERIMENTS, "report")
+        if experiment not in known:
+            raise ValueError(f"Unknown experiment {experiment!r}; wanted one of {', '.join(known)}.")
+        if experiment == "report" and (quick or only or data_dir):
+            raise ValueError("`report` shows what is there: it takes neither --quick, --only nor --data-dir.")
+        if quick and markdown is not None:
+            raise ValueError("--quick is a trial run: its tables are not for a file that is kept.")
+        out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
+        files.check_writable(out / experiment)
+        if markdown is not None:
+            reporting.check_markdown(markdown)
+        if experiment != "report":
+            command = f"python -m paper {experiment}{' --quick' if quick else ''}"
+            place = results.Place(out / experiment, command, quick)
+            place.obtain(reporting.EXPERIMENTS[experiment].jobs(place, data_dir), only or ())
+        shown, lacking = reporting.tables(out), reporting.lacking(out)
+        if experiment == "report" and not shown:
+            raise ValueError(f"--out {out} has no results to show; wanted the folder of an earlier `python -m paper`.")
+        report = reporting.write(out) if shown else None
+        if markdown is not None and shown:
+            reporting.insert(out, markdown)
+        console = rich.console.Console()
+        for name, found in shown.items():
+            if experiment in (name, "report"):
+                tables.show(found)
+        for name, names in lacking.items():
+            console.print(f"{name} is not shown yet: it lacks {', '.join(names)}.", highlight=False)
+        if report is not None:
+            console.print(f"Report: {report}", highlight=False)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m paper")

@@ -1,0 +1,137 @@
+"""Baselines of the flight delays: regressors that predict a Normal for each row."""
+
+import keras
+import numpy as np
+import tensorflow_probability as tfp
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import KFold, cross_val_predict
+
+from tfp_hybrid import files, recipes
+from tfp_hybrid.commands import checkpoint
+from tfp_hybrid.commands.progress import CONSOLE
+from tfp_hybrid.commands.saved import MODEL
+
+tfd = tfp.distributions
+
+BATCH_SIZE = 1024
+
+
+def constant(train, test) -> tfd.Normal:
+    """Mean and standard deviation of the training responses."""
+    _, y = train
+    return _normal(np.full(len(test[0]), y.mean()), y.std())
+
+
+def least_squares(train, test) -> tfd.Normal:
+    """Linear regression; one standard deviation, that of the training residuals."""
+    x, y = train
+    model = LinearRegression().fit(x, y)
+    return _normal(model.predict(test[0]), np.std(y - model.predict(x)))
+
+
+def boosting(train, test, iterations: int) -> tfd.Normal:
+    """Gradient boosting of the mean, then of the log of the squared residuals, up to a common factor of the variance.
+
+    The residuals of each half of the training rows are those of a mean boosted on the other half. The factor makes the
+    mean of squared residuals, each in units of its variance, 1.
+    """
+    x, y = train
+    model = HistGradientBoostingRegressor(max_iter=iterations, random_state=0)
+    with CONSOLE.status("boosting the mean"):
+        squares = (y - cross_val_predict(model, x, y, cv=KFold(2, shuffle=True, random_state=0))) ** 2
+        mean = model.fit(x, y).predict(test[0])
+    with CONSOLE.status("boosting the variance"):
+        model.fit(x, np.log(np.maximum(squares, 1e-3)))
+        factor = np.mean(squares / np.exp(model.predict(x)))
+    return _normal(mean, np.sqrt(factor * np.exp(model.predict(test[0]))))
+
+
+def train_network(train, folder, epochs: int, hidden_units, seed: int):
+    """Trains a multi-layer perceptron with a mean and a standard deviation as outputs, if it is not there yet.
+
+    After an interruption it resumes from its checkpoint.
+
+    Args:
+      train: inputs, which it standardizes, and responses.
+      folder: where its checkpoint is kept, and the model, once it is trained.
+      epochs: of training.
+      hidden_units: of each hidden layer, which are rectified.
+      seed: of initial weights and batches.
+    """
+    if not (folder / MODEL).exists():
+        model = _trained_network(*train, folder, epochs, hidden_units, seed)
+        with files.replacing(folder / MODEL) as beside:
+            model.save(beside)
+    for left in (checkpoint.CHECKPOINT, checkpoint.HISTORY):
+        files.remove(folder / left)
+
+
+def _trained_network(x, y, folder, epochs, hidden_units, seed):
+    keras.utils.set_random_seed(seed)
+    normalization = keras.layers.Normalization()
+    normalization.adapt(x[:: max(1, len(x) // 100_000)])
+    layers = [keras.Input(x.shape[1:]), normalization]
+    layers += [keras.layers.Dense(units, "relu") for units in hidden_units]
+    outputs = keras.layers.Dense(2, kernel_initializer="zeros")
+    model = keras.Sequential([*layers, outputs, Unstandardize(float(y.mean()), float(y.std()))])
+    steps = len(x) // BATCH_SIZE
+    model.compile(recipes.optimizer_for(2e-3, epochs * steps), loss=normal_nll)
+    model.optimizer.build(model.trainable_variables)
+    history, seconds = [], 0.0
+    if (folder / checkpoint.CHECKPOINT).exists():
+        model, history, seconds = checkpoint.resumed(folder, steps)
+    data = checkpoint.epoch_batches((x, y), BATCH_SIZE, seed, range(len(history), epochs))
+    checkpoint.fit(model, data, steps, epochs, checkpoint.Checkpoint(folder, history, seconds))
+    return model
+
+
+def predict_network(model, test) -> tfd.Normal:
+    """p(y|x) of such a network for the test rows."""
+    loc, scale = model.predict(test[0], batch_size=8192, verbose=0).T
+    return _normal(loc, scale)
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class Unstandardize(keras.layers.Layer):
+    """Mean and standard deviation of y, `m + s eta_1` and `s (softplus(eta_2) + 1e-3)`.
+
+    Args:
+      mean, stddev: m and s, of the training responses.
+    """
+
+    def __init__(self, mean, stddev, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.stddev = mean, stddev
+
+    def call(self, eta):
+        loc, scale = self.mean + self.stddev * eta[..., 0], self.stddev * (keras.ops.softplus(eta[..., 1]) + 1e-3)
+        return keras.ops.stack([loc, scale], axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"mean": self.mean, "stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+def normal_nll(y, parameters):
+    """-log density of y under Normal(parameters[..., 0], parameters[..., 1])."""
+    return -tfd.Normal(parameters[..., 0], parameters[..., 1]).log_prob(keras.ops.reshape(y, [-1]))
+
+
+def ensemble(members: list[tfd.Normal]) -> tfd.Normal:
+    """The Normal with the mean and variance of the uniform mixture (Lakshminarayanan et al. 2017, section 2.4)."""
+    means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members]) for name in ("mean", "stddev"))
+    mean = means.mean(0)
+    return _normal(mean, np.sqrt((stddevs**2 + means**2).mean(0) - mean**2))
+
+
+def mixture(members: list[tfd.Normal]) -> tfd.MixtureSameFamily:
+    """The uniform mixture of the members itself."""
+    means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members], -1) for name in ("mean", "stddev"))
+    uniform = tfd.Categorical(logits=np.zeros(len(members), means.dtype))
+    return tfd.MixtureSameFamily(uniform, tfd.Normal(means, stddevs))
+
+
+def _normal(mean, stddev):
+    mean = np.asarray(mean, np.float64)
+    return tfd.Normal(mean, np.broadcast_to(stddev, mean.shape).astype(np.float64))

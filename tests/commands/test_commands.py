@@ -1,0 +1,87 @@
+"""The commands from Python and from the command line: the same answers."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer.testing
+
+from tfp_hybrid import commands, datasets, files, recipes, strict_json
+from tfp_hybrid.cli import app
+from tfp_hybrid.uncertainty import Rejector
+
+
+def printed(*arguments):
+    result = typer.testing.CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """As of a run on the simulation, untrained."""
+    folder = tmp_path_factory.mktemp("commands")
+    dataset = datasets.load("simulation")
+    model = recipes.recipe_for(dataset).model(dataset, 1.0)
+    model.save(folder / "model.keras")
+    Rejector(model).fit_threshold(dataset.validation[0], quantile=0.9).save(folder / "rejector.keras")
+    np.savez(folder / "new.npz", x=dataset.test[0][:50] + 1)
+    return folder
+
+
+def test_evaluate_returns_what_is_printed(folder):
+    returned = commands.evaluate(folder, "simulation", ood=["noise", "shuffled"])
+    assert returned.keys() == {"test", "ood", "scores"} and returned["ood"].keys() == {"noise", "shuffled"}
+    shown = printed("evaluate", folder, "simulation", "--ood", "noise", "--ood", "shuffled", "--json")
+    assert json.loads(shown) == json.loads(strict_json.dumps(returned))
+
+
+def test_drift_returns_what_is_printed(folder):
+    returned = commands.drift(folder, folder / "new.npz", significance=0.01)
+    assert returned["rows"] == 50 and [test["name"] for test in returned["tests"]] == ["KS", "typicality"]
+    shown = printed("drift", folder, folder / "new.npz", "--significance", "0.01", "--json")
+    assert json.loads(shown) == json.loads(strict_json.dumps(returned))
+
+
+def test_score_returns_what_is_printed_and_written(folder, tmp_path):
+    returned = commands.score(folder, folder / "new.npz", abstain_below=20)
+    assert 0 < returned["abstain"].mean() < 1
+    shown = pd.read_csv(io.StringIO(printed("score", folder, folder / "new.npz", "--abstain-below", "20")))
+    pd.testing.assert_frame_equal(shown, returned, check_dtype=False, rtol=1e-5)
+    out = tmp_path / "scores.parquet"
+    assert printed("score", folder, folder / "new.npz", "--abstain-below", "20", "--out", out) == ""
+    pd.testing.assert_frame_equal(pd.read_parquet(out), returned)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda folder: commands.evaluate(folder, "imagenet"), "Unknown data set 'imagenet'"),
+        (lambda folder: commands.evaluate(folder / "absent", "simulation"), "There is no model"),
+        (lambda folder: commands.score(folder, folder / "new.npz", abstain_below=101), "is 101; wanted a percentile"),
+        (lambda folder: commands.score(folder, folder / "new.npz", out="scores.txt"), "wanted .csv or .parquet"),
+        (lambda folder: commands.drift(folder, folder / "new.npz", significance=2), "is 2; wanted a rate"),
+        (lambda folder: commands.drift(folder, folder / "absent.npz"), "There is no file"),
+    ],
+)
+def test_bad_arguments_are_value_errors(folder, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(folder)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "drift.png"])
+def test_an_interruption_keeps_the_old_file(folder, tmp_path, monkeypatch, name):
+    (tmp_path / name).write_text("old")
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        if name == "scores.csv":
+            commands.score(folder, folder / "new.npz", out=tmp_path / name)
+        else:
+            commands.drift(folder, folder / "new.npz", picture=tmp_path / name)
+    assert (tmp_path / name).read_text() == "old" and len(list(tmp_path.iterdir())) == 1

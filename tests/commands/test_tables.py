@@ -1,0 +1,60 @@
+import io
+
+import numpy as np
+import rich.console
+
+from tfp_hybrid.commands import tables
+from tfp_hybrid.commands.tables import Table, number
+
+
+def printed(table):
+    console = rich.console.Console(file=io.StringIO(), width=120)
+    console.print(table.rich())
+    return console.file.getvalue()
+
+
+def test_numbers_of_tables():
+    assert number(0.00734, 2, 100) == "0.73" and number(None, 2) == "-"
+    assert number([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
+    assert number([1.0, np.inf], 1) == "inf"
+
+
+def test_a_terminal_shows_labels_and_sources_that_are_there():
+    rows = [("ours", "measured", ["1"]), ("theirs", "published", ["2"])]
+    table = Table("Comparison", ("error [%]",), rows, note="A note.", heading="model")
+    shown = printed(table)
+    for word in ("Comparison", "model", "ours", "measured", "theirs", "published", "error [%]"):
+        assert word in shown
+    assert len(Table("Alone", ("error",), [("", "", ["1"])]).rich().columns) == 1
+    assert table.markdown().splitlines() == [
+        "**Comparison**",
+        "",
+        "| model |  | error [%] |",
+        "|---|---|---|",
+        "| ours | measured | 1 |",
+        "| *theirs* | *published* | *2* |",
+        "",
+        "A note.",
+    ]
+
+
+def test_metrics_have_a_table_for_each_question():
+    ood = {"noise": {"auroc": 1.0, "fpr95": 0.0, "nll": None, "entropy": float("inf")}}
+    scores = {"noise": {"-log p(x)": {"auroc": 1.0, "risk95": 0.5}, "WAIC": {"auroc": 0.25, "risk95": 0.75}}}
+    metrics = {"test": {"error": 0.125, "nll": 0.5}, "ood": ood, "scores": scores}
+    test, density, auroc, risk = tables.metrics_tables(metrics)
+    assert test.columns == ("error", "nll") and test.rows == [("", "", ["0.1250", "0.5000"])]
+    assert density.rows == [("noise", "", ["1.0000", "0.0000", "-", "inf"])]
+    assert auroc.rows == [("-log p(x)", "", ["1.0000"]), ("WAIC", "", ["0.2500"])]
+    assert [row[2] for row in risk.rows] == [["0.5000"], ["0.7500"]]
+    assert tables.metrics_tables({"test": {"error": 0.0}, "ood": {}}) == [
+        Table("test rows", ("error",), [("", "", ["0.0000"])])
+    ]
+
+
+def test_drift_says_yes_or_no():
+    test = {"name": "KS", "statistic": 0.5, "p_value": 1e-9, "effect_size": 0.25, "drifted": True}
+    answer = {"score": "-log p(x)", "reference_rows": 1000, "rows": 50, "tests": [test]}
+    table = tables.drift_table(answer)
+    assert table.title == "50 inputs against 1,000 held-out ones, by -log p(x)"
+    assert table.rows == [("KS", "", ["0.5000", "1e-09", "+0.250", "yes"])]

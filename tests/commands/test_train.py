@@ -1,0 +1,286 @@
+import json
+import shutil
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from same_run import assert_same_run
+
+from tfp_hybrid import datasets, files, recipes
+from tfp_hybrid.commands import checkpoint, fitting, train
+from tfp_hybrid.commands.fitting import Config
+from tfp_hybrid.models import HybridModel
+
+TINY = {"dataset": "simulation", "epochs": 2, "ood": ("noise",)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "simulation"
+    return folder, train(out=folder, **TINY)
+
+
+def test_a_run_leaves_its_files_and_nothing_else(run):
+    folder, metrics = run
+    assert {file.name for file in folder.iterdir()} == {
+        "model.keras",
+        "rejector.keras",
+        "metrics.json",
+        "history.csv",
+        "report.html",
+    }
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert {"config", "seconds", "test", "ood", "versions"} <= metrics.keys()
+    assert {"rmse", "nll", "log_prob_x"} <= metrics["test"].keys()
+    assert metrics["ood"]["noise"].keys() == {"auroc", "fpr95", "nll", "entropy"}
+    history = pd.read_csv(folder / "history.csv")
+    assert history["epoch"].tolist() == [1, 2] and {"loss", "val_nll"} <= set(history)
+
+
+def test_the_saved_model_is_the_one_that_was_measured(run):
+    folder, metrics = run
+    x, y = datasets.load("simulation").test
+    model = keras.models.load_model(folder / "model.keras")
+    assert model.log_prob(x).mean() == pytest.approx(metrics["test"]["log_prob_x"], rel=1e-5)
+    assert np.sqrt(np.mean((model.predict(x, verbose=0) - y) ** 2)) == pytest.approx(metrics["test"]["rmse"], rel=1e-4)
+
+
+def test_the_report_holds_its_pictures_and_numbers(run):
+    folder, metrics = run
+    report = (folder / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 4
+    assert "http" not in report, "self-contained"
+    assert f"{metrics['test']['rmse']:.4f}" in report and f"{metrics['ood']['noise']['auroc']:.4f}" in report
+
+
+def test_the_seed_makes_a_run_repeatable(run, tmp_path):
+    _, metrics = run
+    again = train(out=tmp_path / "again", **TINY)
+    assert again["test"] == metrics["test"]
+    other = train(out=tmp_path / "other", **TINY, seed=1)
+    assert other["test"] != metrics["test"]
+
+
+def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
+    folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    on_epoch_end = fitting.Checkpoint.on_epoch_end
+
+    def killed_in_the_third(self, epoch, logs=None):
+        on_epoch_end(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", killed_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        train(out=folder, **settings)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
+    steps = keras.models.load_model(folder / "checkpoint.keras").optimizer.iterations
+    assert int(steps) == 2 * 20
+
+    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", on_epoch_end)
+    with pytest.raises(ValueError, match="seed was 0, is 5"):
+        train(out=folder, **settings, seed=5, resume=True)
+    train(out=folder, **settings, resume=True)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
+    with pytest.raises(ValueError, match="no interrupted run"):
+        train(out=folder, **settings, resume=True)
+
+
+def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    step = HybridModel.train_step
+
+    def diverging(self, data):
+        logs = step(self, data)
+        late = self.optimizer.iterations > 30  # in the second epoch
+        return logs | {"loss": keras.ops.where(late, np.nan, logs["loss"])}
+
+    monkeypatch.setattr(HybridModel, "train_step", diverging)
+    with pytest.raises(FloatingPointError, match="at step 31"):
+        train("simulation", folder, epochs=3, ood=())
+    kept = keras.models.load_model(folder / "checkpoint.keras")
+    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    assert not (folder / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"dataset": "imagenet"}, "'imagenet'; wanted one of digits"),
+        ({"dataset": "digits", "epochs": 0}, "--epochs is 0"),
+        ({"dataset": "digits", "batch_size": -3}, "--batch-size is -3"),
+        ({"dataset": "digits", "batch_size": 5000}, "--batch-size is 5000; digits has 1000"),
+        ({"dataset": "digits", "generative_weight": -1.0}, "--generative-weight is -1.0"),
+        ({"dataset": "digits", "generative_weight": float("nan")}, "--generative-weight is nan"),
+        ({"dataset": "digits", "learning_rate": 0.0}, "--learning-rate is 0.0"),
+        ({"dataset": "digits", "ood": ("mnist8",)}, "--ood 'mnist8' is unknown"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_is_written(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train(out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        train(out=tmp_path, **TINY)
+    with pytest.raises(ValueError, match="is a file"):
+        train(out=tmp_path / "mine.txt", **TINY)
+    with pytest.raises(ValueError, match="cannot be written"):
+        train(out=tmp_path / "mine.txt" / "below", **TINY)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
+    """The history is one epoch ahead of the model: the model's own step count decides."""
+    folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    replace = files.os.replace
+
+    def killed(source, target):
+        if target.name == checkpoint.CHECKPOINT and "\n2," in (folder / checkpoint.HISTORY).read_text():
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(out=folder, **settings)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
+    monkeypatch.setattr(files.os, "replace", replace)
+    train(out=folder, **settings, resume=True)
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
+
+
+def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rate(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train("simulation", folder, epochs=2, ood=(), learning_rate=1e30)
+    kept = keras.models.load_model(folder / "checkpoint.keras")
+    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    metrics = train("simulation", folder, epochs=2, ood=(), learning_rate=0.01, resume=True)
+    assert np.isfinite(metrics["test"]["nll"])
+
+
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory):
+    """The folder of a run of two epochs that was interrupted in the middle of the second."""
+
+    def interrupt(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 27:
+            raise KeyboardInterrupt
+
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Checkpoint, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(out=folder, **TINY)
+    return folder
+
+
+@pytest.fixture
+def interrupted(interrupted_once, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(interrupted_once, tmp_path / "interrupted")
+
+
+def test_an_interruption_saves_the_last_epoch(interrupted):
+    """Although ten seconds have not passed."""
+    assert pd.read_csv(interrupted / "history.csv")["epoch"].tolist() == [1]
+    assert int(keras.models.load_model(interrupted / "checkpoint.keras").optimizer.iterations) == 20
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupted, run):
+    """Killed after the history of the second epoch was written, whose seconds count, and before the model."""
+    last = (interrupted / "history.csv").read_text().splitlines()[-1].split(",")
+    with open(interrupted / "history.csv", "a") as file:
+        file.write(",".join(["2", *last[1:-1], "1000.0"]) + "\n")
+    seconds = train(out=interrupted, **TINY, resume=True)["seconds"]
+    assert seconds >= pd.read_csv(interrupted / "history.csv")["seconds"].iloc[-1] - 0.1 >= 999.9
+    assert_same_run(interrupted, run[0])
+
+
+def test_a_resumed_run_has_the_batches_that_it_would_have_had():
+    dataset = datasets.load("digits")
+    recipe = recipes.recipe_for(dataset)
+    config = Config("digits", epochs=3).complete(recipe)
+    steps = len(dataset.train[0]) // config.batch_size
+    whole = list(fitting.training_data(dataset, recipe, config))
+    rest = list(fitting.training_data(dataset, recipe, config, 2))
+    assert len(whole) == 3 * steps and len(rest) == steps
+    for one, other in zip(whole[-steps:], rest, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    labels = [np.sort(np.concatenate([y for _, y in whole[e * steps : (e + 1) * steps]])) for e in range(3)]
+    counts = np.bincount(dataset.train[1])
+    assert all((np.bincount(epoch) <= counts).all() for epoch in labels), "no row twice in an epoch"
+    assert (whole[0][1] != whole[steps][1]).numpy().any(), "another order in each epoch"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(interrupted):
+    resource = pytest.importorskip("resource")
+    kept, (soft, hard) = (interrupted / "checkpoint.keras").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="checkpoint.keras cannot be written"):
+            train(out=interrupted, **TINY, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (interrupted / "checkpoint.keras").read_bytes() == kept
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+
+
+def test_a_run_killed_while_it_tidied_up_is_not_trained_again(run, interrupted, tmp_path, monkeypatch):
+    (folder, metrics), copy = run, tmp_path / "run"
+    monkeypatch.setattr(fitting.Run, "fit", lambda self: pytest.fail("trained again"))
+    for killed_at in ("checkpoint.keras", "config.json"):
+        shutil.copytree(folder, copy)
+        for name in ("checkpoint.keras", "config.json"):
+            shutil.copy(interrupted / name, copy)
+
+        def killed(path, remove=files.remove, killed_at=killed_at):
+            if path.name == killed_at:
+                raise KeyboardInterrupt
+            remove(path)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(files, "remove", killed)
+            fitting.finish(copy)
+        with pytest.raises(ValueError, match="seed was 0, is 5"):
+            train(out=copy, **TINY, seed=5, resume=True)
+        assert json.dumps(train(out=copy, **TINY, resume=True)) == json.dumps(metrics)
+        assert {file.name for file in copy.iterdir()} == {file.name for file in folder.iterdir()}
+        shutil.rmtree(copy)
+
+
+def test_a_run_killed_before_it_wrote_anything_starts_and_resumes(tmp_path):
+    for name in (files.LOCK, ".new_config.json"):
+        (tmp_path / name).touch()
+    for resume in (False, True):
+        fitting.check_folder(tmp_path, resume)
+    (tmp_path / "mine.txt").touch()
+    for resume, message in ((False, "is not empty"), (True, "no interrupted run")):
+        with pytest.raises(ValueError, match=message):
+            fitting.check_folder(tmp_path, resume)
+    with pytest.raises(ValueError, match="nothing does not exist"):
+        train(out=tmp_path / "nothing", **TINY, resume=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path):
+    with files.locked(tmp_path / "run"), pytest.raises(ValueError, match="run is in use by process"):
+        train(out=tmp_path / "run", **TINY)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "null"])
+def test_damaged_settings_are_named(text, interrupted):
+    (interrupted / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        train(out=interrupted, **TINY, resume=True)

@@ -1,0 +1,19 @@
+"""The commands of `tfp-hybrid`, as functions: `train`, `evaluate`, `score` and `drift`.
+
+Each takes plain arguments, returns a dict or a DataFrame, and raises ValueError for bad input. For example,
+
+    from tfp_hybrid import commands
+
+    commands.train("digits", "runs/digits", epochs=5)
+    metrics = commands.evaluate("runs/digits", "digits", ood=["inverted"])
+    table = commands.score("runs/digits", "new.npz")
+    tests = commands.drift("runs/digits", "new.npz")
+"""
+
+from tfp_hybrid import _backend  # noqa: F401 (the console script comes here without it)
+from tfp_hybrid.commands.drift import drift
+from tfp_hybrid.commands.evaluate import evaluate
+from tfp_hybrid.commands.score import score
+from tfp_hybrid.commands.train import train
+
+__all__ = ["drift", "evaluate", "score", "train"]

@@ -1,0 +1,95 @@
+"""How well each score detects out-of-distribution inputs, and what rejecting by it is worth: a table and pictures."""
+
+import contextlib
+import pathlib
+import sys
+
+import numpy as np
+import pandas as pd
+
+from tfp_hybrid.commands import predictions
+from tfp_hybrid.uncertainty import all_scores, detection_table, pictures, risk_coverage_curve
+from tfp_hybrid.uncertainty.classification import reliability
+
+KEPT = 0.95
+
+
+def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
+    """Every score of the test rows and of out-of-distribution sets, from one pass over each.
+
+    Args:
+      model: a trained `HybridModel`.
+      dataset: the in-distribution `Dataset`; its validation rows fit the scores.
+      foreign: inputs and labels (or None) of each out-of-distribution set, by name.
+      others: as for `all_scores`.
+      likelihood_ratio: None, or a `LikelihoodRatio`, whose background model is trained on the training rows.
+
+    Returns:
+      The `Predictions` of the test rows; those of each out-of-distribution set, by name; and the `detection_table`,
+      for classifiers with one more column, "risk95": the fraction of errors among the 95 % that are kept of
+      `mixed_risks`.
+    """
+    held_out = dataset.validation[0] if len(dataset.validation[0]) else None
+    if likelihood_ratio is not None:
+        with contextlib.redirect_stdout(sys.stderr):  # its progress bar
+            likelihood_ratio.fit(model, dataset.train[0])
+    wanted = all_scores(model, held_out, others, likelihood_ratio)
+    test = predictions.predict(model, *dataset.test, "test rows", wanted)
+    outside = {name: predictions.predict(model, *rows, name, wanted) for name, rows in foreign.items()}
+    titles = [score.title for score in wanted]
+    tables = {name: pd.DataFrame(rows.scores, columns=titles) for name, rows in outside.items()}
+    table = detection_table(pd.DataFrame(test.scores, columns=titles), tables)
+    for name, curves in mixed_risks(model, dataset, test, outside, titles).items():
+        for title, curve in curves.items():
+            table.loc[(name, title), "risk95"] = curve.risk[int(KEPT * len(curve.risk)) - 1]
+    return test, outside, table
+
+
+def mixed_risks(model, dataset, test, outside, titles) -> dict[str, dict]:
+    """Risk-coverage curves of a classifier on half-and-half mixes of test rows and out-of-distribution inputs.
+
+    Every answer to an out-of-distribution input counts as an error.
+
+    Args:
+      model: a trained `HybridModel`.
+      dataset: the in-distribution `Dataset`.
+      test: what `measure` returned for the test rows.
+      outside: what `measure` returned for the out-of-distribution sets, by name.
+      titles: titles of the scores, the columns of `Predictions.scores`.
+
+    Returns:
+      The curve by name of the set and title of the score; empty for regression.
+    """
+    if not model.head.classifies or test.mean.ndim != 2:
+        return {}
+    wrong = (predictions.labels(test.mean) != dataset.test[1]).astype(float)
+    risks = {}
+    for name, answers in outside.items():
+        rows = min(len(wrong), len(answers.scores))
+        losses = np.r_[wrong[:rows], np.ones(rows)]
+        scores = np.r_[test.scores[:rows], answers.scores[:rows]]
+        risks[name] = {title: risk_coverage_curve(scores[:, i], losses) for i, title in enumerate(titles)}
+    return risks
+
+
+def draw(folder: pathlib.Path, model, dataset, test, outside, table):
+    """Writes pictures of what `measure` returned for a model and a data set, into a folder."""
+    log_probs = {f"{dataset.name} (test)": test.log_prob_x}
+    log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
+    density = {name: -answers.log_prob_x for name, answers in outside.items()}
+    drawn = {"log_prob_x": pictures.log_prob_histograms(log_probs)}
+    if outside:
+        drawn["roc"] = pictures.roc_curves(-test.log_prob_x, density)
+        drawn["precision_recall"] = pictures.precision_recall_curves(-test.log_prob_x, density)
+    if model.head.classifies and test.mean.ndim == 2:
+        drawn["reliability"] = pictures.reliability_diagram({"test rows": reliability(test.mean, dataset.test[1])})
+    titles = list(table.index.unique("score"))
+    for name, curves in mixed_risks(model, dataset, test, outside, titles).items():
+        figure = pictures.risk_coverage_curves(curves, "errors among those kept")
+        figure.axes[0].set_title(f"{dataset.name} and {name}, half and half")
+        drawn[f"risk_coverage_{name}"] = figure
+    if dataset.feature_names is None:
+        images, levels = dataset.test[0], dataset.quantization_levels
+        drawn["extremes"] = pictures.extremes(images, test.log_prob_x, levels)
+    for name, figure in drawn.items():
+        pictures.save(figure, folder / f"{name}.png")

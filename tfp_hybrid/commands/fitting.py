@@ -1,0 +1,187 @@
+"""Training one model on one data set, resumable after an interruption."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from tfp_hybrid import files, recipes, strict_json
+from tfp_hybrid.commands import predictions
+from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, epoch_batches, fit, resumed
+from tfp_hybrid.commands.progress import CONSOLE
+from tfp_hybrid.commands.saved import METRICS
+
+CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of a run; None stands for the recipe's value.
+
+    Attributes:
+      dataset: name of the data set.
+      generative_weight: lambda, on log p(x) in nats.
+      epochs: passes over the training rows.
+      batch_size: rows of a batch.
+      learning_rate: peak of the cosine schedule.
+      seed: random seed.
+      ood: names of the out-of-distribution sets.
+      data_dir: root folder of TFDS' data.
+    """
+
+    dataset: str
+    generative_weight: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+    ood: tuple[str, ...] | None = None
+    data_dir: str | None = None
+
+    def check(self):
+        """Raises ValueError for settings that cannot be used, before anything is loaded."""
+        if self.dataset not in recipes.NAMES:
+            raise ValueError(f"Unknown data set {self.dataset!r}; wanted one of {', '.join(recipes.NAMES)}.")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; wanted at least {least}.")
+        weight, rate = self.generative_weight, self.learning_rate
+        if weight is not None and not 0 <= weight < float("inf"):
+            raise ValueError(f"--generative-weight is {weight}; wanted lambda >= 0, finite.")
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(f"--learning-rate is {rate}; wanted a positive number.")
+
+    def complete(self, recipe: recipes.Recipe) -> "Config":
+        """These settings with the recipe's values in place of None."""
+        values = dataclasses.asdict(self)
+        for name in ("generative_weight", "epochs", "batch_size", "learning_rate"):
+            values[name] = getattr(recipe, name) if values[name] is None else values[name]
+        values["ood"] = tuple(recipe.outliers if self.ood is None else self.ood)
+        return Config(**values)
+
+
+class Run:
+    """A model of a data set, and the folder that holds its checkpoint during training.
+
+    The constructor validates everything and builds or restores the model; it writes nothing. A run that was interrupted
+    and resumed ends with exactly the weights and the history of an uninterrupted one.
+
+    Args:
+      dataset: the `Dataset`; the model is trained on its training rows and validated on its validation rows.
+      recipe: the recipe of the model and its training.
+      config: the settings, complete.
+      out: folder for the checkpoint, the history and, until `finish`, the settings; locked by the caller.
+      resume: continue the interrupted run in the folder; from a new model if the run had not saved a checkpoint.
+
+    Attributes:
+      model: the `HybridModel`.
+      seconds_before: training time in seconds before the interruption; 0 for a new run.
+
+    Raises:
+      ValueError: for settings that do not fit the data or, with `resume`, differ from those of the interrupted run.
+    """
+
+    def __init__(self, dataset, recipe, config, out, resume=False):
+        self._dataset, self._config, self._out = dataset, config, pathlib.Path(out)
+        self._steps = _steps_per_epoch(dataset, config)
+        if resume:
+            check_same_settings(self._out, config)
+        keras.utils.set_random_seed(config.seed)
+        with CONSOLE.status("building the model"):
+            if resume and (self._out / CHECKPOINT).exists():
+                self.model, history, self.seconds_before = resumed(self._out, self._steps)
+                self.model.optimizer.learning_rate = recipes.schedule(config.learning_rate, config.epochs * self._steps)
+            else:
+                self.model, history, self.seconds_before = _new_model(dataset, recipe, config, self._steps), [], 0.0
+        self._data = training_data(dataset, recipe, config, len(history))
+        self._checkpoint = Checkpoint(self._out, history, self.seconds_before)
+
+    def fit(self):
+        """Trains up to the last epoch, with a progress bar and checkpoints."""
+        files.write(self._out / CONFIG, json.dumps(_settings(self._config), indent=1))
+        fit(
+            self.model,
+            self._data,
+            self._steps,
+            self._config.epochs,
+            self._checkpoint,
+            validation_data=self._dataset.validation,
+            validation_batch_size=predictions.BATCH_SIZE,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Training time in seconds, including time before an interruption."""
+        return self._checkpoint.history[-1]["seconds"]
+
+    def columns(self) -> dict[str, list[float]]:
+        """The history by column, with accuracy converted to error."""
+        history = self._checkpoint.history
+        columns = {name: [row[name] for row in history] for name in history[0]}
+        for name in ("accuracy", "val_accuracy"):
+            if name in columns:
+                columns[name.replace("accuracy", "error")] = [1 - value for value in columns.pop(name)]
+        return columns
+
+
+def finish(out: pathlib.Path):
+    """Removes what an interrupted run resumes from. The settings go last: a run is unfinished while they exist."""
+    files.remove(out / CHECKPOINT)
+    files.remove(out / CONFIG)
+
+
+def _settings(config):
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def check_folder(out: pathlib.Path, resume: bool):
+    """Raises ValueError if the folder is not empty (without `resume`), or holds no interrupted run (with it).
+
+    The folder of a run that was killed before it wrote anything counts both as empty and as an interrupted run.
+    """
+    empty = all(map(files.is_leftover, out.iterdir()))
+    if not resume and not empty:
+        raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to continue a run in it.")
+    if resume and not empty and not (out / CONFIG).exists():
+        done = " It holds a finished run." if (out / METRICS).exists() else ""
+        raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
+
+
+def check_same_settings(out: pathlib.Path, config: Config):
+    """Raises ValueError if the interrupted run had other settings, except for the learning rate.
+
+    After a run that diverged, the learning rate may be lowered.
+    """
+    if not (out / CONFIG).exists():  # killed before it wrote anything
+        return
+    before, now = strict_json.read(out / CONFIG), _settings(config)
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if before.get(name) != value and name != "learning_rate"
+    ]
+    if changed:
+        raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
+
+
+def _steps_per_epoch(dataset, config):
+    rows = len(dataset.train[0])
+    if rows < config.batch_size:
+        raise ValueError(f"--batch-size is {config.batch_size}; {dataset.name} has {rows} training rows.")
+    return rows // config.batch_size
+
+
+def _new_model(dataset, recipe, config, steps):
+    model = recipe.model(dataset, config.generative_weight)
+    model.compile(recipes.optimizer_for(config.learning_rate, config.epochs * steps, recipe.clipnorm))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def training_data(dataset, recipe, config, first_epoch: int = 0) -> tf.data.Dataset:
+    """Shuffled, augmented batches of the training rows, from `first_epoch` to the last."""
+    epochs = range(first_epoch, config.epochs)
+    return epoch_batches(dataset.train, config.batch_size, config.seed, epochs, recipe.augment)

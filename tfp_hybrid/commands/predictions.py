@@ -1,0 +1,112 @@
+"""Predictions of a trained model, and the metrics that are reported of them."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.commands.progress import batches
+from tfp_hybrid.models.checks import quantization_levels
+from tfp_hybrid.models.encoding import encode_batches
+from tfp_hybrid.uncertainty import detection, scores
+
+BATCH_SIZE = 500
+
+
+@dataclasses.dataclass
+class Predictions:
+    """A model's answers for n inputs, all from one pass.
+
+    Attributes:
+      mean: E[y|x], `(n, K)` class probabilities or `(n,)`.
+      stddev: predictive standard deviation, `(n,)`; None for classification.
+      entropy: entropy of p(y|x) in nats, `(n,)`; None where it has no closed form.
+      nll: -log p(y|x) in nats, `(n,)`; None without labels.
+      log_prob_x: log p(x) in nats, `(n,)`; -inf for inputs so far out that the density overflows.
+      scores: values of the scores that were asked for, `(n, len(scores))`.
+    """
+
+    mean: np.ndarray
+    stddev: np.ndarray | None
+    entropy: np.ndarray | None
+    nll: np.ndarray | None
+    log_prob_x: np.ndarray
+    scores: np.ndarray
+
+
+def predict(model, x, y=None, description="predicting", wanted=()) -> Predictions:
+    """Runs the model over the inputs, with a progress bar.
+
+    Args:
+      model: a `HybridModel`.
+      x: `(n, *event_shape)`.
+      y: labels, `(n, ...)`, or None.
+      description: text beside the progress bar.
+      wanted: `Score`s to evaluate in the same pass.
+    """
+    for score in wanted:
+        score.check_fitted(model)
+    parts = []
+    for rows in batches(len(x), BATCH_SIZE, description):
+        (encoding,) = encode_batches(model, x[rows], BATCH_SIZE)
+        p_y = encoding.p_y
+        mean = model.head.mean(p_y).numpy()
+        classes = mean.ndim == 2 and model.head.integer_labels
+        parts.append(
+            Predictions(
+                mean,
+                None if classes else p_y.stddev().numpy(),
+                _entropy(p_y),
+                None if y is None else -p_y.log_prob(model.head.prepare_labels(y[rows])).numpy(),
+                encoding.log_prob.numpy(),
+                np.stack([scores.evaluate(score, encoding) for score in wanted], -1)
+                if wanted
+                else np.zeros((len(mean), 0)),
+            )
+        )
+    columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
+    return Predictions(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+def test_metrics(model, predictions: Predictions, y) -> dict[str, float]:
+    """Metrics of labelled rows: "error" (a fraction) or "rmse", "nll", "log_prob_x", "bits_per_dim" (integers)."""
+    if model.head.classifies:
+        metrics = {"error": float(np.mean(labels(predictions.mean) != y))}
+    else:
+        metrics = {"rmse": float(np.sqrt(np.mean((predictions.mean - y) ** 2)))}
+    metrics["nll"] = float(predictions.nll.mean())
+    metrics["log_prob_x"] = float(predictions.log_prob_x.mean())
+    if quantization_levels(model.distribution) is not None:
+        nats_per_bit_dim = np.log(2) * model.distribution.event_shape.num_elements()
+        metrics["bits_per_dim"] = -metrics["log_prob_x"] / nats_per_bit_dim
+    if predictions.entropy is not None:
+        metrics["entropy"] = float(predictions.entropy.mean())
+    return metrics
+
+
+def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | None]:
+    """How well -log p(x) detects `outside` (higher is more out-of-distribution, which is the positive class).
+
+    Returns:
+      "auroc"; "fpr95", the false positive rate at 95 % true positives; "nll" of the set's own labels, None if it has
+      none; "entropy", the mean entropy of p(y|x) in nats, None where it has no closed form.
+    """
+    score = -inside.log_prob_x, -outside.log_prob_x
+    return {
+        "auroc": detection.auroc(*score),
+        "fpr95": detection.fpr_at_tpr(*score),
+        "nll": None if outside.nll is None else float(outside.nll.mean()),
+        "entropy": None if outside.entropy is None else float(outside.entropy.mean()),
+    }
+
+
+def labels(mean) -> np.ndarray:
+    """Most probable class of class probabilities `(n, K)`, or of probabilities of class 1 `(n,)`."""
+    return mean.argmax(-1) if mean.ndim == 2 else (mean > 0.5).astype(int)
+
+
+def _entropy(p_y) -> np.ndarray | None:
+    try:
+        return tf.convert_to_tensor(p_y.entropy()).numpy()
+    except NotImplementedError:
+        return None

@@ -1,0 +1,61 @@
+"""Progress bars on the error stream, so that results can be piped."""
+
+import keras
+import rich.console
+import rich.progress
+
+CONSOLE = rich.console.Console(stderr=True)
+
+
+def bar(*columns) -> rich.progress.Progress:
+    """A progress bar with the remaining time, followed by `columns`."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+        *columns,
+        console=CONSOLE,
+    )
+
+
+def batches(rows: int, batch_size: int, description: str):
+    """Yields slices over `rows` rows, with a progress bar."""
+    with bar() as progress:
+        task = progress.add_task(description, total=rows)
+        for start in range(0, rows, batch_size):
+            yield slice(start, min(start + batch_size, rows))
+            progress.update(task, completed=min(start + batch_size, rows))
+
+
+class TrainingBar(keras.callbacks.Callback):
+    """One bar for all of `fit`, with the last epoch's metrics beside it; a context manager, since `fit` may raise."""
+
+    def __init__(self, initial_epoch=0):
+        super().__init__()
+        self._epoch = initial_epoch
+        self._bar = bar(rich.progress.TextColumn("{task.fields[metrics]}"))
+        self._task = self._bar.add_task("compiling", total=None, metrics="")
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self._bar.stop()
+
+    def on_train_begin(self, logs=None):
+        steps = self.params["steps"]
+        self._bar.update(self._task, total=self.params["epochs"] * steps, completed=self._epoch * steps)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self._epoch * self.params["steps"] + batch + 1
+        self._bar.update(self._task, completed=done, description="training")
+
+    def on_epoch_end(self, epoch, logs=None):
+        shown = ("val_nll", "val_accuracy", "val_rmse")
+        text = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
+        self._bar.update(self._task, metrics=f"epoch {epoch + 1}: {text}")

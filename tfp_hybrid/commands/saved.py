@@ -1,0 +1,91 @@
+"""Saved models and rejectors, alone or in the folder of a run."""
+
+import json
+import os
+import pathlib
+
+import keras
+
+# Everything that a saved model may name is registered when these are imported.
+from tfp_hybrid import bijectors, heads, interop, networks, recipes, strict_json, uncertainty  # noqa: F401
+from tfp_hybrid.commands.archives import open_archive
+from tfp_hybrid.models import HybridModel
+from tfp_hybrid.trusted import check_config
+from tfp_hybrid.uncertainty import Rejector
+from tfp_hybrid.uncertainty.scores import fingerprint
+
+MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
+
+
+def load_model(path: str | os.PathLike) -> tuple[HybridModel, dict]:
+    """Loads a model and the metrics beside it.
+
+    Args:
+      path: the folder of a run; or a file with a `HybridModel` or a `Rejector`.
+
+    Returns:
+      The model, and the metrics, which are empty if there are none.
+
+    Raises:
+      ValueError: if there is no file, if it or the metrics are damaged, or if it holds another kind of model.
+    """
+    file = _file(path, MODEL)
+    model = _load(file)
+    model = model.model if isinstance(model, Rejector) else model
+    return model, _metrics(file.with_name(METRICS))
+
+
+def load_rejector(path: str | os.PathLike, model: HybridModel) -> Rejector | None:
+    """Loads the rejector of a model.
+
+    Args:
+      path: as for `load_model`.
+      model: the model that `load_model` returned.
+
+    Returns:
+      The rejector; None if there is none, or if it has no threshold.
+
+    Raises:
+      ValueError: if it is damaged, or if its model is not `model`.
+    """
+    file = _file(path, REJECTOR)
+    rejector = _load(file) if file.is_file() else None
+    if not isinstance(rejector, Rejector) or not len(rejector.reference):
+        return None
+    if fingerprint(rejector.model) != fingerprint(model):
+        raise ValueError(
+            f"{file} holds another model than {file.with_name(MODEL)}; wanted the same. Make it again: "
+            "`Rejector(model).fit_threshold(...).save(...)`."
+        )
+    rejector.check_fitted()
+    return rejector
+
+
+def _file(path, name):
+    path = pathlib.Path(path)
+    return path / name if path.is_dir() else path
+
+
+def _load(file):
+    if not file.is_file():
+        raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
+    try:
+        with open_archive(file) as archive:
+            check_config(json.loads(archive.read("config.json")))
+        model = keras.models.load_model(file)
+    except Exception as error:  # the classes and functions that the file names raise errors of any type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model. ({reason})") from error
+    if not isinstance(model, (HybridModel, Rejector)):
+        raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel or a Rejector.")
+    return model
+
+
+def _metrics(path):
+    metrics = strict_json.read(path) if path.exists() else {}
+    names, config = metrics.get("feature_names"), metrics.get("config", {})
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{path} has the feature_names {names!r}; wanted a list of names, or null.")
+    if not isinstance(config, dict) or not isinstance(config.get("seed", 0), int):
+        raise ValueError(f"{path} has the config {config!r}; wanted an object whose seed is a whole number.")
+    return metrics

@@ -1,0 +1,126 @@
+"""Tables of results, for a terminal and as Markdown."""
+
+import dataclasses
+
+import numpy as np
+import rich.console
+import rich.markup
+import rich.table
+
+from tfp_hybrid.uncertainty.drift import BLIND_SPOT
+
+MEASURED, PUBLISHED, TRUTH = "measured", "published", "known"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table whose rows have a label, a source and cells.
+
+    Attributes:
+      title: one line.
+      columns: titles of the cells.
+      rows: for each row its label, its source (`MEASURED`, `PUBLISHED`, `TRUTH` or ""), and its cells. A terminal does
+        not show labels or sources if all of them are "".
+      note: what a reader must know, or "".
+      heading: title of the labels.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, str, list[str]]]
+    note: str = ""
+    heading: str = ""
+
+    def rich(self) -> rich.table.Table:
+        """The table for a terminal; published rows are in italics."""
+        leading = [i for i in (0, 1) if any(row[i] for row in self.rows)]
+        table = rich.table.Table(*((self.heading, "")[i] for i in leading), title=self.title)
+        for column in self.columns:
+            table.add_column(rich.markup.escape(column), justify="right", overflow="fold")
+        for row in self.rows:
+            cells = [*(row[i] for i in leading), *row[2]]
+            table.add_row(*cells, style="italic" if row[1] == PUBLISHED else None)
+        return table
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown; published rows are in italics."""
+        titles = [self.heading, "", *self.columns]
+        lines = [f"**{self.title}**", "", _line(titles), "|---" * len(titles) + "|"]
+        for label, source, cells in self.rows:
+            cells = [label, source, *cells]
+            lines.append(_line([f"*{cell}*" if cell else "" for cell in cells] if source == PUBLISHED else cells))
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+def show(tables: list[Table]):
+    """Prints tables and their notes."""
+    console = rich.console.Console()
+    for table in tables:
+        console.print(table.rich())
+        if table.note:
+            console.print(table.note, highlight=False, markup=False)
+
+
+def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
+    """The tables of what `train` or `evaluate` returned."""
+    test = Table("test rows", tuple(metrics["test"]), [("", "", [number(v, 4) for v in metrics["test"].values()])])
+    tables = [test]
+    if metrics["ood"]:
+        rows = [(name, "", [number(v, 4) for v in row.values()]) for name, row in metrics["ood"].items()]
+        columns = tuple(next(iter(metrics["ood"].values())))
+        tables.append(Table("out-of-distribution, by -log p(x)", columns, rows))
+    if metrics.get("scores"):
+        tables += _score_tables(metrics["scores"])
+    return tables
+
+
+def drift_table(answer: dict) -> Table:
+    """The table of what `drift` returned."""
+    title = f"{answer['rows']:,} inputs against {answer['reference_rows']:,} held-out ones, by {answer['score']}"
+    rows = [
+        (
+            test["name"],
+            "",
+            [
+                f"{test['statistic']:.4f}",
+                f"{test['p_value']:.4g}",
+                f"{test['effect_size']:+.3f}",
+                "yes" if test["drifted"] else "no",
+            ],
+        )
+        for test in answer["tests"]
+    ]
+    return Table(title, ("statistic", "p-value", "effect size", "drift"), rows, BLIND_SPOT, heading="test")
+
+
+def number(values, digits: int, scale: float = 1.0) -> str:
+    """A number, or the mean and standard deviation of several; "-" for None.
+
+    Args:
+      values: a number, None, or several numbers.
+      digits: digits after the point.
+      scale: a factor, such as 100 for per cent.
+    """
+    if values is None:
+        return "-"
+    values = scale * np.atleast_1d(np.asarray(values, float))
+    text = f"{values.mean():.{digits}f}"
+    several = len(values) > 1 and np.isfinite(values).all()
+    return f"{text} ± {values.std(ddof=1):.{digits}f}" if several else text
+
+
+def _score_tables(sets):
+    """AUROC, and for classifiers the risk of a mix, of each score and out-of-distribution set."""
+    yield _by_score("AUROC of each score", "auroc", sets)
+    if any("risk95" in row for rows in sets.values() for row in rows.values()):
+        yield _by_score("errors among the 95 % kept of a half-and-half mix", "risk95", sets)
+
+
+def _by_score(title, column, sets):
+    scores = next(iter(sets.values()))
+    rows = [(score, "", [number(rows[score][column], 4) for rows in sets.values()]) for score in scores]
+    return Table(title, tuple(sets), rows, heading="score")
+
+
+def _line(cells):
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

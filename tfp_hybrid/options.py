@@ -1,0 +1,71 @@
+"""Arguments, options and examples of the command line: those that several commands share or that take many words."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
+Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
+Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: .npz with an array x, .csv or .parquet.")]
+Ood = Annotated[
+    list[str] | None,
+    typer.Option(help="Out-of-distribution set: a data set, or noise, inverted, rotated, shuffled. Repeatable."),
+]
+DataDir = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Folder of the data sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help='Print JSON instead of tables. Infinite numbers, which JSON lacks, are the strings "Infinity" and '
+        '"-Infinity", and NaN is "NaN".',
+    ),
+]
+GenerativeWeight = Annotated[
+    float | None, typer.Option(help="lambda, on log p(x) in nats (eq. 5 of the paper); 0 trains a plain classifier.")
+]
+Other = Annotated[
+    list[pathlib.Path] | None,
+    typer.Option(help="A run on the same data set with another seed, for the score WAIC. Repeatable."),
+]
+LikelihoodRatio = Annotated[
+    bool,
+    typer.Option("--likelihood-ratio", help="Include this score, which trains a background model for two epochs."),
+]
+AbstainBelow = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Abstain below this percentile of the held-out rows; by default at the rejector's threshold, percentile 1 "
+        "after `train`.",
+    ),
+]
+
+
+def _examples(*commands):
+    """The epilog of a command's help, with a line for each example."""
+    return "\n\n".join(["Examples:", *(f"  tfp-hybrid {command}" for command in commands)])
+
+
+TRAIN_EXAMPLES = _examples(
+    "train digits --out runs/digits",
+    "train mnist --epochs 1 --ood not_mnist --ood noise --out runs/mnist",
+    "train digits --generative-weight 0 --out runs/discriminative",
+)
+EVALUATE_EXAMPLES = _examples(
+    "evaluate runs/digits digits --ood inverted",
+    "evaluate runs/mnist mnist --ood not_mnist --ood rotated --pictures runs/mnist/pictures",
+    "evaluate runs/mnist fashion_mnist --json",
+)
+SCORE_EXAMPLES = _examples(
+    "score runs/digits new_images.npz",
+    "score runs/flights today.csv --out scores.csv --abstain-below 5",
+)
+DRIFT_EXAMPLES = _examples(
+    "drift runs/flights today.parquet",
+    "drift runs/digits new_images.npz --picture drift.png --json",
+)

@@ -1,0 +1,56 @@
+"""Random affine transformations of integer images, for training on small data sets."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def random_affine(
+    images,
+    levels: int,
+    fraction: float = 0.75,
+    shift: float = 0.7,
+    degrees: float = 10.0,
+    zoom: float = 0.1,
+    shear: float = 0.1,
+    seed=None,
+) -> tf.Tensor:
+    """Transforms a random subset of the images, with bilinear interpolation rounded back to integers.
+
+    Args:
+      images: integers 0 .. levels-1, `(n, H, W, C)`.
+      levels: number of integer values.
+      fraction: fraction of the images that are transformed; the others are unchanged, so that the density learns them.
+      shift: largest translation, in pixels.
+      degrees: largest rotation.
+      zoom: largest relative change of size.
+      shear: largest shear.
+      seed: two integers, a tensor of shape (2,), that determine every random number; None draws them.
+
+    Returns:
+      Images of the same shape and dtype.
+    """
+    n = tf.shape(images)[0]
+    height, width = images.shape[1:3]
+
+    if seed is None:
+        seed = tf.random.uniform((2,), maxval=tf.int64.max, dtype=tf.int64)
+    bounds = tf.constant([[np.deg2rad(degrees)], [shear], [zoom], [zoom], [shift], [shift]], tf.float32)
+    chosen_seed, seed = tf.unstack(tf.random.split(seed))
+    drawn = bounds * tf.random.stateless_uniform((6, n), seed, -1.0, 1.0)
+    angle, sheared, zoom_y, zoom_x, shift_x, shift_y = tf.unstack(drawn)
+    scale_y, scale_x = 1.0 + zoom_y, 1.0 + zoom_x
+    # Rows of the map from an output pixel to the input pixel, about the image's centre.
+    a, b = tf.cos(angle) * scale_x, (sheared - tf.sin(angle)) * scale_x
+    c, d = (sheared + tf.sin(angle)) * scale_y, tf.cos(angle) * scale_y
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    move_x = centre_x - a * centre_x - b * centre_y + shift_x
+    move_y = centre_y - c * centre_x - d * centre_y + shift_y
+    zeros = tf.zeros_like(a)
+    transforms = tf.stack([a, b, move_x, c, d, move_y, zeros, zeros], axis=1)
+    moved = keras.ops.image.affine_transform(
+        tf.cast(images, tf.float32), transforms, interpolation="bilinear", data_format="channels_last"
+    )
+    moved = tf.cast(tf.clip_by_value(tf.round(moved), 0, levels - 1), images.dtype)
+    chosen = tf.random.stateless_uniform((n, 1, 1, 1), chosen_seed) < fraction
+    return tf.where(chosen, moved, images)
