@@ -19,10 +19,10 @@ class NoInverse(FusedBijector):
         super().__init__(event_shape, parameters=dict(locals()), name=name)
 
     def _inverse_and_log_det(self, x, training=False):
-        return tf.where(x == BAD, np.nan, x), self._same_log_det(0.0, x)
+        return tf.where(x == BAD, np.nan, x), self.same_log_det(0.0, x)
 
     def _forward_and_log_det(self, z, training=False):
-        return z, self._same_log_det(0.0, z)
+        return z, self.same_log_det(0.0, z)
 
 
 class NoDensity(heads.Normal):

@@ -11,8 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments, checks, feeding, metrics
-from tfp_hybrid.bijectors import ActNorm
-from tfp_hybrid.bijectors.base import inverse_and_log_det
+from tfp_hybrid.bijectors import ActNorm, inverse_and_log_det
 from tfp_hybrid.callbacks import State, StopOnNonFinite
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.heads import Head

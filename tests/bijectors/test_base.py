@@ -18,7 +18,7 @@ from tfp_hybrid.bijectors import (
     forward_and_log_det,
     inverse_and_log_det,
 )
-from tfp_hybrid.bijectors.base import adapt, is_adapted
+from tfp_hybrid.bijectors.one_pass import adapt, is_adapted
 
 tfb = tfp.bijectors
 

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.base import FusedBijector
 
 
-class Dequantize(base.FusedBijector):
+class Dequantize(FusedBijector):
     """Integers 0 .. levels-1 to reals in [0, levels), by uniform noise in [0, 1) on each entry.
 
         inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. levels-1
@@ -47,7 +47,7 @@ class Dequantize(base.FusedBijector):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name=f"{name}/random_state",
         )
-        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self._event_shape.num_elements()))
+        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self.event_shape.num_elements()))
         self._hash_weights, self._hash_offsets = 2 * constants + 1
 
     def _inverse_dtype(self, dtype, **kwargs):
@@ -58,13 +58,13 @@ class Dequantize(base.FusedBijector):
 
     def _forward_and_log_det(self, z, training=False):
         x = tf.clip_by_value(tf.floor(z), 0, self.levels - 1)
-        return x, self._same_log_det(tf.zeros((), z.dtype), z)
+        return x, self.same_log_det(tf.zeros((), z.dtype), z)
 
     def _inverse_and_log_det(self, x, training=False):
         noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
         # Any more, and x + u is rounded up to the next integer.
         noise = tf.minimum(noise, tf.constant(1 - self.levels * np.finfo(self._float.name).eps, self._float))
-        return tf.cast(x, self._float) + noise, self._same_log_det(tf.zeros((), self._float), x)
+        return tf.cast(x, self._float) + noise, self.same_log_det(tf.zeros((), self._float), x)
 
     def _fresh_noise(self, x):
         seed = tf.identity(self._random_state)
@@ -73,7 +73,7 @@ class Dequantize(base.FusedBijector):
 
     def _repeatable_noise(self, x):
         """Hashes each event to one 64-bit number, and that with the entry's position to 24 uniform bits."""
-        flat_size = self._event_shape.num_elements()
+        flat_size = self.event_shape.num_elements()
         flat = tf.reshape(tf.cast(x, tf.int64), [-1, flat_size])
         event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)
         bits = _mixed(_mixed(event_hash) ^ self._hash_offsets) & (2**24 - 1)
