@@ -222,7 +222,7 @@ def _constructor_arguments(value):
         if key in ("self", "parameters") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         known = parameters is not None and key in parameters
-        argument = parameters[key] if known else getattr(value, f"_{key}", None)
+        argument = parameters[key] if known else getattr(value, f"_{key}", getattr(value, key, None))
         if argument is not parameter.default and (known or argument is not None):
             arguments[key] = argument
     return arguments

@@ -209,10 +209,10 @@ class FusedBijector(WeightHolder, tfb.Bijector):
         return self.inverse_and_log_det(x, training=training)[1]
 
     def _forward_event_shape(self, latent_shape):
-        return self._batch_shape(latent_shape, self._latent_shape, "z").concatenate(self._event_shape)
+        return self._split_shape(latent_shape, self._latent_shape, "z").concatenate(self._event_shape)
 
     def _inverse_event_shape(self, event_shape):
-        return self._batch_shape(event_shape, self._event_shape, "x").concatenate(self._latent_shape)
+        return self._split_shape(event_shape, self._event_shape, "x").concatenate(self._latent_shape)
 
     def _forward_event_shape_tensor(self, latent_shape):
         return tf.concat([latent_shape[: -self._latent_shape.rank or None], self._event_shape], 0)
@@ -222,10 +222,10 @@ class FusedBijector(WeightHolder, tfb.Bijector):
 
     def _checked(self, value, event_shape, argument):
         value = tf.convert_to_tensor(value)
-        self._batch_shape(value.shape, event_shape, argument)
+        self._split_shape(value.shape, event_shape, argument)
         return value
 
-    def _batch_shape(self, shape, event_shape, argument):
+    def _split_shape(self, shape, event_shape, argument):
         split = -event_shape.rank or None
         if event_shape.rank and not shape[split:].is_compatible_with(event_shape):
             raise ValueError(
