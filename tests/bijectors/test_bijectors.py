@@ -9,14 +9,17 @@ from helpers import autodiff_log_det, normal, randomize
 from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
+    Coupling,
     FactorOut,
     FusedChain,
     Glow,
     InvertibleLinear,
     RealNVP,
     Spline,
+    SplineCoupling,
     Squeeze,
     integer_preprocessing,
+    transformers,
 )
 from tfp_hybrid.experiments.background import Background
 from tfp_hybrid.experiments.flight_times import FlightTimes
@@ -64,6 +67,11 @@ CASES = {
     "coupling_checkerboard": lambda dtype: AffineCoupling((2, 3, 2), "checkerboard", dtype=dtype),
     "coupling_checkerboard_swap": lambda dtype: AffineCoupling((3, 2, 1), "checkerboard", True, dtype=dtype),
     "coupling_checkerboard_additive": lambda dtype: AffineCoupling((2, 2, 1), "checkerboard", False, True, dtype=dtype),
+    "spline_coupling": lambda dtype: SplineCoupling((5,), dtype=dtype),
+    "spline_coupling_swap": lambda dtype: SplineCoupling((5,), swap=True, bins=5, dtype=dtype),
+    "spline_coupling_channel": lambda dtype: SplineCoupling((2, 2, 3), bins=4, dtype=dtype),
+    "spline_coupling_checkerboard": lambda dtype: SplineCoupling((3, 2, 1), "checkerboard", True, 4, dtype=dtype),
+    "bare_coupling": lambda dtype: Coupling((4,), transformers.Affine(1.0), swap=True, dtype=dtype),
     "spline": lambda dtype: Spline((3,), 5, 2.0, dtype),
     "spline_image": lambda dtype: Spline((2, 2, 1), 4, dtype=dtype),
     "flight_times": flight_times,

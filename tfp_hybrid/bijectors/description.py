@@ -56,7 +56,7 @@ def _settings(bijector) -> Iterator[str]:
     for key, argument in inspect.signature(type(bijector).__init__).parameters.items():
         value = bijector.parameters.get(key, argument.default)
         if isinstance(value, list) and key != "event_shape":
-            yield f"{len(value)} {key}"
+            yield f"{len(value)} {key if len(value) != 1 else key.removesuffix('s')}"
         elif isinstance(value, (bool, int, float, str)) or dataclasses.is_dataclass(value):
             if key != "event_shape" and value != argument.default:
                 yield f"{key}={value!r}"
