@@ -89,6 +89,7 @@ STEPS = {
     "act_norm_alone": ((3,), lambda dtype: ActNorm((3,), dtype)),
     "stock_parts": ((4,), with_stock_parts),
     "parts_of_vectors": ((2, 2, 3), image_with_parts_of_vectors),
+    "step_of_vectors": ((2, 2, 3), lambda dtype: ActNorm((3,), dtype)),
     "dropout": ((4,), lambda dtype: glow_step((4,), dtype, DROPOUT)),
     "constant_conditioner": ((4,), lambda dtype: glow_step((4,), dtype, constant)),
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),

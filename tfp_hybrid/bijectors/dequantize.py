@@ -7,16 +7,15 @@ from tfp_hybrid.bijectors.base import FusedBijector
 
 
 class Dequantize(FusedBijector):
-    """Integers 0 .. levels-1 to reals in [0, levels), by uniform noise in [0, 1) on each entry.
+    """Maps integers 0 .. levels-1 to reals in [0, levels), by uniform noise in [0, 1) on each entry.
 
         inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. levels-1
         log|det dz/dx| = 0           E_u[log p(x + u)] <= log P(x)
 
-    so the density of z is a lower bound on the probability of the integer x, which is what bits/dim in the
-    literature are. While training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random
-    function of x itself: log p(x) of an image is then repeatable and does not depend on its batch, and the
-    mean over a data set is still a fair sample of the bound. Strictly no bijection: `inverse(forward(z))`
-    has z's integer part only.
+    so the density of z is a lower bound on the probability of the integer x, as for bits/dim in the literature.
+    In training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random function of x itself: log p(x) of
+    an image is then repeatable and does not depend on its batch, and the mean over a data set is still a fair sample
+    of the bound. This is not strictly a bijection: `inverse(forward(z))` keeps only the integer part of z.
 
     Args:
       event_shape: shape of one data point.
@@ -72,7 +71,7 @@ class Dequantize(FusedBijector):
         return tf.random.stateless_uniform(tf.shape(x), seed, dtype=self._float)
 
     def _repeatable_noise(self, x):
-        """Hashes each event to one 64-bit number, and that with the entry's position to 24 uniform bits."""
+        """Hashes each event to one 64-bit number, and that number with the entry's position to 24 uniform bits."""
         flat_size = self.event_shape.num_elements()
         flat = tf.reshape(tf.cast(x, tf.int64), [-1, flat_size])
         event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)

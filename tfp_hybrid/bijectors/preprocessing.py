@@ -1,4 +1,4 @@
-"""From integer data to the reals, every log-det counted."""
+"""Preprocessing of integer data by bijectors, so that its log-det counts."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,7 +9,7 @@ tfb = tfp.bijectors
 
 
 def integer_preprocessing(event_shape, levels=256, logit=False, dtype="float32") -> list:
-    """Bijectors, the data side first, that take integers 0 .. levels-1 to the reals.
+    """Returns bijectors, the data side first, that map integers 0 .. levels-1 to real numbers.
 
     Dequantization, then with v = x + u in [0, levels):
 

@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import description
+from tfp_hybrid.bijectors import description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector
-from tfp_hybrid.bijectors.recompute import recomputed_inverse
+from tfp_hybrid.bijectors.recompute import pull_back, recomputed_inverse
 from tfp_hybrid.bijectors.weights import networks_of
 from tfp_hybrid.execution import is_for_xla, parts_for_cores
 from tfp_hybrid.interop import find_weights
@@ -88,20 +88,21 @@ class Steps(FusedBijector):
         self._in_parts = self.event_shape.rank == 1 and not _has_statistics(self.step)
 
     def _forward_and_log_det(self, z, training=False):
-        return self._run("_forward_and_log_det", z, training, backwards=True)
+        return self._run(one_pass.forward_and_log_det, z, training, backwards=True)
 
     def _inverse_and_log_det(self, x, training=False):
         if self.recompute:
-            inverse, pull_back = (
-                self._traced(method, training=bool(training)) for method in ("_inverse_and_log_det", "pull_back")
-            )
-            outputs, changes = recomputed_inverse(inverse, pull_back, x, self._slices())
+            options = dict(event_ndims=self.event_shape.rank, training=bool(training))
+            inverse = self._traced(one_pass.inverse_and_log_det, **options)
+            backward = self._traced(pull_back, **options)
+            outputs, changes = recomputed_inverse(inverse, backward, x, self._slices())
             self._update(changes)
             return outputs
-        return self._run("_inverse_and_log_det", x, training)
+        return self._run(one_pass.inverse_and_log_det, x, training)
 
-    def _run(self, method, value, training, backwards=False):
-        function, slices = self._traced(method, training=bool(training)), self._slices()
+    def _run(self, function, value, training, backwards=False):
+        function = self._traced(function, event_ndims=self.event_shape.rank, training=bool(training))
+        slices = self._slices()
         outputs, totals, changed, order = [], [], {}, -1 if backwards else 1
         for part in parts_for_cores(value) if self._in_parts else [value]:
             log_dets = []
@@ -126,14 +127,14 @@ class Steps(FusedBijector):
         for i in changes[0]:
             weights[int(i)].assign(tf.stack([changed[i] for changed in changes]))
 
-    def _traced(self, method, **options):
-        """Returns a method of the step as `function(weights, value, ...) -> outputs, changed`.
+    def _traced(self, function, **options):
+        """Returns `function(step, value, ...) -> outputs` as `(weights, value, ...) -> outputs, changed`.
 
         It runs at the given values of the step's weights; `changed` has the new values, by position, of those weights
         that the call has changed.
         """
-        key = method, *options.values()
-        call = functools.partial(self._call_step, method, options)
+        key = function, *options.values()
+        call = functools.partial(self._call_step, function, options)
         if is_for_xla():
             # A function passes constants, such as axes, to its gradient. XLA would then take all inputs of that
             # for constants, and compile it again for each batch.
@@ -143,10 +144,10 @@ class Steps(FusedBijector):
             self._functions[key] = tf.function(call, autograph=False, experimental_attributes={"_noinline": True})
         return self._functions[key]
 
-    def _call_step(self, method, options, values, *inputs):
+    def _call_step(self, function, options, values, *inputs):
         with keras.StatelessScope(zip(self._slots, values, strict=True), collect_losses=True) as scope:
             given = [scope.get_current_value(slot) for slot in self._slots]
-            outputs = getattr(self.step, method)(*inputs, **options)
+            outputs = function(self.step, *inputs, **options)
             now = [scope.get_current_value(slot) for slot in self._slots]
         if scope.losses:
             raise ValueError(
@@ -159,7 +160,7 @@ class Steps(FusedBijector):
         """Sets the data-dependent weights of each step from the x that arrives at it; returns `inverse(x)`."""
         x, changes = tf.convert_to_tensor(x), []
         for values in self._slices():
-            x, changed = self._traced("adapt")(values, x)
+            x, changed = self._traced(one_pass.adapt)(values, x)
             changes.append(changed)
         self._update(changes)
         return x
