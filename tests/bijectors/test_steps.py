@@ -41,7 +41,9 @@ def checkerboards(shape, dtype):
 
 
 def splines(shape, dtype, mask="channel"):
-    couplings = [SplineCoupling(shape, mask, swap, bins=4, dtype=dtype) for swap in (False, True)]
+    network, width = (networks.MLP, (8,)) if len(shape) == 1 else (networks.ConvNet, 4)
+    options = dict(conditioner=functools.partial(network, hidden_units=width, dtype=networks.policy_for(dtype)))
+    couplings = [SplineCoupling(shape, mask, swap, bins=4, dtype=dtype, **options) for swap in (False, True)]
     return FusedChain([ActNorm(shape, dtype), *couplings], shape)
 
 

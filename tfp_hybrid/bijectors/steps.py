@@ -133,7 +133,7 @@ class Steps(FusedBijector):
         It runs at the given values of the step's weights; `changed` has the new values, by position, of those weights
         that the call has changed.
         """
-        key = function, *options.values()
+        key = function.__name__, *options.values()  # names, as `tf.Module` sorts keys
         call = functools.partial(self._call_step, function, options)
         if is_for_xla():
             # A function passes constants, such as axes, to its gradient. XLA would then take all inputs of that
