@@ -36,7 +36,7 @@ class NoDensity(heads.Normal):
 def brittle_model():
     """A model that some inputs break."""
     keras.utils.set_random_seed(0)
-    flow = FusedChain([NoInverse((2,)), hy.bijectors.RealNVP((2,), 2, hidden_units=(8,))], (2,))
+    flow = FusedChain([NoInverse((2,)), hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))], (2,))
     model = hy.HybridModel(hy.flow_distribution(flow), heads.Categorical(2))
     randomize(model.trainable_weights)
     return model

@@ -90,7 +90,7 @@ def test_one_pass_through_a_composition(name):
 
 def test_log_prob_of_tfp_evaluates_each_conditioner_once():
     conditioner, executions = counted()
-    p_x = flow_distribution(RealNVP((3,), 5, conditioner=conditioner))
+    p_x = flow_distribution(RealNVP((3,), couplings=5, conditioner=conditioner))
     executions.clear()
     p_x.log_prob(normal(4, 3))
     assert executions == dict.fromkeys(range(5), 1)

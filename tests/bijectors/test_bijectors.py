@@ -47,11 +47,13 @@ def flight_times(dtype):
 
 
 def glow(shape, levels, **kwargs):
-    return lambda dtype: Glow(shape, levels, 2, 8, quantization_levels=None, dtype=dtype, **kwargs)
+    return lambda dtype: Glow(
+        shape, levels=levels, steps=2, hidden_units=8, quantization_levels=None, dtype=dtype, **kwargs
+    )
 
 
 def real_nvp(shape, couplings, **kwargs):
-    return lambda dtype: RealNVP(shape, couplings, dtype=dtype, **kwargs)
+    return lambda dtype: RealNVP(shape, couplings=couplings, dtype=dtype, **kwargs)
 
 
 CASES = {

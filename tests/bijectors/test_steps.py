@@ -359,12 +359,19 @@ def vector_flow(recompute=False, count=3):
 
 FLOWS = {
     "steps": (vector_flow, (2,)),
-    "real_nvp": (lambda recompute: RealNVP((2,), 5, hidden_units=(8,), recompute=recompute), (2,)),
+    "real_nvp": (lambda recompute: RealNVP((2,), couplings=5, hidden_units=(8,), recompute=recompute), (2,)),
     "real_nvp_image": (
-        lambda recompute: RealNVP((4, 4, 2), 5, 1, 4, quantization_levels=4, recompute=recompute),
+        lambda recompute: RealNVP(
+            (4, 4, 2), couplings=5, levels=1, hidden_units=4, quantization_levels=4, recompute=recompute
+        ),
         (4, 4, 2),
     ),
-    "glow": (lambda recompute: Glow((4, 4, 1), 2, 3, 4, quantization_levels=4, recompute=recompute), (4, 4, 1)),
+    "glow": (
+        lambda recompute: Glow(
+            (4, 4, 1), levels=2, steps=3, hidden_units=4, quantization_levels=4, recompute=recompute
+        ),
+        (4, 4, 1),
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from tfp_hybrid.bijectors.steps import Steps
 
 def Glow(
     event_shape,
+    *,
     levels: int = 2,
     steps: int = 8,
     hidden_units: int = 64,

@@ -14,6 +14,7 @@ from tfp_hybrid.bijectors.steps import Steps
 
 def RealNVP(
     event_shape,
+    *,
     couplings: int = 8,
     levels: int = 2,
     hidden_units=None,
