@@ -104,10 +104,12 @@ def trained_model(case, policy, x, y, seed):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     if case.family == "glow":
-        flow = hy.bijectors.Glow(case.shape, case.levels, case.steps, case.hidden, quantization_levels=None)
+        flow = hy.bijectors.Glow(
+            case.shape, levels=case.levels, steps=case.steps, hidden_units=case.hidden, quantization_levels=None
+        )
         head = hy.heads.Categorical(case.classes)
     else:
-        flow = hy.bijectors.RealNVP(case.shape, case.couplings, hidden_units=(case.hidden, case.hidden))
+        flow = hy.bijectors.RealNVP(case.shape, couplings=case.couplings, hidden_units=(case.hidden, case.hidden))
         head = hy.heads.HeteroscedasticNormal()
     weight = case.generative_weight / cases.dimensions(case)
     model = hy.HybridModel(hy.flow_distribution(flow), head, generative_weight=weight)

@@ -108,7 +108,7 @@ def tiny_model(head=None, seed=0, optimizer=None, event_shape=(2,), compile=True
 
 def integer_model(levels=4, **kwargs):
     """A Glow of 4 x 4 images with random weights and a head for three classes, compiled."""
-    flow = hy.bijectors.Glow((4, 4, 1), 1, 2, 8, quantization_levels=levels)
+    flow = hy.bijectors.Glow((4, 4, 1), levels=1, steps=2, hidden_units=8, quantization_levels=levels)
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(3), **kwargs)
     randomize(model.trainable_weights)
     model.compile(keras.optimizers.Adam(1e-3))

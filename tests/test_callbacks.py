@@ -19,10 +19,10 @@ class NoInverse(FusedBijector):
         super().__init__(event_shape, parameters=dict(locals()), name=name)
 
     def _inverse_and_log_det(self, x, training=False):
-        return tf.where(x == BAD, np.nan, x), self._same_log_det(0.0, x)
+        return tf.where(x == BAD, np.nan, x), self.same_log_det(0.0, x)
 
     def _forward_and_log_det(self, z, training=False):
-        return z, self._same_log_det(0.0, z)
+        return z, self.same_log_det(0.0, z)
 
 
 class NoDensity(heads.Normal):
@@ -36,7 +36,7 @@ class NoDensity(heads.Normal):
 def brittle_model():
     """A model that some inputs break."""
     keras.utils.set_random_seed(0)
-    flow = FusedChain([NoInverse((2,)), hy.bijectors.RealNVP((2,), 2, hidden_units=(8,))], (2,))
+    flow = FusedChain([NoInverse((2,)), hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))], (2,))
     model = hy.HybridModel(hy.flow_distribution(flow), heads.Categorical(2))
     randomize(model.trainable_weights)
     return model

@@ -131,7 +131,7 @@ def test_quantization_levels(models):
 
 
 def flow():
-    return hy.flow_distribution(hy.bijectors.RealNVP((2,), 2, hidden_units=(4,)))
+    return hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(4,)))
 
 
 BAD_ARGUMENTS = {

@@ -20,7 +20,9 @@ def test_linear_flow_is_a_gaussian_in_closed_form():
     assert p_x.dtype == tf.float64
 
 
-@pytest.mark.parametrize("flow", [RealNVP((3,), 2), Glow((4, 4, 1), 2, 1, 4, quantization_levels=None)])
+@pytest.mark.parametrize(
+    "flow", [RealNVP((3,), couplings=2), Glow((4, 4, 1), levels=2, steps=1, hidden_units=4, quantization_levels=None)]
+)
 def test_shapes(flow):
     p_x = flow_distribution(flow)
     assert p_x.bijector is flow and p_x.distribution.event_shape == flow.latent_shape
@@ -31,7 +33,7 @@ def test_shapes(flow):
 
 def test_other_latent():
     latent = tfd.Independent(tfd.StudentT(3.0, tf.zeros(2), 1.0), 1)
-    flow = RealNVP((2,), 2, hidden_units=(4,))
+    flow = RealNVP((2,), couplings=2, hidden_units=(4,))
     randomize(flow.trainable_variables)
     x = normal(5, 2)
     z, log_det = flow.inverse_and_log_det(x)
@@ -44,7 +46,7 @@ def test_other_latent():
         ((tf.identity,), r"`flow` is <function.*; wanted a `tfb.Bijector`"),
         ((tfb.Exp(),), r"`latent` is missing, and `flow` \(_?Exp\).*MultivariateNormalDiag"),
         (
-            (RealNVP((3,), 2), tfd.MultivariateNormalDiag(tf.zeros(2))),
+            (RealNVP((3,), couplings=2), tfd.MultivariateNormalDiag(tf.zeros(2))),
             r"`latent` has event shape \(2,\); wanted \(3,\)",
         ),
     ],

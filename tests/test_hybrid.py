@@ -142,7 +142,7 @@ def test_regularizers_add_to_the_loss():
 
     conditioner = lambda shape, units: hy.networks.MLP(shape, units, (8,), kernel_regularizer="l2")  # noqa: E731
     model = hy.HybridModel(
-        hy.flow_distribution(hy.bijectors.RealNVP((2,), 5, conditioner=conditioner)), hy.heads.Categorical(2)
+        hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=5, conditioner=conditioner)), hy.heads.Categorical(2)
     )
     randomize(model.trainable_weights)
     kernels = [weight for weight in model.density.weights if "kernel" in weight.path]
@@ -277,7 +277,7 @@ FLOWS_OF_THREE = {
     "chain": lambda conditioner: FusedChain(
         [AffineCoupling((2,), swap=swap, conditioner=conditioner) for swap in (False, True, False)], (2,)
     ),
-    "builder": lambda conditioner: hy.bijectors.RealNVP((2,), 3, conditioner=conditioner),
+    "builder": lambda conditioner: hy.bijectors.RealNVP((2,), couplings=3, conditioner=conditioner),
 }
 
 
@@ -329,7 +329,7 @@ def test_adapt_standardizes_and_fit_adapts_only_once():
 def test_training_reports_and_trains_with_dropout():
     conditioner = lambda shape, units: hy.networks.MLP(shape, units, (16,), dropout=0.5)  # noqa: E731
     model = hy.HybridModel(
-        hy.flow_distribution(hy.bijectors.RealNVP((2,), 2, conditioner=conditioner)), hy.heads.Categorical(2)
+        hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=2, conditioner=conditioner)), hy.heads.Categorical(2)
     )
     randomize(model.trainable_weights, scale=0.5)
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
@@ -364,8 +364,8 @@ def test_latent_of_images_is_flattened_for_the_head():
 
 def test_rich_latent():
     """A flow as another's base: the head stays on the first one's z (the paper's footnote 4)."""
-    inner = hy.flow_distribution(hy.bijectors.RealNVP((2,), 2, hidden_units=(8,)))
-    flow = hy.bijectors.RealNVP((2,), 2, hidden_units=(8,))
+    inner = hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,)))
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
     model = hy.HybridModel(hy.flow_distribution(flow, inner), hy.heads.Categorical(2))
     randomize(model.trainable_weights)
     x, _ = blobs(5)

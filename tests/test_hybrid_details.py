@@ -17,7 +17,7 @@ Y = X[:, 0]
 
 
 def small_model(flow=None, latent=None):
-    flow = RealNVP((4,), 2, hidden_units=(8,)) if flow is None else flow
+    flow = RealNVP((4,), couplings=2, hidden_units=(8,)) if flow is None else flow
     return hy.HybridModel(hy.flow_distribution(flow, latent), hy.heads.Normal())
 
 
@@ -53,7 +53,7 @@ def test_an_update_that_breaks_the_weights_is_not_checkpointed(tmp_path):
 
 
 def test_a_latent_that_is_a_flow_is_adapted_and_sees_training():
-    inner = hy.flow_distribution(RealNVP((4,), 2, conditioner=dropout_network))
+    inner = hy.flow_distribution(RealNVP((4,), couplings=2, conditioner=dropout_network))
     model = small_model(latent=inner)
     model.adapt(X)
     assert is_adapted(model.distribution) and is_adapted(inner)
@@ -85,7 +85,8 @@ def test_act_norm_that_cannot_be_reached_is_told():
 def test_density_of_a_sample_is_that_of_its_integers():
     """TFP's cache would answer with the latent before it was rounded."""
     model = hy.HybridModel(
-        hy.flow_distribution(Glow((4, 4, 1), 1, 1, 4, quantization_levels=8)), hy.heads.Categorical(2)
+        hy.flow_distribution(Glow((4, 4, 1), levels=1, steps=1, hidden_units=4, quantization_levels=8)),
+        hy.heads.Categorical(2),
     )
     drawn = model.sample(20)
     fresh = {name: tf.constant(value.numpy()) for name, value in drawn.items()}
@@ -118,12 +119,12 @@ class OwnNetwork(keras.Model):
 
 
 def test_a_subclassed_network_conditions():
-    flow = RealNVP((4,), 5, conditioner=lambda shape, units: OwnNetwork(units))
+    flow = RealNVP((4,), couplings=5, conditioner=lambda shape, units: OwnNetwork(units))
     assert sum(np.prod(variable.shape) for variable in flow.trainable_variables) == 5 * (4 + 4 + 2 * 4 + 4)
 
 
-@pytest.mark.parametrize("build", [lambda net: RealNVP((4,), 2, conditioner=net),
-                                   lambda net: Glow((4, 4, 1), 1, 2, conditioner=net)])  # fmt: skip
+@pytest.mark.parametrize("build", [lambda net: RealNVP((4,), couplings=2, conditioner=net),
+                                   lambda net: Glow((4, 4, 1), levels=1, steps=2, conditioner=net)])  # fmt: skip
 def test_one_network_for_all_couplings_is_refused(build):
     with pytest.raises(ValueError, match="wanted a function"):
         build(keras.Sequential([keras.layers.Dense(4)]))
@@ -160,7 +161,7 @@ def test_integer_flows_train_on_two_replicas():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     images = np.random.default_rng(0).integers(0, 8, (16, 4, 4, 1))
     with strategy.scope():
-        flow = Glow((4, 4, 1), 1, 1, 4, quantization_levels=8)
+        flow = Glow((4, 4, 1), levels=1, steps=1, hidden_units=4, quantization_levels=8)
         model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2))
         model.compile(keras.optimizers.SGD(1e-3))
     history = model.fit(images, np.arange(16) % 2, batch_size=8, epochs=1, verbose=0)

@@ -207,10 +207,10 @@ def test_training_repeats_with_the_seed(jit_compile, kind):
         rng = np.random.default_rng(0)
         if kind == "vector":
             conditioner = lambda shape, units: hy.networks.MLP(shape, units, (8,), dropout=0.3)  # noqa: E731
-            flow = hy.bijectors.RealNVP((2,), 2, conditioner=conditioner)
+            flow = hy.bijectors.RealNVP((2,), couplings=2, conditioner=conditioner)
             (x, y), head = blobs(32), hy.heads.Categorical(2)
         else:
-            flow = hy.bijectors.Glow((2, 2, 1), 1, 1, 4, quantization_levels=4)
+            flow = hy.bijectors.Glow((2, 2, 1), levels=1, steps=1, hidden_units=4, quantization_levels=4)
             x, y, head = rng.integers(4, size=(32, 2, 2, 1)), rng.integers(2, size=32), hy.heads.Categorical(2)
         model = hy.HybridModel(hy.flow_distribution(flow), head)
         randomize(model.trainable_weights)

@@ -121,7 +121,7 @@ def test_loaded_weights_are_not_adapted_again(tmp_path):
 
 def test_fresh_model_adapts_but_not_after_load_weights(tmp_path):
     def unadapted():
-        flow = hy.bijectors.RealNVP((2,), 2, hidden_units=(8,))
+        flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
         model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal())
         model.compile(keras.optimizers.SGD(0.0))
         return model

@@ -65,8 +65,8 @@ def test_keras_variables_keep_their_regularizers():
 
 FLOWS = {
     "coupling": lambda: AffineCoupling((4,)),
-    "real_nvp": lambda: RealNVP((4,), 2, hidden_units=(8,)),
-    "glow": lambda: Glow((2, 2, 1), 1, 1, 4, quantization_levels=None),
+    "real_nvp": lambda: RealNVP((4,), couplings=2, hidden_units=(8,)),
+    "glow": lambda: Glow((2, 2, 1), levels=1, steps=1, hidden_units=4, quantization_levels=None),
 }
 STOCK_HOMES = {
     "bare": lambda flow, latent: flow,
@@ -120,7 +120,7 @@ def test_blockwise_and_invert_equal_their_parts():
 
 
 def test_inside_a_joint_distribution():
-    flow = RealNVP((2,), 2, hidden_units=(8,))
+    flow = RealNVP((2,), couplings=2, hidden_units=(8,))
     joint = tfd.JointDistributionNamed(
         {
             "x": hy.flow_distribution(flow),
@@ -183,7 +183,7 @@ def test_stock_flow_trains_counts_freezes_saves(name, tmp_path):
 
 
 def test_frozen_flow_of_ours_keeps_its_weights():
-    model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), 2, hidden_units=(8,))), hy.heads.Categorical(2))
+    model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), hy.heads.Categorical(2))
     randomize(model.trainable_weights)
     model.density.trainable = False
     model.compile(keras.optimizers.Adam(0.01))

@@ -29,8 +29,14 @@ HEADS = {
     for name, cls in CLASSES.items()
 } | {f"family {name}": (lambda name=name: hy.heads.ExponentialFamily(name), labels_for(name)) for name in FAMILIES}
 FLOWS = {
-    "real_nvp_image": (lambda: hy.flow_distribution(RealNVP((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),
-    "glow": (lambda: hy.flow_distribution(Glow((4, 4, 1), 2, 1, 8, quantization_levels=16)), IMAGES),
+    "real_nvp_image": (
+        lambda: hy.flow_distribution(RealNVP((4, 4, 1), couplings=2, levels=1, hidden_units=8, quantization_levels=16)),
+        IMAGES,
+    ),
+    "glow": (
+        lambda: hy.flow_distribution(Glow((4, 4, 1), levels=2, steps=1, hidden_units=8, quantization_levels=16)),
+        IMAGES,
+    ),
 } | {name: (make, X) for name, make in STOCK_FLOWS.items()}
 
 
@@ -47,7 +53,7 @@ def check_trains(distribution, head, x, y):
 @pytest.mark.parametrize("name", HEADS)
 def test_head(name):
     head, y = HEADS[name]
-    check_trains(hy.flow_distribution(RealNVP((2,), 2, hidden_units=(8,))), head(), X, y)
+    check_trains(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), head(), X, y)
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -60,7 +66,7 @@ def test_several_steps_per_execution_are_the_single_ones():
     weights = []
     for steps_per_execution in (1, 2):
         keras.utils.set_random_seed(0)
-        model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), 2, hidden_units=(8,))), hy.heads.Normal())
+        model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), hy.heads.Normal())
         model.compile(keras.optimizers.Adam(1e-2), jit_compile=True, steps_per_execution=steps_per_execution)
         model.fit(X, POSITIVE, batch_size=12, shuffle=False, verbose=0)  # steps of 12, 12 and 8 rows
         weights.append(model.get_weights())

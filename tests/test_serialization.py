@@ -47,7 +47,7 @@ BIJECTORS = {
     "batch_norm_free": lambda: tfb.Blockwise([tfb.Exp(), tfb.Shift(2.0)], block_sizes=[1, 1]),
     "tril": lambda: tfb.ScaleMatvecTriL(tf.Variable([[1.0, 0.0], [0.5, 2.0]])),
     "power": lambda: tfb.Yeojohnson(0.5) if hasattr(tfb, "Yeojohnson") else tfb.SinhArcsinh(0.3, 1.2),
-    "ours": lambda: hy.bijectors.RealNVP((2,), 2, hidden_units=(4,), additive=True),
+    "ours": lambda: hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(4,), additive=True),
     "ours_in_stock": lambda: tfb.Chain([tfb.Scale(2.0), tfb.Invert(hy.bijectors.InvertibleLinear((2,)))]),
 }
 

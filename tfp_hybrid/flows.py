@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors import FusedBijector, one_pass
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -65,25 +65,23 @@ def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = Fal
     """
     if not _has_flow(distribution):
         return distribution.log_prob(x)
-    z, log_det = base.inverse_and_log_det(distribution.bijector, x, distribution.event_shape.rank, training)
+    z, log_det = one_pass.inverse_and_log_det(distribution.bijector, x, distribution.event_shape.rank, training)
     return log_prob_in_one_pass(distribution.distribution, z, training) + log_det
 
 
 def adapt_distribution(distribution: tfd.Distribution, x):
     """Sets the data-dependent weights of our flows in `distribution`, those of its latent included."""
     if _has_flow(distribution):
-        adapt_distribution(distribution.distribution, base.adapt(distribution.bijector, x))
+        adapt_distribution(distribution.distribution, one_pass.adapt(distribution.bijector, x))
 
 
 def is_adapted(distribution: tfd.Distribution) -> bool:
     """False if a flow of ours in `distribution` waits for `adapt_distribution`."""
     if not _has_flow(distribution):
         return True
-    return base.is_adapted(distribution.bijector) and is_adapted(distribution.distribution)
+    return one_pass.is_adapted(distribution.bijector) and is_adapted(distribution.distribution)
 
 
 def _has_flow(distribution):
     bijector = getattr(distribution, "bijector", None)
-    return bijector is not None and any(
-        isinstance(part, base.FusedBijector) for part in (bijector, *bijector.submodules)
-    )
+    return bijector is not None and any(isinstance(part, FusedBijector) for part in (bijector, *bijector.submodules))

@@ -21,11 +21,16 @@ def build(case, work, variant, data):
 def _model(case, data):
     if case.family == "glow":
         flow = hy.bijectors.Glow(
-            case.shape, case.levels, case.steps, case.hidden, quantization_levels=None, recompute=case.recompute
+            case.shape,
+            levels=case.levels,
+            steps=case.steps,
+            hidden_units=case.hidden,
+            quantization_levels=None,
+            recompute=case.recompute,
         )
         head = hy.heads.Categorical(case.classes)
     else:
-        flow = hy.bijectors.RealNVP(case.shape, case.couplings, hidden_units=(case.hidden, case.hidden))
+        flow = hy.bijectors.RealNVP(case.shape, couplings=case.couplings, hidden_units=(case.hidden, case.hidden))
         head = hy.heads.HeteroscedasticNormal()
     weight = case.generative_weight / cases.dimensions(case)
     model = hy.HybridModel(hy.flow_distribution(flow), head, generative_weight=weight)

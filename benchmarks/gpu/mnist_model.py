@@ -42,7 +42,11 @@ def build(settings: dict, rows: int) -> hy.HybridModel:
     try:
         shape = (28, 28, 1)
         glow = hy.bijectors.Glow(
-            shape, settings["levels"], settings["steps"], settings["hidden"], quantization_levels=None
+            shape,
+            levels=settings["levels"],
+            steps=settings["steps"],
+            hidden_units=settings["hidden"],
+            quantization_levels=None,
         )
         flow = hy.bijectors.FusedChain([hy.bijectors.Dequantize(shape), Background(shape), glow], shape)
         prior = keras.regularizers.L2(1 / (2 * rows * WEIGHT_STDDEV**2))

@@ -78,7 +78,8 @@ def test_tracing_for_an_accelerator_ends_with_its_context():
 def test_fit_under_xla_on_a_gpu_takes_the_measured_path(monkeypatch):
     """With a GPU, `fit` calls no CPU convolution and no parts for cores, as the exported steps."""
     model = hy.HybridModel(
-        hy.flow_distribution(hy.bijectors.Glow((4, 4, 1), 2, 1, 4, quantization_levels=16)), hy.heads.Categorical(2)
+        hy.flow_distribution(hy.bijectors.Glow((4, 4, 1), levels=2, steps=1, hidden_units=4, quantization_levels=16)),
+        hy.heads.Categorical(2),
     )
     monkeypatch.setattr(convolution, "_convolution_and_bias", refuse)
     monkeypatch.setattr(tf, "split", refuse)  # of `parts_for_cores`

@@ -82,7 +82,7 @@ def test_constant_column_keeps_the_density(constant):
     x = np.stack([column, np.full(1000, constant, "float32")], 1)
     scale = max(1.0, 2.0**-23 * abs(constant))
     wanted = scipy.stats.norm.logpdf(column, column.mean(), column.std()) + scipy.stats.norm.logpdf(0) - np.log(scale)
-    for flow in (RealNVP((2,), 4), Steps(lambda: ActNorm((2,)), 3, (2,))):
+    for flow in (RealNVP((2,), couplings=4), Steps(lambda: ActNorm((2,)), 3, (2,))):
         model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal())
         model.adapt(x)
         np.testing.assert_allclose(model.log_prob(x), wanted, rtol=1e-4, atol=1e-4)
@@ -100,7 +100,9 @@ def table():
 
 def density_of(x, seed=0):
     keras.utils.set_random_seed(seed)
-    model = hy.HybridModel(hy.flow_distribution(RealNVP(x.shape[1:], 4, hidden_units=(16,))), hy.heads.Normal())
+    model = hy.HybridModel(
+        hy.flow_distribution(RealNVP(x.shape[1:], couplings=4, hidden_units=(16,))), hy.heads.Normal()
+    )
     randomize([weight for weight in model.density.weights if weight.name not in ("loc", "log_scale")])
     model.adapt(x)
     return model

@@ -15,10 +15,12 @@ from tfp_hybrid.bijectors import (
     FusedBijector,
     FusedChain,
     RealNVP,
+    Squeeze,
+    Steps,
     forward_and_log_det,
     inverse_and_log_det,
 )
-from tfp_hybrid.bijectors.base import adapt, is_adapted
+from tfp_hybrid.bijectors.one_pass import adapt, is_adapted
 
 tfb = tfp.bijectors
 
@@ -88,7 +90,7 @@ def test_one_pass_through_a_composition(name):
 
 def test_log_prob_of_tfp_evaluates_each_conditioner_once():
     conditioner, executions = counted()
-    p_x = flow_distribution(RealNVP((3,), 5, conditioner=conditioner))
+    p_x = flow_distribution(RealNVP((3,), couplings=5, conditioner=conditioner))
     executions.clear()
     p_x.log_prob(normal(4, 3))
     assert executions == dict.fromkeys(range(5), 1)
@@ -137,3 +139,65 @@ def test_copy_shares_the_conditioner():
     z = normal(4, 3, dtype="float64")
     np.testing.assert_array_equal(again.forward(z), flow.forward(z))
     assert again.conditioner is flow.conditioner and isinstance(flow.conditioner, keras.layers.Layer)
+
+
+def test_networks_are_those_of_the_bijector_itself():
+    flow = coupling()
+    assert flow.networks == [flow.conditioner]
+    assert FusedChain([flow, ActNorm((3,))], (3,)).networks == ActNorm((3,)).networks == []
+
+
+class Centred(FusedBijector):
+    """A bijector with a weight and a network of its own, both of which come from what the base offers."""
+
+    def __init__(self, network, name="centred"):
+        super().__init__((3,), parameters=dict(locals()), name=name)
+        self.loc = self.add_weight(tf.zeros(3), "loc")
+        self.network = self.add_network(network)
+
+    def _forward_and_log_det(self, z, training=False):
+        return z + self.shift(), self.same_log_det(0.0, z)
+
+    def _inverse_and_log_det(self, x, training=False):
+        return x - self.shift(), self.same_log_det(0.0, x)
+
+    def shift(self):
+        return self.loc + self.network(tf.ones((1, 1)))[0]
+
+
+def test_weights_and_networks_of_an_author():
+    flow = Centred(keras.Sequential([keras.Input((1,)), keras.layers.Dense(3)]))
+    assert [weight.name for weight in flow.keras_weights()] == ["loc", "kernel", "bias"]
+    assert {id(weight.value) for weight in flow.keras_weights()} == {id(variable) for variable in flow.variables}
+    z, x = normal(4, 3), normal(4, 3, seed=2)
+    again, dx, (dloc, dkernel, dbias) = flow.pull_back(z, x, tf.zeros(4))
+    np.testing.assert_allclose(again, flow.forward(z), rtol=1e-6)
+    np.testing.assert_array_equal(dx, x)
+    for gradient in (dloc, dkernel[0], dbias):
+        np.testing.assert_allclose(gradient, -np.sum(x, 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: AffineCoupling((8,), "channel", True), "AffineCoupling((8,), swap=True)"),
+        (lambda: Squeeze((4, 4, 1)), "Squeeze((4, 4, 1) -> (2, 2, 4))"),
+        (lambda: RealNVP((4,), couplings=5), "FusedChain((4,), 3 bijectors, name='real_nvp')"),
+        (lambda: Steps(lambda: ActNorm((2,)), 3, (2,), True), "Steps((2,), count=3, recompute=True)"),
+    ],
+)
+def test_one_line_says_what_it_is(make, text):
+    assert repr(make()) == str(make()) == text
+
+
+def test_describe_lists_the_steps_of_a_flow():
+    inner = [ActNorm((1, 1, 2)), tfb.Reshape(event_shape_out=(1, 1, 2), event_shape_in=(2,))]
+    steps = Steps(lambda: ActNorm((1, 1, 4)), 5, (1, 1, 4))
+    flow = FusedChain([Squeeze((2, 2, 1)), steps, FactorOut(FusedChain(inner, (1, 1, 2)), (1, 1, 4))], (2, 2, 1))
+    assert flow.describe() == [
+        ("squeeze", (2, 2, 1), (1, 1, 4), 0),
+        ("steps (5 x act_norm)", (1, 1, 4), (1, 1, 4), 40),
+        ("factor_out", (1, 1, 4), (4,), 0),
+        ("act_norm", (1, 1, 2), (1, 1, 2), 4),
+        ("reshape", (1, 1, 2), (2,), 0),
+    ]

@@ -10,14 +10,17 @@ from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
     Background,
+    Coupling,
     FactorOut,
     FusedChain,
     Glow,
     InvertibleLinear,
     RealNVP,
     Spline,
+    SplineCoupling,
     Squeeze,
     integer_preprocessing,
+    transformers,
 )
 from tfp_hybrid.recipes import FlightTimes
 
@@ -44,11 +47,13 @@ def flight_times(dtype):
 
 
 def glow(shape, levels, **kwargs):
-    return lambda dtype: Glow(shape, levels, 2, 8, quantization_levels=None, dtype=dtype, **kwargs)
+    return lambda dtype: Glow(
+        shape, levels=levels, steps=2, hidden_units=8, quantization_levels=None, dtype=dtype, **kwargs
+    )
 
 
 def real_nvp(shape, couplings, **kwargs):
-    return lambda dtype: RealNVP(shape, couplings, dtype=dtype, **kwargs)
+    return lambda dtype: RealNVP(shape, couplings=couplings, dtype=dtype, **kwargs)
 
 
 CASES = {
@@ -64,6 +69,11 @@ CASES = {
     "coupling_checkerboard": lambda dtype: AffineCoupling((2, 3, 2), "checkerboard", dtype=dtype),
     "coupling_checkerboard_swap": lambda dtype: AffineCoupling((3, 2, 1), "checkerboard", True, dtype=dtype),
     "coupling_checkerboard_additive": lambda dtype: AffineCoupling((2, 2, 1), "checkerboard", False, True, dtype=dtype),
+    "spline_coupling": lambda dtype: SplineCoupling((5,), dtype=dtype),
+    "spline_coupling_swap": lambda dtype: SplineCoupling((5,), swap=True, bins=5, dtype=dtype),
+    "spline_coupling_channel": lambda dtype: SplineCoupling((2, 2, 3), bins=4, dtype=dtype),
+    "spline_coupling_checkerboard": lambda dtype: SplineCoupling((3, 2, 1), "checkerboard", True, 4, dtype=dtype),
+    "bare_coupling": lambda dtype: Coupling((4,), transformers.Affine(1.0), swap=True, dtype=dtype),
     "spline": lambda dtype: Spline((3,), 5, 2.0, dtype),
     "spline_image": lambda dtype: Spline((2, 2, 1), 4, dtype=dtype),
     "flight_times": flight_times,

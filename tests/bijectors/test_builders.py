@@ -43,7 +43,7 @@ def test_factor_out_keeps_the_second_half_as_it_is():
 
 @pytest.mark.parametrize(("levels", "steps"), [(1, 3), (2, 2), (3, 1)])
 def test_glow_counts(levels, steps):
-    flow = Glow((8, 16, 1), levels, steps, 4)
+    flow = Glow((8, 16, 1), levels=levels, steps=steps, hidden_units=4)
     for cls in (ActNorm, InvertibleLinear, AffineCoupling):
         assert count(flow, cls) == levels * steps
     assert count(flow, Squeeze) == levels and count(flow, FactorOut) == levels - 1 and count(flow, Dequantize) == 1
@@ -64,9 +64,9 @@ def test_real_nvp_counts():
 @pytest.mark.parametrize(
     "flow",
     [
-        Glow((4, 4, 1), 2, 2, 4, additive=True, quantization_levels=None),
-        RealNVP((3,), 2, additive=True),
-        RealNVP((2, 2, 1), 2, 1, 4, additive=True),
+        Glow((4, 4, 1), levels=2, steps=2, hidden_units=4, additive=True, quantization_levels=None),
+        RealNVP((3,), couplings=2, additive=True),
+        RealNVP((2, 2, 1), couplings=2, levels=1, hidden_units=4, additive=True),
     ],
 )
 def test_additive_couplings_keep_volume(flow):
@@ -88,13 +88,13 @@ def test_conditioner_and_its_width_are_used(builder):
         return keras.Sequential([keras.Input(shape), keras.layers.Dense(units)])
 
     if builder == "glow":
-        Glow((2, 2, 1), 1, 2, conditioner=conditioner)
+        Glow((2, 2, 1), levels=1, steps=2, conditioner=conditioner)
         assert calls == [((1, 1, 2), 4)] * 2
-        flow = Glow((2, 2, 1), 1, 1, 7)
+        flow = Glow((2, 2, 1), levels=1, steps=1, hidden_units=7)
         widths = [part.conditioner.layers[0].filters for part in parts(flow) if count(part, AffineCoupling)]
     else:
-        RealNVP((5,), 2, conditioner=conditioner)
+        RealNVP((5,), couplings=2, conditioner=conditioner)
         assert calls == [((2,), 6), ((3,), 4)]
-        flow = RealNVP((5,), 2, hidden_units=(7,))
+        flow = RealNVP((5,), couplings=2, hidden_units=(7,))
         widths = [part.conditioner.layers[0].units for part in parts(flow) if count(part, AffineCoupling)]
     assert set(widths) == {7}

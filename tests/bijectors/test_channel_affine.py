@@ -7,8 +7,8 @@ import tensorflow_probability as tfp
 from helpers import autodiff_log_det, normal, randomize
 
 from tfp_hybrid.bijectors import ActNorm, AffineCoupling, FusedChain, InvertibleLinear
-from tfp_hybrid.bijectors.base import chain_forward_and_log_det, chain_inverse_and_log_det
 from tfp_hybrid.bijectors.channel_affine import Folded, folded
+from tfp_hybrid.bijectors.one_pass import chain_forward_and_log_det, chain_inverse_and_log_det
 
 tfb = tfp.bijectors
 RUNS = {

@@ -110,7 +110,7 @@ def test_preprocessing_formula(logit):
 
 @pytest.mark.parametrize("shape", [(4, 4, 1), (3,)])
 def test_samples_of_an_integer_flow_are_levels(shape):
-    flow = RealNVP(shape, 2, levels=1, hidden_units=8 if len(shape) == 3 else (8,), quantization_levels=5)
+    flow = RealNVP(shape, couplings=2, levels=1, hidden_units=8 if len(shape) == 3 else (8,), quantization_levels=5)
     p_x = flow_distribution(flow)
     randomize(p_x.trainable_variables)
     x = p_x.sample(50, seed=1).numpy()
@@ -118,5 +118,5 @@ def test_samples_of_an_integer_flow_are_levels(shape):
 
 
 def test_too_few_levels():
-    with pytest.raises(ValueError, match="`levels` is 1; wanted a whole number, at least 2"):
-        Dequantize((3,), levels=1)
+    with pytest.raises(ValueError, match="`quantization_levels` is 1; wanted a whole number, at least 2"):
+        Dequantize((3,), quantization_levels=1)

@@ -12,7 +12,16 @@ from helpers import blobs, counted, normal, randomize, weights_of
 
 import tfp_hybrid as hy
 from tfp_hybrid import networks
-from tfp_hybrid.bijectors import ActNorm, AffineCoupling, FusedChain, Glow, InvertibleLinear, RealNVP, Steps
+from tfp_hybrid.bijectors import (
+    ActNorm,
+    AffineCoupling,
+    FusedChain,
+    Glow,
+    InvertibleLinear,
+    RealNVP,
+    SplineCoupling,
+    Steps,
+)
 
 tfb = tfp.bijectors
 
@@ -29,6 +38,13 @@ def checkerboards(shape, dtype):
     conditioner = functools.partial(networks.ResNet, hidden_units=4, blocks=1, dtype=dtype)
     couplings = [AffineCoupling(shape, "checkerboard", swap, False, conditioner, dtype=dtype) for swap in (False, True)]
     return FusedChain([ActNorm(shape, dtype), couplings[0], ActNorm(shape, dtype), couplings[1]], shape)
+
+
+def splines(shape, dtype, mask="channel"):
+    network, width = (networks.MLP, (8,)) if len(shape) == 1 else (networks.ConvNet, 4)
+    options = dict(conditioner=functools.partial(network, hidden_units=width, dtype=networks.policy_for(dtype)))
+    couplings = [SplineCoupling(shape, mask, swap, bins=4, dtype=dtype, **options) for swap in (False, True)]
+    return FusedChain([ActNorm(shape, dtype), *couplings], shape)
 
 
 def with_stock_parts(dtype):
@@ -69,10 +85,13 @@ STEPS = {
     "image": ((2, 4, 4), lambda dtype: glow_step((2, 4, 4), dtype)),
     "image_additive": ((2, 2, 3), lambda dtype: glow_step((2, 2, 3), dtype, additive=True)),
     "checkerboard": ((2, 4, 1), lambda dtype: checkerboards((2, 4, 1), dtype)),
+    "spline": ((3,), lambda dtype: splines((3,), dtype)),
+    "spline_checkerboard": ((2, 2, 1), lambda dtype: splines((2, 2, 1), dtype, "checkerboard")),
     "coupling_alone": ((3,), lambda dtype: AffineCoupling((3,), dtype=dtype)),
     "act_norm_alone": ((3,), lambda dtype: ActNorm((3,), dtype)),
     "stock_parts": ((4,), with_stock_parts),
     "parts_of_vectors": ((2, 2, 3), image_with_parts_of_vectors),
+    "step_of_vectors": ((2, 2, 3), lambda dtype: ActNorm((3,), dtype)),
     "dropout": ((4,), lambda dtype: glow_step((4,), dtype, DROPOUT)),
     "constant_conditioner": ((4,), lambda dtype: glow_step((4,), dtype, constant)),
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),
@@ -146,7 +165,7 @@ def test_recomputed_gradients_are_those_of_the_chain(name, count):
     assert_same(got[2:], wanted[2:], 1e-8)
 
 
-@pytest.mark.parametrize("name", ["vector", "image"])
+@pytest.mark.parametrize("name", ["vector", "image", "spline"])
 @both_ways
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_graph_and_xla_agree_with_the_chain(name, recompute, jit_compile):
@@ -340,12 +359,19 @@ def vector_flow(recompute=False, count=3):
 
 FLOWS = {
     "steps": (vector_flow, (2,)),
-    "real_nvp": (lambda recompute: RealNVP((2,), 5, hidden_units=(8,), recompute=recompute), (2,)),
+    "real_nvp": (lambda recompute: RealNVP((2,), couplings=5, hidden_units=(8,), recompute=recompute), (2,)),
     "real_nvp_image": (
-        lambda recompute: RealNVP((4, 4, 2), 5, 1, 4, quantization_levels=4, recompute=recompute),
+        lambda recompute: RealNVP(
+            (4, 4, 2), couplings=5, levels=1, hidden_units=4, quantization_levels=4, recompute=recompute
+        ),
         (4, 4, 2),
     ),
-    "glow": (lambda recompute: Glow((4, 4, 1), 2, 3, 4, quantization_levels=4, recompute=recompute), (4, 4, 1)),
+    "glow": (
+        lambda recompute: Glow(
+            (4, 4, 1), levels=2, steps=3, hidden_units=4, quantization_levels=4, recompute=recompute
+        ),
+        (4, 4, 1),
+    ),
 }
 
 
@@ -418,12 +444,13 @@ def test_frozen_weights_stay(recompute):
 
 
 @both_ways
-def test_mixed_precision(policy, recompute):
+@pytest.mark.parametrize("name", ["vector", "spline"])
+def test_mixed_precision(policy, name, recompute):
     policy("mixed_bfloat16")
-    steps, chain = twins("vector", 3, recompute, dtype="float32")
+    steps, chain = twins(name, 3, recompute, dtype="float32")
     assert {layer.compute_dtype for layer in steps.step.bijectors[-1].conditioner.layers} == {"bfloat16"}
     assert {weight.dtype for weight in steps.keras_weights() if weight.trainable} == {"float32"}
-    x = batch("vector", 64, "float32")
+    x = batch(name, 64, "float32")
     for one, other in zip(all_of(steps, x), all_of_chain(chain, x), strict=True):
         assert np.linalg.norm(one - other) < 0.05 * np.linalg.norm(other)
 

@@ -1,17 +1,21 @@
-"""`tfb.Bijector`s for hybrid models: `forward` maps latent z to data x, `inverse` is fast."""
+"""`tfb.Bijector`s for hybrid models: `forward` maps latent z to data x, and `inverse` is the fast direction."""
 
+from tfp_hybrid.bijectors import transformers
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.background import Background
-from tfp_hybrid.bijectors.base import FusedBijector, forward_and_log_det, inverse_and_log_det
+from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.chain import FusedChain
+from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.dequantize import Dequantize
 from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.one_pass import forward_and_log_det, inverse_and_log_det
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.real_nvp import RealNVP
 from tfp_hybrid.bijectors.spline import Spline
+from tfp_hybrid.bijectors.spline_coupling import SplineCoupling
 from tfp_hybrid.bijectors.squeeze import Squeeze
 from tfp_hybrid.bijectors.steps import Steps
 
@@ -19,6 +23,7 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Background",
+    "Coupling",
     "Dequantize",
     "FactorOut",
     "FusedBijector",
@@ -27,9 +32,11 @@ __all__ = [
     "InvertibleLinear",
     "RealNVP",
     "Spline",
+    "SplineCoupling",
     "Squeeze",
     "Steps",
     "forward_and_log_det",
     "integer_preprocessing",
     "inverse_and_log_det",
+    "transformers",
 ]

@@ -17,8 +17,8 @@ class ActNorm(ChannelAffine):
 
     with S the number of positions (H * W for images, 1 for vectors).
 
-    An optimizer moves `loc` in the unit of x: by its learning rate, whatever the channel's scale. Where the standard
-    deviation is below 0.01, that would throw z far out at each step, so `loc` stays as `adapt` has set it there.
+    An optimizer moves `loc` by its learning rate in the unit of x, whatever the channel's scale. Where the standard
+    deviation is below 0.01, each step would move z far away, so there `loc` stays at the value set by `adapt`.
 
     Args:
       event_shape: `(C,)` or `(H, W, C)`.
@@ -29,11 +29,11 @@ class ActNorm(ChannelAffine):
       Kingma and Dhariwal 2018, "Glow", section 3.1.
     """
 
-    def __init__(self, event_shape, dtype="float32", name="act_norm"):
+    def __init__(self, event_shape, dtype: str = "float32", name: str = "act_norm"):
         parameters = dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
-        self.loc = self._add_weight(tf.zeros(self._channels, dtype), "loc")
-        self.log_scale = self._add_weight(tf.zeros(self._channels, dtype), "log_scale")
+        self.loc = self.add_weight(tf.zeros(self.channels, dtype), "loc")
+        self.log_scale = self.add_weight(tf.zeros(self.channels, dtype), "log_scale")
 
     def _forward_and_log_det(self, z, training=False):
         return z * tf.exp(self.log_scale) + self.loc, -self._log_det(z)
@@ -41,10 +41,10 @@ class ActNorm(ChannelAffine):
     def _inverse_and_log_det(self, x, training=False):
         return (x - self._trained_loc()) * tf.exp(-self.log_scale), self._log_det(x)
 
-    def _forward_map(self):
+    def forward_map(self):
         return tf.linalg.diag(tf.exp(self.log_scale)), tf.convert_to_tensor(self.loc)
 
-    def _inverse_map(self):
+    def inverse_map(self):
         scale = tf.exp(-self.log_scale)
         return tf.linalg.diag(scale), -self._trained_loc() * scale
 
@@ -53,16 +53,17 @@ class ActNorm(ChannelAffine):
         loc = tf.convert_to_tensor(self.loc)
         return tf.where(self.log_scale < math.log(_LEAST_TRAINED), tf.stop_gradient(loc), loc)
 
-    def _channel_log_det(self):
+    def channel_log_det(self):
         return -tf.reduce_sum(self.log_scale)
 
     def adapt(self, x):
         """Sets the weights so that each channel of z has mean 0 and standard deviation 1; see `location_and_scale`."""
         x = tf.convert_to_tensor(x)
-        loc, scale = location_and_scale(tf.reshape(x, [-1, self._channels]))
+        loc, scale = location_and_scale(tf.reshape(x, [-1, self.channels]))
         self.loc.assign(tf.cast(loc, self.loc.dtype))
         self.log_scale.assign(tf.cast(tf.math.log(scale), self.log_scale.dtype))
         return super().adapt(x)
 
-    def is_adapted(self):
+    def is_adapted(self) -> bool:
+        """Returns False while the weights still have their initial values."""
         return bool(tf.reduce_any(self.loc != 0.0) | tf.reduce_any(self.log_scale != 0.0))

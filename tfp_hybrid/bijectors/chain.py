@@ -3,13 +3,14 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors import description, one_pass, recompute
+from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.channel_affine import folded
 
 tfb = tfp.bijectors
 
 
-class FusedChain(base.FusedBijector):
+class FusedChain(FusedBijector):
     """Composition of bijectors, ours and stock, evaluated in one pass.
 
     As `tfb.Chain`, the last bijector is applied first by `forward`; so the first one is next to the data:
@@ -17,12 +18,13 @@ class FusedChain(base.FusedBijector):
         forward(z) = b_0(b_1(... b_k(z)))           log|det dx/dz| = sum_i log|det J_{b_i}|
 
     Args:
-      bijectors: the bijectors, the data side first. Bijectors of TFP are asked the usual way.
+      bijectors: the bijectors, the data side first. TFP bijectors are evaluated through `inverse` and
+        `inverse_log_det_jacobian`.
       event_shape: shape of one data point x.
       name: prefix of the names of the ops.
 
     Raises:
-      ValueError: if `bijectors` is empty, or holds something that is no `tfb.Bijector`.
+      ValueError: if `bijectors` is empty, or holds something that is not a `tfb.Bijector`.
 
     Example:
 
@@ -30,9 +32,9 @@ class FusedChain(base.FusedBijector):
     >>> x = chain.forward(tf.zeros((2, 3)))
     """
 
-    _TF_MODULE_IGNORED_PROPERTIES = base.FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"_folded"}
+    _TF_MODULE_IGNORED_PROPERTIES = FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"_folded"}
 
-    def __init__(self, bijectors, event_shape, name="fused_chain"):
+    def __init__(self, bijectors: list, event_shape, name: str = "fused_chain"):
         parameters = dict(locals())
         if not bijectors:
             raise ValueError("FusedChain: `bijectors` is empty; wanted at least one.")
@@ -48,34 +50,39 @@ class FusedChain(base.FusedBijector):
         self.is_exact = all(getattr(bijector, "is_exact", True) for bijector in self.bijectors)
 
     def _forward_and_log_det(self, z, training=False):
-        x, log_det = base.chain_forward_and_log_det(self._folded, z, self._latent_shape.rank, training)
-        return x, _to_batch(log_det, z, self._latent_shape.rank)
+        x, log_det = one_pass.chain_forward_and_log_det(self._folded, z, self.latent_shape.rank, training)
+        return x, _to_batch(log_det, z, self.latent_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
-        z, log_det = base.chain_inverse_and_log_det(self._folded, x, self._event_shape.rank, training)
-        return z, _to_batch(log_det, x, self._event_shape.rank)
+        z, log_det = one_pass.chain_inverse_and_log_det(self._folded, x, self.event_shape.rank, training)
+        return z, _to_batch(log_det, x, self.event_shape.rank)
 
-    def _pull_back(self, z, dz, dlog_det, training=False):
-        dweights, event_ndims = {}, self._latent_shape.rank
-        for bijector in reversed(self._folded):
-            z, dz, more = base.pull_back(bijector, z, dz, dlog_det, event_ndims, training)
-            for i, dweight in more.items():  # bijectors may share a network
-                both = [part for part in (dweights.get(i), dweight) if part is not None]
-                dweights[i] = tf.add_n(both) if both else None
-            event_ndims = bijector.forward_event_ndims(event_ndims)
-        return z, dz, dweights
+    def pull_back(self, z, dz, dlog_det, training=False):
+        """As in the base class, one bijector after the other."""
+        weights, event_ndims = self.keras_weights(), self.latent_shape.rank
+        return recompute.pull_back_chain(self._folded, z, dz, dlog_det, event_ndims, weights, training)
 
     def adapt(self, x):
+        """Sets the data-dependent weights of each bijector from the x that arrives at it; returns `inverse(x)`."""
         for bijector in self.bijectors:
-            x = base.adapt(bijector, x)
+            x = one_pass.adapt(bijector, x)
         return x
 
-    def is_adapted(self):
-        return all(map(base.is_adapted, self.bijectors))
+    def is_adapted(self) -> bool:
+        """Returns False if one of the bijectors still waits for `adapt`."""
+        return all(map(one_pass.is_adapted, self.bijectors))
+
+    def describe(self) -> list[description.FlowStep]:
+        """Lists the steps of each bijector; see the base class."""
+        steps, shape = [], self.event_shape
+        for bijector in self.bijectors:
+            steps += description.steps_of(bijector, shape)
+            shape = bijector.inverse_event_shape(shape)
+        return steps
 
 
 def _to_batch(log_det, value, event_ndims):
-    """Stock bijectors give a constant log-det without the batch's axes."""
+    """Broadcasts the constant log-det of a stock bijector over the batch."""
     if log_det.shape.rank == value.shape.rank - event_ndims:
         return log_det
     return tf.broadcast_to(log_det, tf.shape(value)[: tf.rank(value) - event_ndims])

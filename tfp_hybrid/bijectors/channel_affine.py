@@ -1,19 +1,19 @@
-"""Affine maps of the channels: what ActNorm and the 1x1 convolution have in common, and their composition."""
+"""Affine maps of the channels: the base of ActNorm and the 1x1 convolution, and their composition."""
 
 import itertools
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.base import FusedBijector
 
 
-class ChannelAffine(base.FusedBijector):
+class ChannelAffine(FusedBijector):
     """`z = x M + b` on the last axis, with the same M and b at each position of an image.
 
         log|det dz/dx| = S log|det M|
 
-    with S the number of positions (H * W for images, 1 for vectors). A subclass writes `_inverse_map` and
-    `_forward_map`, each of which returns `(matrix, shift)`, and `_channel_log_det`, log|det M|.
+    with S the number of positions (H * W for images, 1 for vectors). A subclass writes `inverse_map`, `forward_map` and
+    `channel_log_det`.
 
     Args:
       event_shape: `(C,)` or `(H, W, C)`.
@@ -21,55 +21,58 @@ class ChannelAffine(base.FusedBijector):
       name: prefix of the names of the ops.
     """
 
-    def __init__(self, event_shape, *, parameters, name):
+    def __init__(self, event_shape, *, parameters: dict, name: str):
         super().__init__(event_shape, parameters=parameters, name=name)
-        self._channels = self._event_shape[-1]
-        self._positions = self._event_shape.num_elements() // self._channels
+        self.channels = self.event_shape[-1]
+        self.positions = self.event_shape.num_elements() // self.channels
 
     def _forward_and_log_det(self, z, training=False):
-        return _apply(z, *self._forward_map()), -self._log_det(z)
+        return _apply(z, *self.forward_map()), -self._log_det(z)
 
     def _inverse_and_log_det(self, x, training=False):
-        return _apply(x, *self._inverse_map()), self._log_det(x)
+        return _apply(x, *self.inverse_map()), self._log_det(x)
 
     def _log_det(self, value):
-        return self._same_log_det(self._positions * self._channel_log_det(), value)
+        return self.same_log_det(self.positions * self.channel_log_det(), value)
 
-    def _inverse_map(self):
-        raise NotImplementedError(f"{type(self).__name__}._inverse_map")
+    def inverse_map(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns M, `(C, C)`, and b, `(C,)`."""
+        raise NotImplementedError(f"{type(self).__name__}.inverse_map")
 
-    def _forward_map(self):
-        raise NotImplementedError(f"{type(self).__name__}._forward_map")
+    def forward_map(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the matrix and the shift of the inverse map, from z to x."""
+        raise NotImplementedError(f"{type(self).__name__}.forward_map")
 
-    def _channel_log_det(self):
-        raise NotImplementedError(f"{type(self).__name__}._channel_log_det")
+    def channel_log_det(self) -> tf.Tensor:
+        """Returns log|det M|."""
+        raise NotImplementedError(f"{type(self).__name__}.channel_log_det")
 
 
 class Folded(ChannelAffine):
-    """Several such maps as one: their small matrices are multiplied, instead of the large x one after the other.
+    """Several such maps as one: their small matrices are multiplied first, and the large x once.
 
     Args:
       bijectors: `ChannelAffine`s of one event shape, the data side first.
       name: prefix of the names of the ops.
     """
 
-    def __init__(self, bijectors, name="folded"):
+    def __init__(self, bijectors: list, name: str = "folded"):
         parameters = dict(locals())
         self.bijectors = list(bijectors)
         super().__init__(self.bijectors[0].event_shape, parameters=parameters, name=name)
 
-    def _inverse_map(self):
-        return _compose(bijector._inverse_map() for bijector in self.bijectors)
+    def inverse_map(self):
+        return _compose(bijector.inverse_map() for bijector in self.bijectors)
 
-    def _forward_map(self):
-        return _compose(bijector._forward_map() for bijector in reversed(self.bijectors))
+    def forward_map(self):
+        return _compose(bijector.forward_map() for bijector in reversed(self.bijectors))
 
-    def _channel_log_det(self):
-        return sum(bijector._channel_log_det() for bijector in self.bijectors)
+    def channel_log_det(self):
+        return sum(bijector.channel_log_det() for bijector in self.bijectors)
 
 
-def folded(bijectors) -> list:
-    """The same chain, with each run of several `ChannelAffine`s as one."""
+def folded(bijectors: list) -> list:
+    """Returns the same chain, with each run of several `ChannelAffine`s as one."""
     chain = []
     for affine, run in itertools.groupby(bijectors, lambda bijector: isinstance(bijector, ChannelAffine)):
         run = list(run)

@@ -3,29 +3,28 @@
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.base import FusedBijector
 
 
-class Dequantize(base.FusedBijector):
-    """Integers 0 .. levels-1 to reals in [0, levels), by uniform noise in [0, 1) on each entry.
+class Dequantize(FusedBijector):
+    """Maps integers 0 .. L-1 to reals in [0, L), by uniform noise in [0, 1) on each entry.
 
-        inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. levels-1
+        inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. L-1
         log|det dz/dx| = 0           E_u[log p(x + u)] <= log P(x)
 
-    so the density of z is a lower bound on the probability of the integer x, which is what bits/dim in the
-    literature are. While training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random
-    function of x itself: log p(x) of an image is then repeatable and does not depend on its batch, and the
-    mean over a data set is still a fair sample of the bound. Strictly no bijection: `inverse(forward(z))`
-    has z's integer part only.
+    so the density of z is a lower bound on the probability of the integer x, as for bits/dim in the literature.
+    In training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random function of x itself: log p(x) of
+    an image is then repeatable and does not depend on its batch, and the mean over a data set is still a fair sample
+    of the bound. This is not strictly a bijection: `inverse(forward(z))` keeps only the integer part of z.
 
     Args:
       event_shape: shape of one data point.
-      levels: number of integer values, 256 for 8-bit images.
+      quantization_levels: L, the number of integer values, 256 for 8-bit images.
       dtype: of z.
       name: prefix of the names of the ops.
 
     Raises:
-      ValueError: if `levels` < 2.
+      ValueError: if `quantization_levels` < 2.
 
     References:
       Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
@@ -33,12 +32,14 @@ class Dequantize(base.FusedBijector):
 
     is_exact = False
 
-    def __init__(self, event_shape, levels=256, dtype="float32", name="dequantize"):
+    def __init__(self, event_shape, quantization_levels: int = 256, dtype: str = "float32", name: str = "dequantize"):
         parameters = dict(locals())
-        if levels < 2 or levels != int(levels):
-            raise ValueError(f"Dequantize: `levels` is {levels}; wanted a whole number, at least 2.")
+        if quantization_levels < 2 or quantization_levels != int(quantization_levels):
+            raise ValueError(
+                f"Dequantize: `quantization_levels` is {quantization_levels}; wanted a whole number, at least 2."
+            )
         super().__init__(event_shape, parameters=parameters, name=name)
-        self.levels = levels
+        self.quantization_levels = quantization_levels
         self._float = tf.as_dtype(dtype)
         self._random_state = tf.Variable(
             [np.random.randint(2**31), 0],  # follows keras.utils.set_random_seed
@@ -47,7 +48,7 @@ class Dequantize(base.FusedBijector):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name=f"{name}/random_state",
         )
-        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self._event_shape.num_elements()))
+        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self.event_shape.num_elements()))
         self._hash_weights, self._hash_offsets = 2 * constants + 1
 
     def _inverse_dtype(self, dtype, **kwargs):
@@ -57,14 +58,16 @@ class Dequantize(base.FusedBijector):
         return self._float
 
     def _forward_and_log_det(self, z, training=False):
-        x = tf.clip_by_value(tf.floor(z), 0, self.levels - 1)
-        return x, self._same_log_det(tf.zeros((), z.dtype), z)
+        x = tf.clip_by_value(tf.floor(z), 0, self.quantization_levels - 1)
+        return x, self.same_log_det(tf.zeros((), z.dtype), z)
 
     def _inverse_and_log_det(self, x, training=False):
         noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
         # Any more, and x + u is rounded up to the next integer.
-        noise = tf.minimum(noise, tf.constant(1 - self.levels * np.finfo(self._float.name).eps, self._float))
-        return tf.cast(x, self._float) + noise, self._same_log_det(tf.zeros((), self._float), x)
+        noise = tf.minimum(
+            noise, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float)
+        )
+        return tf.cast(x, self._float) + noise, self.same_log_det(tf.zeros((), self._float), x)
 
     def _fresh_noise(self, x):
         seed = tf.identity(self._random_state)
@@ -72,8 +75,8 @@ class Dequantize(base.FusedBijector):
         return tf.random.stateless_uniform(tf.shape(x), seed, dtype=self._float)
 
     def _repeatable_noise(self, x):
-        """Hashes each event to one 64-bit number, and that with the entry's position to 24 uniform bits."""
-        flat_size = self._event_shape.num_elements()
+        """Hashes each event to one 64-bit number, and that number with the entry's position to 24 uniform bits."""
+        flat_size = self.event_shape.num_elements()
         flat = tf.reshape(tf.cast(x, tf.int64), [-1, flat_size])
         event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)
         bits = _mixed(_mixed(event_hash) ^ self._hash_offsets) & (2**24 - 1)

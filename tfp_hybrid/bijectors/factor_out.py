@@ -1,11 +1,15 @@
-"""Multi-scale architecture: half of the channels leave for the latent, the rest goes on."""
+"""Multi-scale architecture: half of the channels go to the latent, the rest to the next level."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors import description, one_pass
+from tfp_hybrid.bijectors.base import FusedBijector
+
+tfb = tfp.bijectors
 
 
-class FactorOut(base.FusedBijector):
+class FactorOut(FusedBijector):
     """Factors the second half of the channels of x out to the latent; `bijector` transforms the first half.
 
         z = [bijector.inverse(x[..., :C/2]), flatten(x[..., C/2:])]
@@ -25,7 +29,7 @@ class FactorOut(base.FusedBijector):
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6 and eq. 14-16.
     """
 
-    def __init__(self, bijector, event_shape, name="factor_out"):
+    def __init__(self, bijector: tfb.Bijector, event_shape, name: str = "factor_out"):
         parameters = dict(locals())
         height, width, channels = event_shape
         if channels < 2:
@@ -37,13 +41,13 @@ class FactorOut(base.FusedBijector):
         super().__init__(event_shape, (height * width * channels,), parameters=parameters, name=name)
 
     def _forward_and_log_det(self, z, training=False):
-        kept, log_det = base.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training)
+        kept, log_det = one_pass.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training)
         out = z[..., self._kept_size :]
         out = tf.reshape(out, tf.concat([tf.shape(out)[:-1], self._out_shape], 0))
         return tf.concat([kept, out], -1), log_det
 
     def _inverse_and_log_det(self, x, training=False):
-        kept, log_det = base.inverse_and_log_det(self.bijector, x[..., : self._kept], 3, training)
+        kept, log_det = one_pass.inverse_and_log_det(self.bijector, x[..., : self._kept], 3, training)
         return self._join(kept, x), log_det
 
     def _join(self, kept, x):
@@ -52,8 +56,15 @@ class FactorOut(base.FusedBijector):
         return tf.concat([kept, tf.reshape(out, flat_shape)], -1)
 
     def adapt(self, x):
+        """Sets the data-dependent weights of the levels below, and returns `inverse(x)`."""
         x = tf.convert_to_tensor(x)
-        return self._join(base.adapt(self.bijector, x[..., : self._kept]), x)
+        return self._join(one_pass.adapt(self.bijector, x[..., : self._kept]), x)
 
-    def is_adapted(self):
-        return base.is_adapted(self.bijector)
+    def is_adapted(self) -> bool:
+        """Returns False if the levels below still wait for `adapt`."""
+        return one_pass.is_adapted(self.bijector)
+
+    def describe(self) -> list[description.FlowStep]:
+        """Lists itself, without weights, and the steps of the levels below; see the base class."""
+        row = description.flow_step(self.name, self.event_shape, self.latent_shape, [])
+        return [row, *description.steps_of(self.bijector, (*self.event_shape[:2], self._kept))]

@@ -1,4 +1,4 @@
-"""Glow: the builder."""
+"""`Glow`, a builder of flows for images."""
 
 import functools
 
@@ -15,6 +15,7 @@ from tfp_hybrid.bijectors.steps import Steps
 
 def Glow(
     event_shape,
+    *,
     levels: int = 2,
     steps: int = 8,
     hidden_units: int = 64,
@@ -25,9 +26,9 @@ def Glow(
     dtype: str = "float32",
     name: str = "glow",
 ) -> FusedChain:
-    """A Glow for images: each level squeezes, takes `steps` steps of flow, and factors half of it out.
+    """Builds a Glow for images: each level squeezes, takes `steps` steps, and factors out half of the channels.
 
-    A step is ActNorm, an invertible 1x1 convolution and an affine coupling. The latent z is a flat vector of
+    A step is an ActNorm, an invertible 1x1 convolution and an affine coupling. The latent z is a flat vector of
     H * W * C numbers.
 
     Args:
@@ -40,7 +41,7 @@ def Glow(
       additive: additive couplings instead of affine ones.
       quantization_levels: the images are integers 0 .. quantization_levels-1; they are dequantized and scaled,
         and log p(x) is that of the integers' unit cubes. None: the images are real numbers, taken as they are.
-      recompute: save memory in training: do not store the steps' activations, compute them again; see `Steps`.
+      recompute: save memory in training by recomputing activations instead of storing them; see `Steps`.
       dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: prefix of the names of the ops.
 
@@ -48,7 +49,7 @@ def Glow(
       A bijector from z, `(H * W * C,)`, to x, `(H, W, C)`.
 
     Raises:
-      ValueError: for an event shape that is no image, or sides that do not divide.
+      ValueError: for an event shape that is not an image's, or sides that do not divide.
 
     References:
       Kingma and Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".

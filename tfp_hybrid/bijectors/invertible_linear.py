@@ -26,40 +26,40 @@ class InvertibleLinear(ChannelAffine):
       Kingma and Dhariwal 2018, "Glow", section 3.2.
     """
 
-    def __init__(self, event_shape, dtype="float32", name="invertible_linear"):
+    def __init__(self, event_shape, dtype: str = "float32", name: str = "invertible_linear"):
         parameters = dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
-        channels = self._channels
+        channels = self.channels
         rotation = tf.cast(keras.initializers.Orthogonal()((channels, channels)), tf.float64)
         lu, rows = tf.linalg.lu(rotation)
         diagonal = tf.linalg.diag_part(lu)
         # In P L U, row i of L U is row rows[i] of W; `permutation` says where row i of W comes from.
-        self.permutation = self._add_weight(tf.math.invert_permutation(rows), "permutation", trainable=False)
-        self.sign = self._add_weight(tf.cast(tf.sign(diagonal), dtype), "sign", trainable=False)
-        self.log_diagonal = self._add_weight(tf.cast(tf.math.log(tf.abs(diagonal)), dtype), "log_diagonal")
+        self.permutation = self.add_weight(tf.math.invert_permutation(rows), "permutation", trainable=False)
+        self.sign = self.add_weight(tf.cast(tf.sign(diagonal), dtype), "sign", trainable=False)
+        self.log_diagonal = self.add_weight(tf.cast(tf.math.log(tf.abs(diagonal)), dtype), "log_diagonal")
         self._below = np.tri(channels, k=-1, dtype=dtype)
-        self.lower = self._add_weight(tf.cast(lu, dtype) * self._below, "lower")
-        self.upper = self._add_weight(tf.cast(lu, dtype) * self._below.T, "upper")
+        self.lower = self.add_weight(tf.cast(lu, dtype) * self._below, "lower")
+        self.upper = self.add_weight(tf.cast(lu, dtype) * self._below.T, "upper")
 
     def _factors(self):
-        lower = self.lower * self._below + tf.eye(self._channels, dtype=self.lower.dtype)
+        lower = self.lower * self._below + tf.eye(self.channels, dtype=self.lower.dtype)
         upper = self.upper * self._below.T
         return lower, upper + tf.linalg.diag(self.sign * tf.exp(self.log_diagonal))
 
     def matrix(self) -> tf.Tensor:
-        """W, of shape `(C, C)`."""
+        """Returns W, `(C, C)`."""
         lower, upper = self._factors()
         return tf.gather(lower @ upper, self.permutation)
 
-    def _forward_map(self):
+    def forward_map(self):
         lower, upper = self._factors()
-        identity = tf.eye(self._channels, dtype=lower.dtype)
+        identity = tf.eye(self.channels, dtype=lower.dtype)
         inverse = tf.linalg.triangular_solve(upper, tf.linalg.triangular_solve(lower, identity), lower=False)
-        return tf.gather(inverse, self.permutation, axis=1), tf.zeros(self._channels, lower.dtype)
+        return tf.gather(inverse, self.permutation, axis=1), tf.zeros(self.channels, lower.dtype)
 
-    def _inverse_map(self):
+    def inverse_map(self):
         matrix = self.matrix()
-        return matrix, tf.zeros(self._channels, matrix.dtype)
+        return matrix, tf.zeros(self.channels, matrix.dtype)
 
-    def _channel_log_det(self):
+    def channel_log_det(self):
         return tf.reduce_sum(self.log_diagonal)

@@ -1,4 +1,6 @@
-"""What the builders share: the checks of their arguments, and what ends a level."""
+"""Shared by the builders: checks of their arguments, and the end of a level."""
+
+from collections.abc import Callable
 
 import keras
 import tensorflow_probability as tfp
@@ -9,8 +11,8 @@ from tfp_hybrid.bijectors.factor_out import FactorOut
 tfb = tfp.bijectors
 
 
-def check_builder(builder, depth_name, depth, conditioner):
-    """Raises ValueError for no steps, or for a layer as the `conditioner` that all couplings would share."""
+def check_builder(builder: str, depth_name: str, depth: int, conditioner):
+    """Raises ValueError for fewer than one step, or for a layer as `conditioner`, which all couplings would share."""
     if depth < 1:
         raise ValueError(f"{builder}: `{depth_name}` is {depth}; wanted at least 1.")
     if conditioner is not None and (isinstance(conditioner, keras.layers.Layer) or not callable(conditioner)):
@@ -20,8 +22,8 @@ def check_builder(builder, depth_name, depth, conditioner):
         )
 
 
-def check_image(event_shape, levels, builder):
-    """Raises ValueError unless `event_shape` is an image's whose sides divide by 2^levels."""
+def check_image(event_shape, levels: int, builder: str):
+    """Raises ValueError unless `event_shape` is that of an image whose sides divide by 2^levels."""
     if len(event_shape) != 3:
         raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C).")
     height, width, _ = event_shape
@@ -32,8 +34,14 @@ def check_image(event_shape, levels, builder):
         )
 
 
-def factor_out_or_flatten(shape, remaining, level):
-    """What ends a level: `FactorOut` around the next one, or, on the last, a flat latent."""
+def factor_out_or_flatten(shape: tuple, remaining: int, level: Callable[[tuple, int], list]) -> tfb.Bijector:
+    """Builds the end of a level: `FactorOut` around the next level, or a flat latent after the last.
+
+    Args:
+      shape: `(H, W, C)` at the end of the level.
+      remaining: number of levels still to come.
+      level: a function `(shape, remaining) -> bijectors` that builds the next level.
+    """
     height, width, channels = shape
     if not remaining:
         return tfb.Reshape(event_shape_out=shape, event_shape_in=(height * width * channels,))

@@ -1,4 +1,4 @@
-"""From integer data to the reals, every log-det counted."""
+"""Preprocessing of integer data by bijectors, so that its log-det counts."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -8,17 +8,19 @@ from tfp_hybrid.bijectors.dequantize import Dequantize
 tfb = tfp.bijectors
 
 
-def integer_preprocessing(event_shape, levels=256, logit=False, dtype="float32") -> list:
-    """Bijectors, the data side first, that take integers 0 .. levels-1 to the reals.
+def integer_preprocessing(
+    event_shape, quantization_levels: int = 256, logit: bool = False, dtype: str = "float32"
+) -> list[tfb.Bijector]:
+    """Returns bijectors, the data side first, that map integers 0 .. L-1 to real numbers.
 
-    Dequantization, then with v = x + u in [0, levels):
+    Dequantization, then with v = x + u in [0, L):
 
-        scaling:  z = v / levels - 1/2
-        logit:    z = logit(a + (1 - 2a) v / levels),  a = 0.05
+        scaling:  z = v / L - 1/2
+        logit:    z = logit(a + (1 - 2a) v / L),  a = 0.05
 
     Args:
       event_shape: shape of one data point.
-      levels: number of integer values, 256 for 8-bit images.
+      quantization_levels: L, the number of integer values, 256 for 8-bit images.
       logit: take the logit, as RealNVP; otherwise scale to [-1/2, 1/2], as Glow.
       dtype: of z.
 
@@ -28,15 +30,15 @@ def integer_preprocessing(event_shape, levels=256, logit=False, dtype="float32")
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 4.1.
     """
-    dequantize = Dequantize(event_shape, levels, dtype)
+    dequantize = Dequantize(event_shape, quantization_levels, dtype)
     if not logit:
         return [
             dequantize,
-            tfb.Scale(tf.constant(levels, dtype)),
+            tfb.Scale(tf.constant(quantization_levels, dtype)),
             tfb.Shift(tf.constant(0.5, dtype)),
         ]
-    margin = 0.05 / (1 - 2 * 0.05) * levels
+    margin = 0.05 / (1 - 2 * 0.05) * quantization_levels
     return [
         dequantize,
-        tfb.Sigmoid(low=tf.constant(-margin, dtype), high=tf.constant(levels + margin, dtype)),
+        tfb.Sigmoid(low=tf.constant(-margin, dtype), high=tf.constant(quantization_levels + margin, dtype)),
     ]

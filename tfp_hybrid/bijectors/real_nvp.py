@@ -1,4 +1,4 @@
-"""RealNVP: the builder, for vectors and images."""
+"""`RealNVP`, a builder of flows for vectors and images."""
 
 import functools
 
@@ -14,6 +14,7 @@ from tfp_hybrid.bijectors.steps import Steps
 
 def RealNVP(
     event_shape,
+    *,
     couplings: int = 8,
     levels: int = 2,
     hidden_units=None,
@@ -24,7 +25,7 @@ def RealNVP(
     dtype: str = "float32",
     name: str = "real_nvp",
 ) -> FusedChain:
-    """A RealNVP, for vectors or multi-scale for images.
+    """Builds a RealNVP for vectors, or a multi-scale one for images.
 
     Vectors: `couplings` affine couplings that take turns in which half of the features they transform, with
     an ActNorm before each; the first one, once adapted, standardizes the features.
@@ -41,12 +42,12 @@ def RealNVP(
       additive: additive couplings instead of affine ones.
       quantization_levels: the data are integers 0 .. quantization_levels-1, to be dequantized; images then go
         through a logit, vectors are scaled. None: real numbers, taken as they are.
-      recompute: save memory in training: do not store the couplings' activations, compute them again; see `Steps`.
+      recompute: save memory in training by recomputing activations instead of storing them; see `Steps`.
       dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: prefix of the names of the ops.
 
     Returns:
-      A bijector from z to x; z is a vector as long as x has numbers.
+      A bijector from z to x; z is a vector with as many entries as x.
 
     Raises:
       ValueError: for an event shape that cannot be split.

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors.base import FusedBijector
 
 
-class Squeeze(base.FusedBijector):
-    """Trades resolution for channels: each 2 x 2 block of pixels of x becomes the channels of one of z.
+class Squeeze(FusedBijector):
+    """Trades resolution for channels: each 2 x 2 block of pixels of x becomes the channels of one pixel of z.
 
         x: (H, W, C)  <->  z: (H/2, W/2, 4C)         log|det dz/dx| = 0
 
@@ -21,7 +21,7 @@ class Squeeze(base.FusedBijector):
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6.
     """
 
-    def __init__(self, event_shape, name="squeeze"):
+    def __init__(self, event_shape, name: str = "squeeze"):
         parameters = dict(locals())
         if len(event_shape) != 3 or event_shape[0] % 2 or event_shape[1] % 2:
             raise ValueError(
@@ -36,14 +36,13 @@ class Squeeze(base.FusedBijector):
         )
 
     def _forward_and_log_det(self, z, training=False):
-        return self._reshaped(z, tf.nn.depth_to_space, self._latent_shape, self._event_shape)
+        return self._reshaped(z, tf.nn.depth_to_space, self.latent_shape, self.event_shape)
 
     def _inverse_and_log_det(self, x, training=False):
-        return self._reshaped(x, tf.nn.space_to_depth, self._event_shape, self._latent_shape)
+        return self._reshaped(x, tf.nn.space_to_depth, self.event_shape, self.latent_shape)
 
-    @staticmethod
-    def _reshaped(value, op, shape_from, shape_to):
-        batch_shape = tf.shape(value)[: tf.rank(value) - 3]
+    def _reshaped(self, value, op, shape_from, shape_to):
+        batch_shape = self.batch_shape_of(value)  # both shapes have rank 3
         moved = op(tf.reshape(value, [-1, *shape_from]), 2)
         moved = tf.reshape(moved, tf.concat([batch_shape, shape_to], 0))
         return moved, tf.zeros(batch_shape, value.dtype)

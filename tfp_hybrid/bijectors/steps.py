@@ -1,67 +1,79 @@
-"""Equal steps of flow, their weights stacked: traced once, and, if asked to, without storing their activations."""
+"""Identical steps of flow with stacked weights: traced once, and optionally without stored activations."""
 
 import functools
 import json
 import numbers
 import re
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import base
+from tfp_hybrid.bijectors import description, one_pass
+from tfp_hybrid.bijectors.base import FusedBijector
+from tfp_hybrid.bijectors.recompute import pull_back, recomputed_inverse
+from tfp_hybrid.bijectors.weights import networks_of
 from tfp_hybrid.execution import is_for_xla, parts_for_cores
 from tfp_hybrid.interop import find_weights
 
 tfb = tfp.bijectors
 
 
-class Steps(base.FusedBijector):
-    """`count` steps that differ in nothing but the values of their weights, one after the other.
+class Steps(FusedBijector):
+    """`count` identical steps in sequence, each with its own weights.
 
         forward(z) = step_1(step_2(... step_count(z)))
 
-    Each weight of the step is stored once, stacked, as `(count, *shape)`. TensorFlow traces one step, and calls it
-    with each slice; so that the time to the first training step hardly grows with `count`, and an optimizer has
-    as many variables as one step has. (What an optimizer does to each variable, such as `clipnorm`, it does to all
-    slices together. Regularizers and constraints of weights act on each slice. A network that several steps share is
-    a network of each from here on.)
+    Each weight of the step is stored once, stacked, as `(count, *shape)`. TensorFlow traces one step and calls it
+    with each slice, so the time to the first training step hardly grows with `count`, and an optimizer has as many
+    variables as one step has. What an optimizer does to each variable, such as `clipnorm`, it does to all slices
+    together. Regularizers and constraints of weights act on each slice. Networks shared between steps become
+    independent copies.
 
     With `recompute`, the gradient of `inverse` stores z only: the backward pass inverts step after step and
-    computes the activations that it needs again. Memory does not grow with the number of steps; each conditioner
+    recomputes the activations that it needs. Memory does not grow with the number of steps; each conditioner
     is evaluated once more, about a third more work. There are no second derivatives then.
 
     Args:
-      step: a function `() -> FusedBijector`, called for the initial values of each step; all it returns are of one
-        structure, from `event_shape` to `event_shape`. Or one such bijector: then all steps start at its values.
+      step: a function `() -> FusedBijector`, called for the initial values of each step; what it returns must always
+        have the same structure, from `event_shape` to `event_shape`. Or one such bijector: then all steps start at
+        its values.
       count: number of steps.
       event_shape: shape of one data point x.
       recompute: do not store activations for the backward pass of `inverse`.
       name: prefix of the names of the ops.
 
     Raises:
-      ValueError: if `count` < 1, if the steps differ in structure or in `event_shape`, or if a
-        bijector of TFP in them has weights.
+      ValueError: if `count` < 1, if the steps differ in structure or in `event_shape`, or if a TFP bijector in them
+        has weights.
 
     References:
       Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network", for `recompute`.
     """
 
-    # The weights of the step itself are only places for the slices.
-    _TF_MODULE_IGNORED_PROPERTIES = base.FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"step", "_slots", "_parameters"}
+    # The template step's own weights are placeholders.
+    _TF_MODULE_IGNORED_PROPERTIES = FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"step", "_slots", "_parameters"}
 
-    def __init__(self, step, count, event_shape, recompute=False, name="steps"):
+    def __init__(
+        self,
+        step: FusedBijector | Callable[[], FusedBijector],
+        count: int,
+        event_shape,
+        recompute: bool = False,
+        name: str = "steps",
+    ):
         parameters = dict(locals())
         if not isinstance(count, numbers.Integral) or count < 1:
             raise ValueError(f"Steps: `count` is {count}; wanted at least 1, a whole number.")
         super().__init__(event_shape, parameters=parameters, name=name)
-        given = isinstance(step, base.FusedBijector)
+        given = isinstance(step, FusedBijector)
         built = [step] * count if given else [step() for _ in range(count)]
         if not given and len({_structure(one) for one in built}) > 1:
             raise ValueError("Steps: the steps differ in structure; wanted ones that differ only in their weights.")
         shape = tuple(built[0].event_shape)
-        if len(shape) == len(self._event_shape) and shape != tuple(self._event_shape):
-            raise ValueError(f"Steps: `event_shape` is {tuple(self._event_shape)}; wanted {shape}, as the step has.")
+        if len(shape) == len(self.event_shape) and shape != tuple(self.event_shape):
+            raise ValueError(f"Steps: `event_shape` is {tuple(self.event_shape)}; wanted {shape}, as the step has.")
         self.step, self.count, self.recompute = built[0], count, recompute
         self._parameters["step"] = self.step
         self.is_exact = self.step.is_exact
@@ -69,117 +81,102 @@ class Steps(base.FusedBijector):
         _check_weights(self.step, self._slots)
         for slot, *values in zip(self._slots, *(one.keras_weights() for one in built), strict=True):
             stack = tf.stack([value.value for value in values])
-            weight = self._add_weight(stack, slot.path.replace("/", "_"), slot.trainable)
+            weight = self.add_weight(stack, slot.path.replace("/", "_"), slot.trainable)
             weight.regularizer = slot.regularizer and functools.partial(_sum_of, slot.regularizer)
             weight.constraint = slot.constraint and functools.partial(_stack_of, slot.constraint)
         self._functions = self._no_dependency({})
-        self._in_parts = self._event_shape.rank == 1 and not _has_statistics(self.step)
+        self._in_parts = self.event_shape.rank == 1 and not _has_statistics(self.step)
 
     def _forward_and_log_det(self, z, training=False):
-        return self._run("_forward_and_log_det", z, training, backwards=True)
+        return self._run(one_pass.forward_and_log_det, z, training, backwards=True)
 
     def _inverse_and_log_det(self, x, training=False):
         if self.recompute:
-            return self._recomputed_inverse(x, training)
-        return self._run("_inverse_and_log_det", x, training)
+            options = dict(event_ndims=self.event_shape.rank, training=bool(training))
+            inverse = self._traced(one_pass.inverse_and_log_det, **options)
+            backward = self._traced(pull_back, **options)
+            outputs, changes = recomputed_inverse(inverse, backward, x, self._slices())
+            self._update(changes)
+            return outputs
+        return self._run(one_pass.inverse_and_log_det, x, training)
 
-    def _run(self, method, value, training, backwards=False):
-        function, slices = self._traced(method, training=bool(training)), self._slices()
-        outputs, totals, new, order = [], [], {}, -1 if backwards else 1
+    def _run(self, function, value, training, backwards=False):
+        function = self._traced(function, event_ndims=self.event_shape.rank, training=bool(training))
+        slices = self._slices()
+        outputs, totals, changed, order = [], [], {}, -1 if backwards else 1
         for part in parts_for_cores(value) if self._in_parts else [value]:
             log_dets = []
             for weights in slices[::order]:
-                (part, log_det), new = function(weights, part)
+                (part, log_det), changed = function(weights, part)
                 log_dets.append(log_det)
-                for i in new:  # from there, the next part goes on
-                    weights[int(i)] = new[i]
+                for i in changed:  # the next part of the rows continues from here
+                    weights[int(i)] = changed[i]
             outputs.append(part)
             totals.append(tf.add_n(log_dets))
-        self._update([{i: weights[int(i)] for i in new} for weights in slices])
+        self._update([{i: weights[int(i)] for i in changed} for weights in slices])
         return tuple(tf.concat(parts, 0) if len(parts) > 1 else parts[0] for parts in (outputs, totals))
 
-    def _recomputed_inverse(self, x, training):
-        """As `_run`, but the gradient comes from the step's `_pull_back`."""
-        news = []
-
-        @tf.custom_gradient
-        def inverse(x, *flat):
-            slices = [flat[i : i + len(self._slots)] for i in range(0, len(flat), len(self._slots))]
-            run, z, log_dets = self._traced("_inverse_and_log_det", training=bool(training)), tf.stop_gradient(x), []
-            for values in slices:
-                (z, log_det), new = run([tf.stop_gradient(value) for value in values], z)
-                log_dets.append(log_det)
-                news.append(new)
-
-            def gradient(dz, dlog_det):
-                pull_back, value, dflat = self._traced("_pull_back", training=bool(training)), z, []
-                for values in reversed(slices):
-                    (value, dz, dvalues), _ = pull_back(list(values), value, dz, dlog_det)
-                    dflat = [dvalues.get(str(i)) for i in range(len(values))] + dflat
-                return _once_differentiable(dz), *map(_once_differentiable, dflat)
-
-            return (z, tf.add_n(log_dets)), gradient
-
-        outputs = inverse(x, *(value for values in self._slices() for value in values))
-        self._update(news)
-        return outputs
-
     def _slices(self):
-        """The values of the weights of each step."""
-        stacks = [tf.unstack(weight.value) for weight in self._keras_weights]
+        """Returns the values of each step's weights."""
+        stacks = [tf.unstack(weight.value) for weight in self.keras_weights()]
         return [list(values) for values in zip(*stacks, strict=True)] if stacks else [[]] * self.count
 
-    def _update(self, news):
-        """Stores what the steps have changed, such as the seeds of dropout."""
-        for i in news[0]:
-            self._keras_weights[int(i)].assign(tf.stack([new[i] for new in news]))
+    def _update(self, changes):
+        """Stores the weights that the steps have changed, such as the seeds of dropout."""
+        weights = self.keras_weights()
+        for i in changes[0]:
+            weights[int(i)].assign(tf.stack([changed[i] for changed in changes]))
 
-    def _traced(self, method, **options):
-        """`function(values, value, ...) -> outputs, new`: a method of the step, at these values of its weights.
+    def _traced(self, function, **options):
+        """Returns `function(step, value, ...) -> outputs` as `(weights, value, ...) -> outputs, changed`.
 
-        `new` has the values, by position, of weights that the call has changed.
+        It runs at the given values of the step's weights; `changed` has the new values, by position, of those weights
+        that the call has changed.
         """
-        key = method, *options.values()
-        call = functools.partial(self._call_step, method, options)
+        key = function.__name__, *options.values()  # names, as `tf.Module` sorts keys
+        call = functools.partial(self._call_step, function, options)
         if is_for_xla():
-            # A function hands constants, such as axes, on to its gradient; to XLA all its inputs would be constants
-            # too, and it would compile for each batch.
+            # A function passes constants, such as axes, to its gradient. XLA would then take all inputs of that
+            # for constants, and compile it again for each batch.
             return call
         if key not in self._functions:
             # Not inlined, the body is optimized once, and a step's memory is free before the next one begins.
             self._functions[key] = tf.function(call, autograph=False, experimental_attributes={"_noinline": True})
         return self._functions[key]
 
-    def _call_step(self, method, options, values, *inputs):
+    def _call_step(self, function, options, values, *inputs):
         with keras.StatelessScope(zip(self._slots, values, strict=True), collect_losses=True) as scope:
             given = [scope.get_current_value(slot) for slot in self._slots]
-            outputs = getattr(self.step, method)(*inputs, **options)
+            outputs = function(self.step, *inputs, **options)
             now = [scope.get_current_value(slot) for slot in self._slots]
         if scope.losses:
             raise ValueError(
                 "Steps: a conditioner adds a loss when it is called, such as an activity regularizer's, which would be "
                 "lost here; wanted one without. Regularizers of weights are kept."
             )
-        if method == "_pull_back":
-            value, dvalue, dweights = outputs
-            found = ((str(i), dweights.get(id(slot))) for i, slot in enumerate(self._slots))
-            outputs = value, dvalue, {i: gradient for i, gradient in found if gradient is not None}
         return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
 
     def adapt(self, x):
-        x, news = tf.convert_to_tensor(x), []
+        """Sets the data-dependent weights of each step from the x that arrives at it; returns `inverse(x)`."""
+        x, changes = tf.convert_to_tensor(x), []
         for values in self._slices():
-            x, new = self._traced("adapt")(values, x)
-            news.append(new)
-        self._update(news)
+            x, changed = self._traced(one_pass.adapt)(values, x)
+            changes.append(changed)
+        self._update(changes)
         return x
 
-    def is_adapted(self):
+    def is_adapted(self) -> bool:
+        """Returns False if a step still waits for `adapt`."""
         for values in self._slices():
             with keras.StatelessScope(zip(self._slots, values, strict=True)):
                 if not self.step.is_adapted():
                     return False
         return True
+
+    def describe(self) -> list[description.FlowStep]:
+        """Lists all steps in one row; see the base class."""
+        name = f"{self.name} ({self.count} x {self.step.name})"
+        return [description.flow_step(name, self.event_shape, self.latent_shape, self.keras_weights())]
 
 
 def _check_weights(step, slots):
@@ -191,17 +188,16 @@ def _check_weights(step, slots):
 
 
 def _has_statistics(step):
-    """Whether a conditioner keeps a running statistic of its batches, so that it must see whole ones."""
-    networks = [part.conditioner for part in (step, *step.submodules) if hasattr(part, "conditioner")]
-    weights = [weight for network in networks for weight in network.non_trainable_variables]
+    """Returns whether a conditioner keeps a running statistic of its batches, so that it must see whole ones."""
+    weights = [weight for network in networks_of(step) for weight in network.non_trainable_variables]
     return any(tf.as_dtype(weight.dtype).is_floating for weight in weights)
 
 
 def _structure(bijector):
-    """A text that is the same for bijectors that differ only in their weights."""
+    """Returns a text that is the same for bijectors that differ only in their weights."""
     parts = [part for part in (bijector, *bijector.submodules) if isinstance(part, tfb.Bijector)]
     settings = [(type(part).__name__, part.parameters) for part in parts]
-    networks = [_config(part.conditioner) for part in parts if hasattr(part, "conditioner")]
+    networks = [_config(network) for network in networks_of(bijector)]
     shapes = [(weight.shape, weight.dtype) for weight in bijector.keras_weights()]
     text = json.dumps([settings, shapes, networks], default=repr, sort_keys=True)
     text = re.sub(r"_\d+\b|at 0x[0-9a-f]+", "", text)  # Keras numbers its layers
@@ -217,11 +213,6 @@ def _config(network):
 
 def _without_initial_values(config):
     return {key: value for key, value in config.items() if key != "seed" and not key.endswith("_initializer")}
-
-
-def _once_differentiable(gradient):
-    message = "Steps: with `recompute` there are no second derivatives; build the flow without it."
-    return gradient if gradient is None else tf.raw_ops.PreventGradient(input=gradient, message=message)
 
 
 def _sum_of(regularizer, stacked):

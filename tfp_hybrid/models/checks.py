@@ -32,7 +32,7 @@ _KNOWN = weakref.WeakKeyDictionary()
 def _inputs_of(distribution) -> _Inputs:
     if distribution not in _KNOWN:
         parts = (distribution, *distribution.submodules)
-        levels = next((part.levels for part in parts if isinstance(part, Dequantize)), None)
+        levels = next((part.quantization_levels for part in parts if isinstance(part, Dequantize)), None)
         _KNOWN[distribution] = _Inputs(tuple(distribution.event_shape), distribution.dtype, levels)
     return _KNOWN[distribution]
 

@@ -1,0 +1,130 @@
+"""`Coupling`: a mask, a conditioner and a transformer."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from tfp_hybrid import networks
+from tfp_hybrid.bijectors.base import FusedBijector
+from tfp_hybrid.bijectors.masks import make_mask
+from tfp_hybrid.bijectors.transformers import Transformer
+from tfp_hybrid.bijectors.weights import watch
+
+
+class Coupling(FusedBijector):
+    """One part of x passes through and sets the parameters of a scalar bijector for each entry of the other part.
+
+        z_a = x_a
+        z_b = transformer.inverse(x_b; conditioner(x_a))
+
+    The conditioner is evaluated once for the value and the log-det. `AffineCoupling` and `SplineCoupling` are couplings
+    with given transformers.
+
+    Args:
+      event_shape: `(d,)` with d >= 2, or `(H, W, C)`.
+      transformer: a `transformers.Transformer`.
+      mask: what passes through: "channel", one half of the last axis (features of a vector, channels of an
+        image); or "checkerboard", every other pixel of an image, as in RealNVP.
+      swap: take the other half.
+      conditioner: a function `(input_shape, units) -> keras layer` from the part that passes through (with
+        the checkerboard: the whole image, with the other pixels at zero) to the raw parameters on the last
+        axis. By default `networks.MLP` for vectors and `networks.ConvNet` for images.
+        A built Keras layer is taken as it is.
+      dtype: of the values; the conditioner has it too, or the global mixed precision policy.
+      name: prefix of the names of the ops.
+      parameters: the `locals()` of a subclass's constructor.
+
+    Raises:
+      ValueError: for an event that cannot be split, an unknown mask, or a conditioner whose output does not
+        have the size that is needed.
+
+    References:
+      Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.2.
+
+    Example:
+
+    >>> coupling = bijectors.Coupling((4,), bijectors.transformers.Affine(log_scale_bound=1.0))
+    >>> z, log_det = coupling.inverse_and_log_det(tf.ones((3, 4)))
+    """
+
+    def __init__(
+        self,
+        event_shape,
+        transformer: Transformer,
+        mask: str = "channel",
+        swap: bool = False,
+        conditioner=None,
+        dtype: str = "float32",
+        name: str = "coupling",
+        *,
+        parameters: dict | None = None,
+    ):
+        parameters = parameters or dict(locals())
+        super().__init__(event_shape, parameters=parameters, name=name)
+        shape, owner = tuple(self.event_shape), type(self).__name__
+        if not isinstance(transformer, Transformer):
+            raise ValueError(
+                f"{owner}: `transformer` is {transformer!r}; wanted a `bijectors.transformers.Transformer`."
+            )
+        self.transformer, self.mask, self.swap = transformer, mask, swap
+        self._mask = make_mask(mask, shape, swap, dtype, owner)
+        if conditioner is None:
+            network = networks.MLP if len(shape) == 1 else networks.ConvNet
+            conditioner = functools.partial(network, dtype=networks.policy_for(dtype))
+        units = transformer.num_parameters * self._mask.num_transformed
+        self.conditioner = self.add_network(_built_conditioner(conditioner, self._mask.passing_shape, units, owner))
+        self._parameters["conditioner"] = self.conditioner
+
+    def _forward_and_log_det(self, z, training=False):
+        passing, transformed = self._mask.split(z)
+        raw = self._raw_parameters(passing, training)
+        transformed, log_det = self.transformer.forward(transformed, raw, self.event_shape.rank)
+        return self._mask.join(passing, transformed), log_det
+
+    def _inverse_and_log_det(self, x, training=False):
+        passing, transformed = self._mask.split(x)
+        raw = self._raw_parameters(passing, training)
+        transformed, log_det = self.transformer.inverse(transformed, raw, self.event_shape.rank)
+        return self._mask.join(passing, transformed), log_det
+
+    def pull_back(self, z, dz, dlog_det, training=False):
+        """As in the base class, with one evaluation of the conditioner: it sees the same part of x and z."""
+        event_ndims = self.event_shape.rank
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            weights = watch(tape, z, self.keras_weights())
+            passing, transformed = self._mask.split(z)
+            raw = self._raw_parameters(passing, training)
+        transformed = self.transformer.forward(transformed, raw, event_ndims)[0]
+        with tf.GradientTape(watch_accessed_variables=False) as outer_tape:
+            outer_tape.watch((transformed, raw))
+            outputs = self.transformer.inverse(transformed, raw, event_ndims)
+        dpassing, dtransformed = self._mask.split(dz)
+        dtransformed, draw = outer_tape.gradient(outputs, (transformed, raw), (dtransformed, dlog_det))
+        dx = self._mask.join(dpassing, dtransformed)
+        through_conditioner, dweights = tape.gradient(raw, (z, weights), draw)
+        if through_conditioner is not None:  # None of a conditioner that ignores its input
+            dx += through_conditioner
+        return self._mask.join(passing, transformed), dx, dweights
+
+    def _raw_parameters(self, passing, training):
+        flat = tf.reshape(passing, (-1, *self._mask.passing_shape))
+        raw = tf.cast(self.conditioner(flat, training=training), passing.dtype)
+        raw = tf.reshape(raw, tf.concat([self.batch_shape_of(passing), raw.shape[1:]], 0))
+        return self._mask.of_transformed(raw)
+
+
+def _built_conditioner(conditioner, input_shape, units, owner):
+    if not isinstance(conditioner, keras.layers.Layer):
+        if not callable(conditioner):
+            raise ValueError(
+                f"{owner}: `conditioner` is {conditioner!r}; wanted a function (input_shape, units) -> keras layer."
+            )
+        conditioner = conditioner(input_shape, units)
+    output_shape = getattr(conditioner, "output_shape", None)  # known if it is functional; else one call builds it
+    output_shape = output_shape or tuple(conditioner(tf.zeros((1, *input_shape))).shape)
+    if output_shape[1:] != (*input_shape[:-1], units):
+        raise ValueError(
+            f"{owner}: `conditioner` maps {input_shape} to {output_shape[1:]}; wanted {(*input_shape[:-1], units)}."
+        )
+    return conditioner

@@ -1,0 +1,62 @@
+"""Bijectors as text: one line for `repr`, and one row for each step of a flow."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class FlowStep(NamedTuple):
+    """One row of `FusedBijector.describe`.
+
+    Attributes:
+      name: name of the bijector.
+      event_shape: shape of one x.
+      latent_shape: shape of one z.
+      num_weights: how many numbers its weights have together.
+    """
+
+    name: str
+    event_shape: tuple
+    latent_shape: tuple
+    num_weights: int
+
+
+def flow_step(name: str, event_shape, latent_shape, variables) -> FlowStep:
+    """Returns the row of a bijector with these variables."""
+    size = sum(math.prod(tf.TensorShape(variable.shape)) for variable in variables)
+    return FlowStep(name, tuple(event_shape), tuple(latent_shape), size)
+
+
+def steps_of(bijector, event_shape) -> list[FlowStep]:
+    """Returns the rows of any bijector: those of `describe`, or one for a stock bijector."""
+    if hasattr(bijector, "describe"):
+        return bijector.describe()
+    return [flow_step(bijector.name, event_shape, bijector.inverse_event_shape(event_shape), bijector.variables)]
+
+
+def one_line(bijector) -> str:
+    """Returns the class, the shapes, and those settings of one of our bijectors that are not at their defaults.
+
+    Example:
+
+    >>> bijectors.AffineCoupling((8,), swap=True)
+    AffineCoupling((8,), swap=True)
+    >>> bijectors.RealNVP((4,), couplings=5)
+    FusedChain((4,), 3 bijectors, name='real_nvp')
+    """
+    shapes = dict.fromkeys(str(tuple(shape)) for shape in (bijector.event_shape, bijector.latent_shape))
+    return f"{type(bijector).__name__}({', '.join([' -> '.join(shapes), *_settings(bijector)])})"
+
+
+def _settings(bijector) -> Iterator[str]:
+    for key, argument in inspect.signature(type(bijector).__init__).parameters.items():
+        value = bijector.parameters.get(key, argument.default)
+        if isinstance(value, list) and key != "event_shape":
+            yield f"{len(value)} {key if len(value) != 1 else key.removesuffix('s')}"
+        elif isinstance(value, (bool, int, float, str)) or dataclasses.is_dataclass(value):
+            if key != "event_shape" and value != argument.default:
+                yield f"{key}={value!r}"

@@ -1,0 +1,97 @@
+"""Density evaluation in one pass, through our bijectors and through compositions of stock ones.
+
+The functions here take any `tfb.Bijector`. They look inside `tfb.Chain` and `tfb.Invert`, so that our bijectors in them
+are evaluated once for the value and the log-determinant.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+# Internal to TFP: the classes behind tfb.Chain and tfb.Invert when they hold bijectors like ours.
+from tensorflow_probability.python.bijectors import chain as tfp_chain
+from tensorflow_probability.python.bijectors import invert as tfp_invert
+
+from tfp_hybrid.bijectors.base import FusedBijector
+
+tfb = tfp.bijectors
+
+
+def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = None, training: bool = False):
+    """Computes `z = bijector.inverse(x)` and `log|det dz/dx|`, evaluating each network of our bijectors once.
+
+    Goes through `tfb.Chain` and `tfb.Invert`. Other stock bijectors are evaluated through `inverse` and
+    `inverse_log_det_jacobian`.
+
+    Args:
+      bijector: any `tfb.Bijector`.
+      x: `batch_shape + event_shape`.
+      event_ndims: rank of the event; `bijector.inverse_min_event_ndims` if None.
+      training: passed to our bijectors. TFP bijectors take no such argument.
+
+    Returns:
+      z, and the log-det in nats (broadcastable to the batch shape).
+    """
+    if isinstance(bijector, tfp_invert._Invert):
+        return forward_and_log_det(bijector.bijector, x, event_ndims, training)
+    if isinstance(bijector, FusedBijector):
+        return bijector.inverse_and_log_det(x, event_ndims, training)
+    if event_ndims is None:
+        event_ndims = bijector.inverse_min_event_ndims
+    if isinstance(bijector, tfp_chain._Chain):
+        return chain_inverse_and_log_det(bijector.bijectors, x, event_ndims, training)
+    x = tf.identity(x)  # TFP would answer from its cache, also after the weights have changed
+    return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
+
+
+def forward_and_log_det(bijector: tfb.Bijector, z, event_ndims: int | None = None, training: bool = False):
+    """Computes `x = bijector.forward(z)` and `log|det dx/dz|`; see `inverse_and_log_det`."""
+    if isinstance(bijector, tfp_invert._Invert):
+        return inverse_and_log_det(bijector.bijector, z, event_ndims, training)
+    if isinstance(bijector, FusedBijector):
+        return bijector.forward_and_log_det(z, event_ndims, training)
+    if event_ndims is None:
+        event_ndims = bijector.forward_min_event_ndims
+    if isinstance(bijector, tfp_chain._Chain):
+        return chain_forward_and_log_det(bijector.bijectors, z, event_ndims, training)
+    z = tf.identity(z)
+    return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
+
+
+def chain_inverse_and_log_det(bijectors, x, event_ndims: int, training: bool = False):
+    """Inverts `bijectors`, first to last, and sums their log-dets."""
+    total = 0.0
+    for bijector in bijectors:
+        next_ndims = bijector.inverse_event_ndims(event_ndims)
+        x, log_det = inverse_and_log_det(bijector, x, event_ndims, training)
+        total, event_ndims = total + log_det, next_ndims
+    return x, total
+
+
+def chain_forward_and_log_det(bijectors, z, event_ndims: int, training: bool = False):
+    """Applies `bijectors`, last to first, and sums their log-dets."""
+    total = 0.0
+    for bijector in reversed(bijectors):
+        next_ndims = bijector.forward_event_ndims(event_ndims)
+        z, log_det = forward_and_log_det(bijector, z, event_ndims, training)
+        total, event_ndims = total + log_det, next_ndims
+    return z, total
+
+
+def adapt(bijector: tfb.Bijector, x):
+    """Sets the data-dependent weights of all our bijectors inside `bijector`, and returns `inverse(x)`."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.adapt(x)
+    if isinstance(bijector, tfp_chain._Chain):
+        for part in bijector.bijectors:
+            x = adapt(part, x)
+        return x
+    return bijector.inverse(x)
+
+
+def is_adapted(bijector: tfb.Bijector) -> bool:
+    """Returns False if one of our bijectors inside `bijector` still waits for `adapt`."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.is_adapted()
+    if isinstance(bijector, tfp_chain._Chain):
+        return all(map(is_adapted, bijector.bijectors))
+    return True

@@ -1,0 +1,8 @@
+"""Transformers of couplings: scalar bijectors given by the raw parameters that a conditioner computes."""
+
+from tfp_hybrid.bijectors.transformers.additive import Additive
+from tfp_hybrid.bijectors.transformers.affine import Affine
+from tfp_hybrid.bijectors.transformers.base import Transformer
+from tfp_hybrid.bijectors.transformers.rational_quadratic_spline import RationalQuadraticSpline
+
+__all__ = ["Additive", "Affine", "RationalQuadraticSpline", "Transformer"]

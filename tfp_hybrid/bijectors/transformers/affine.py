@@ -1,0 +1,62 @@
+"""The affine transformer."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfp_hybrid.bijectors.base import sum_rightmost
+from tfp_hybrid.bijectors.masks import split_last
+from tfp_hybrid.bijectors.transformers.base import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine(Transformer):
+    """`x = z exp(s) + t` with a bounded log-scale, `s = B tanh(raw_s / B)`; log|dx/dz| = s.
+
+    The raw parameters are first all shifts t, then all raw log-scales.
+
+    Args:
+      log_scale_bound: B, the bound on |s|.
+
+    Raises:
+      ValueError: if the bound is not positive.
+
+    References:
+      Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", eq. 4-8.
+    """
+
+    log_scale_bound: float = 2.0
+    num_parameters = 2
+
+    def __post_init__(self):
+        if not self.log_scale_bound > 0:
+            raise ValueError(f"Affine: `log_scale_bound` is {self.log_scale_bound}; wanted a positive number.")
+
+    def forward(self, z, raw, event_ndims):
+        shift, raw_log_scale = _halves(raw)
+        log_scale = self.log_scale_bound * tf.tanh(raw_log_scale / self.log_scale_bound)
+        return z * tf.exp(log_scale) + shift, sum_rightmost(log_scale, event_ndims)
+
+    def inverse(self, x, raw, event_ndims):
+        """Maps x to z; the gradient is written out, in half of the operations that autodiff would use."""
+        bound = self.log_scale_bound
+
+        @tf.custom_gradient
+        def function(x, raw):
+            shift, raw_log_scale = _halves(raw)
+            bounded = tf.tanh(raw_log_scale / bound)
+            factor = tf.exp(-bound * bounded)
+            z = (x - shift) * factor
+
+            def gradient(dz, dlog_det):
+                dx = dz * factor
+                dlog_scale = -dz * z - tf.reshape(dlog_det, tf.concat([tf.shape(dlog_det), [1] * event_ndims], 0))
+                return dx, tf.concat([-dx, dlog_scale * (1 - tf.square(bounded))], axis=-1)
+
+            return (z, -bound * sum_rightmost(bounded, event_ndims)), gradient
+
+        return function(x, raw)
+
+
+def _halves(raw):
+    return split_last(raw, raw.shape[-1] // 2)
