@@ -38,25 +38,18 @@ def test_chain_and_invert_are_recognized(inner):
 def test_the_cache_gives_value_and_log_det_from_one_call():
     """Without it, `forward` and `forward_log_det_jacobian` each evaluate the network."""
 
-    class Doubled(tfb.Bijector):
+    class Doubled(_compat.CachedBijector):
         calls = 0
-        _cache = _compat.fused_cache("both_forward", "both_inverse")
 
         def __init__(self):
             super().__init__(forward_min_event_ndims=0, parameters={})
 
-        def both_forward(self, z):
+        def forward_and_log_det(self, z, training=False):
             type(self).calls += 1
-            return 2 * z, {"ildj": -tf.math.log(2.0) * tf.ones_like(z)}
-
-        def both_inverse(self, x):
-            return x / 2, {"ildj": -tf.math.log(2.0) * tf.ones_like(x)}
-
-        def _forward(self, z):
-            return self.both_forward(z)[0]
+            return 2 * z, tf.math.log(2.0) * tf.ones_like(z)
 
         def _forward_log_det_jacobian(self, z):
-            return -self.both_forward(z)[1]["ildj"]
+            raise AssertionError("the cache has it")
 
     bijector, z = Doubled(), normal(3)
     x = bijector.forward(z)
@@ -65,10 +58,26 @@ def test_the_cache_gives_value_and_log_det_from_one_call():
     assert Doubled.calls == 1
 
 
-def test_modules_name_what_they_ignore():
-    """Without it, weights would be searched in TensorFlow's own bookkeeping, and found twice."""
-    assert "_self_unconditional_checkpoint_dependencies" in _compat.ignored_attributes(tf.Module())
-    assert _compat.ignored_attributes(tf.Module) == _compat.ignored_attributes(tf.Module())
+def test_parameters_can_be_set():
+    """Without it, a bijector is copied and saved with a function in place of its network."""
+    bijector = tfb.Shift(1.0)
+    _compat.set_parameter(bijector, "shift", tf.constant(2.0))
+    assert float(bijector.copy().shift) == 2.0
+
+
+def test_modules_ignore_attributes():
+    """Without it, placeholders of weights, and TensorFlow's own bookkeeping, are searched for weights."""
+
+    @_compat.ignoring("template")
+    class Holder(tf.Module):
+        def __init__(self):
+            self.template, self.kept = tf.Variable(1.0), tf.Variable(2.0)
+
+    holder = Holder()
+    assert holder.variables == (holder.kept,)
+    assert "template" in _compat.ignored_attributes(holder) and "template" not in _compat.ignored_attributes(
+        tf.Module()
+    )
 
 
 def test_untracked_attributes_stay_what_they_are():

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(tfp_hybrid.__file__).parent
 # From the top down: a room imports from rooms below it only.
 ROOMS = (
     "cli",
+    "console options",
     "commands",
     "recipes",
     "uncertainty",
@@ -25,7 +26,7 @@ ROOMS = (
     "registry",
     "datasets",
     "execution pipeline files strict_json arguments moments",
-    "_compat",
+    "_compat _backend",
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}
 LONGEST = 350  # lines
@@ -101,7 +102,7 @@ def names_of_ours():
                 found.add(node.name)
             elif isinstance(node, (ast.Assign, ast.AnnAssign)):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                parts = [part for target in targets for part in ast.walk(target)]
+                parts = [part for target in targets for part in getattr(target, "elts", [target])]
                 found |= {part.attr if isinstance(part, ast.Attribute) else getattr(part, "id", "") for part in parts}
     return found
 

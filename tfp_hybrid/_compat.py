@@ -31,17 +31,49 @@ def inverted(bijector: tfp.bijectors.Bijector):
     return bijector.bijector if isinstance(bijector, _Invert) else None
 
 
-def fused_cache(forward: str, inverse: str):
-    """TFP's cache for bijectors whose value and log-determinant come from one evaluation.
+class CachedBijector(tfp.bijectors.Bijector):
+    """A bijector with `forward_and_log_det` and `inverse_and_log_det`, whose results TFP's cache keeps together.
 
-    Args:
-      forward: The method that returns x and a dict with "ildj", the log-det of the inverse.
-      inverse: The method that returns z and such a dict.
+    Attributes:
+      is_exact: False where `inverse(forward(z))` is not z, so that the cache must not answer that it is.
     """
-    return cache_util.BijectorCacheWithGreedyAttrs(forward_name=forward, inverse_name=inverse)
+
+    is_exact = True
+
+    # The cache of TFP's own bijector of this kind, FFJORD.
+    _cache = cache_util.BijectorCacheWithGreedyAttrs(
+        forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes"
+    )
+
+    def _call_forward(self, x, name, **kwargs):
+        x = super()._call_forward(x, name, **kwargs)
+        return x if self.is_exact else tf.identity(x)
+
+    def _forward_and_attributes(self, z, training=False):
+        x, log_det = self.forward_and_log_det(z, training=training)
+        return x, {"ildj": -log_det}
+
+    def _inverse_and_attributes(self, x, training=False):
+        z, log_det = self.inverse_and_log_det(x, training=training)
+        return z, {"ildj": log_det}
 
 
-def ignored_attributes(module: tf.Module | type) -> frozenset[str]:
+def set_parameter(bijector: tfp.bijectors.Bijector, name: str, value):
+    """Changes what `bijector.parameters`, which it is copied and saved by, holds for an argument."""
+    bijector._parameters[name] = value
+
+
+def ignoring(*attributes: str):
+    """A decorator for a `tf.Module` that looks for no variables or modules in these attributes."""
+
+    def extend(module_class):
+        module_class._TF_MODULE_IGNORED_PROPERTIES = module_class._TF_MODULE_IGNORED_PROPERTIES | set(attributes)
+        return module_class
+
+    return extend
+
+
+def ignored_attributes(module: tf.Module) -> frozenset[str]:
     """The names of the attributes in which a `tf.Module` does not look for variables and modules."""
     return frozenset(module._TF_MODULE_IGNORED_PROPERTIES)
 

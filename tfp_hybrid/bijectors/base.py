@@ -1,19 +1,13 @@
 """`FusedBijector`, the base class of our bijectors."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-# Internal to TFP: the cache that its own fused bijector (FFJORD) is built on.
-from tensorflow_probability.python.internal import cache_util
-
-from tfp_hybrid import registry
+from tfp_hybrid import _compat, registry
 from tfp_hybrid.bijectors import description
 from tfp_hybrid.bijectors.weights import WeightHolder, watch
 
-tfb = tfp.bijectors
 
-
-class FusedBijector(WeightHolder, tfb.Bijector):
+class FusedBijector(WeightHolder, _compat.CachedBijector):
     """A `tfb.Bijector` whose value and log-determinant come from one evaluation.
 
     To write a bijector, subclass this, pass `parameters=dict(locals())` to its constructor (which makes the bijector
@@ -48,13 +42,6 @@ class FusedBijector(WeightHolder, tfb.Bijector):
     ...         return x * tf.exp(-self.log_scale), self.same_log_det(log_det, x)
     >>> p_x = flow_distribution(Scale((3,)))
     """
-
-    # False where `inverse(forward(z))` is not z, so that TFP's cache must not answer that it is.
-    is_exact = True
-
-    _cache = cache_util.BijectorCacheWithGreedyAttrs(
-        forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes"
-    )
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -189,18 +176,6 @@ class FusedBijector(WeightHolder, tfb.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype):
         return {}
-
-    def _call_forward(self, x, name, **kwargs):
-        x = super()._call_forward(x, name, **kwargs)
-        return x if self.is_exact else tf.identity(x)
-
-    def _forward_and_attributes(self, z, training=False):
-        x, log_det = self.forward_and_log_det(z, training=training)
-        return x, {"ildj": -log_det}
-
-    def _inverse_and_attributes(self, x, training=False):
-        z, log_det = self.inverse_and_log_det(x, training=training)
-        return z, {"ildj": log_det}
 
     def _forward_log_det_jacobian(self, z, training=False):
         return self.forward_and_log_det(z, training=training)[1]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors import description, one_pass, recompute
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.channel_affine import folded
@@ -10,6 +11,7 @@ from tfp_hybrid.bijectors.channel_affine import folded
 tfb = tfp.bijectors
 
 
+@_compat.ignoring("_folded")
 class FusedChain(FusedBijector):
     """Composition of bijectors, ours and stock, evaluated in one pass.
 
@@ -31,8 +33,6 @@ class FusedChain(FusedBijector):
     >>> chain = FusedChain([tfb.Exp(), ActNorm((3,))], event_shape=(3,))
     >>> x = chain.forward(tf.zeros((2, 3)))
     """
-
-    _TF_MODULE_IGNORED_PROPERTIES = FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"_folded"}
 
     def __init__(self, bijectors: list, event_shape, name: str = "fused_chain"):
         parameters = dict(locals())

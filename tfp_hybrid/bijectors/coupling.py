@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfp_hybrid import networks
+from tfp_hybrid import _compat, networks
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.masks import make_mask
 from tfp_hybrid.bijectors.transformers import Transformer
@@ -74,7 +74,7 @@ class Coupling(FusedBijector):
             conditioner = functools.partial(network, dtype=networks.policy_for(dtype))
         units = transformer.num_parameters * self._mask.num_transformed
         self.conditioner = self.add_network(_built_conditioner(conditioner, self._mask.passing_shape, units, owner))
-        self._parameters["conditioner"] = self.conditioner
+        _compat.set_parameter(self, "conditioner", self.conditioner)
 
     def _forward_and_log_det(self, z, training=False):
         passing, transformed = self._mask.split(z)

@@ -7,10 +7,7 @@ are evaluated once for the value and the log-determinant.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# Internal to TFP: the classes behind tfb.Chain and tfb.Invert when they hold bijectors like ours.
-from tensorflow_probability.python.bijectors import chain as tfp_chain
-from tensorflow_probability.python.bijectors import invert as tfp_invert
-
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors.base import FusedBijector
 
 tfb = tfp.bijectors
@@ -31,28 +28,28 @@ def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = Non
     Returns:
       z, and the log-det in nats (broadcastable to the batch shape).
     """
-    if isinstance(bijector, tfp_invert._Invert):
-        return forward_and_log_det(bijector.bijector, x, event_ndims, training)
+    if (inverted := _compat.inverted(bijector)) is not None:
+        return forward_and_log_det(inverted, x, event_ndims, training)
     if isinstance(bijector, FusedBijector):
         return bijector.inverse_and_log_det(x, event_ndims, training)
     if event_ndims is None:
         event_ndims = bijector.inverse_min_event_ndims
-    if isinstance(bijector, tfp_chain._Chain):
-        return chain_inverse_and_log_det(bijector.bijectors, x, event_ndims, training)
+    if (parts := _compat.parts_of_chain(bijector)) is not None:
+        return chain_inverse_and_log_det(parts, x, event_ndims, training)
     x = tf.identity(x)  # TFP would answer from its cache, also after the weights have changed
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
 
 
 def forward_and_log_det(bijector: tfb.Bijector, z, event_ndims: int | None = None, training: bool = False):
     """Computes `x = bijector.forward(z)` and `log|det dx/dz|`; see `inverse_and_log_det`."""
-    if isinstance(bijector, tfp_invert._Invert):
-        return inverse_and_log_det(bijector.bijector, z, event_ndims, training)
+    if (inverted := _compat.inverted(bijector)) is not None:
+        return inverse_and_log_det(inverted, z, event_ndims, training)
     if isinstance(bijector, FusedBijector):
         return bijector.forward_and_log_det(z, event_ndims, training)
     if event_ndims is None:
         event_ndims = bijector.forward_min_event_ndims
-    if isinstance(bijector, tfp_chain._Chain):
-        return chain_forward_and_log_det(bijector.bijectors, z, event_ndims, training)
+    if (parts := _compat.parts_of_chain(bijector)) is not None:
+        return chain_forward_and_log_det(parts, z, event_ndims, training)
     z = tf.identity(z)
     return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
 
@@ -81,8 +78,8 @@ def adapt(bijector: tfb.Bijector, x):
     """Sets the data-dependent weights of all our bijectors inside `bijector`, and returns `inverse(x)`."""
     if isinstance(bijector, FusedBijector):
         return bijector.adapt(x)
-    if isinstance(bijector, tfp_chain._Chain):
-        for part in bijector.bijectors:
+    if (parts := _compat.parts_of_chain(bijector)) is not None:
+        for part in parts:
             x = adapt(part, x)
         return x
     return bijector.inverse(x)
@@ -92,6 +89,6 @@ def is_adapted(bijector: tfb.Bijector) -> bool:
     """Returns False if one of our bijectors inside `bijector` still waits for `adapt`."""
     if isinstance(bijector, FusedBijector):
         return bijector.is_adapted()
-    if isinstance(bijector, tfp_chain._Chain):
-        return all(map(is_adapted, bijector.bijectors))
+    if (parts := _compat.parts_of_chain(bijector)) is not None:
+        return all(map(is_adapted, parts))
     return True

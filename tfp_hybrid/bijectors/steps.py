@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors import description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.recompute import pull_back, recomputed_inverse
@@ -20,6 +21,7 @@ from tfp_hybrid.interop import find_weights
 tfb = tfp.bijectors
 
 
+@_compat.ignoring("step", "_slots", "_parameters")  # the template step's own weights are placeholders
 class Steps(FusedBijector):
     """`count` identical steps in sequence, each with its own weights.
 
@@ -52,9 +54,6 @@ class Steps(FusedBijector):
       Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network", for `recompute`.
     """
 
-    # The template step's own weights are placeholders.
-    _TF_MODULE_IGNORED_PROPERTIES = FusedBijector._TF_MODULE_IGNORED_PROPERTIES | {"step", "_slots", "_parameters"}
-
     def __init__(
         self,
         step: FusedBijector | Callable[[], FusedBijector],
@@ -75,7 +74,7 @@ class Steps(FusedBijector):
         if len(shape) == len(self.event_shape) and shape != tuple(self.event_shape):
             raise ValueError(f"Steps: `event_shape` is {tuple(self.event_shape)}; wanted {shape}, as the step has.")
         self.step, self.count, self.recompute = built[0], count, recompute
-        self._parameters["step"] = self.step
+        _compat.set_parameter(self, "step", self.step)
         self.is_exact = self.step.is_exact
         self._slots = self.step.keras_weights()
         _check_weights(self.step, self._slots)
@@ -84,7 +83,7 @@ class Steps(FusedBijector):
             weight = self.add_weight(stack, slot.path.replace("/", "_"), slot.trainable)
             weight.regularizer = slot.regularizer and functools.partial(_sum_of, slot.regularizer)
             weight.constraint = slot.constraint and functools.partial(_stack_of, slot.constraint)
-        self._functions = self._no_dependency({})
+        self._functions = _compat.untracked(self, {})
         self._in_parts = self.event_shape.rank == 1 and not _has_statistics(self.step)
 
     def _forward_and_log_det(self, z, training=False):

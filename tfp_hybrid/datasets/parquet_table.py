@@ -59,7 +59,7 @@ class ParquetTable:
         dtype = np.int64 if integer[paths[0]] else np.float32
         table = cls(files, features, response, dtype, condition, condition_columns)
         if not filters:
-            table._check_null_counts()
+            table.check_null_counts()
         return table
 
     @property
@@ -130,7 +130,7 @@ class ParquetTable:
                 for i in indices:
                     yield path, number, group.column(i)
 
-    def _check_null_counts(self):
+    def check_null_counts(self):
         """Raises ValueError if the files' statistics tell of missing values."""
         for path, number, column in self._column_chunks():
             if column.statistics is not None and column.statistics.null_count:
