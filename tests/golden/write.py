@@ -6,6 +6,7 @@ Existing files are never written again: what a release has saved must load in ev
 kind of model, adds files.
 """
 
+import functools
 import pathlib
 
 import keras
@@ -45,6 +46,33 @@ def glow(**options):
 def real_nvp_of_images():
     flow = hy.bijectors.RealNVP((4, 4, 1), couplings=2, levels=1, hidden_units=4, quantization_levels=4, additive=True)
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(3))
+    randomize(model.trainable_weights)
+    return model
+
+
+def density():
+    flow = hy.bijectors.RealNVP((2,), couplings=3, hidden_units=(4,))
+    model = hy.DensityModel(hy.flow_distribution(flow))
+    randomize(model.trainable_weights)
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.fit(X, verbose=0)
+    return model
+
+
+def spline_couplings():
+    network = functools.partial(hy.networks.MLP, hidden_units=(4,))
+    couplings = [hy.bijectors.SplineCoupling((2,), swap=swap, bins=4, conditioner=network) for swap in (False, True)]
+    affine = hy.bijectors.Coupling((2,), hy.bijectors.transformers.Affine(1.0), conditioner=network)
+    flow = hy.bijectors.FusedChain([*couplings, affine], (2,))
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2))
+    randomize(model.trainable_weights)
+    return model
+
+
+def background():
+    flow = hy.bijectors.integer_preprocessing((4, 4, 1), 4)[:1] + [hy.bijectors.Background((4, 4, 1))]
+    flow += hy.bijectors.Glow((4, 4, 1), levels=1, steps=1, hidden_units=4, quantization_levels=None).bijectors
+    model = hy.DensityModel(hy.flow_distribution(hy.bijectors.FusedChain(flow, (4, 4, 1))))
     randomize(model.trainable_weights)
     return model
 
@@ -95,6 +123,10 @@ def rejector(score):
     return uncertainty.Rejector(model, score).fit_threshold(X, quantile=0.9)
 
 
+def trained_background():
+    return uncertainty.LikelihoodRatio(mutation_rate=0.3, epochs=1)
+
+
 def likelihood_ratio():
     return uncertainty.LikelihoodRatio(background=on_real_nvp(hy.heads.Categorical(2), name="background"))
 
@@ -109,7 +141,10 @@ MODELS = {
     "glow_recompute": (lambda: glow(recompute=True), images),
     "real_nvp": (lambda: on_real_nvp(hy.heads.Categorical(2)), lambda: X),
     "real_nvp_of_images": (real_nvp_of_images, images),
+    "spline_couplings": (spline_couplings, lambda: X),
     "trained": (trained, lambda: X),
+    "density": (density, lambda: X),
+    "background": (background, images),
     "shared": (shared, lambda: X),
     **{f"stock_{name}": (lambda name=name: stock(name), lambda: X) for name in ("real_nvp", "maf", "spline")},
     "head_bernoulli": (lambda: on_real_nvp(hy.heads.Bernoulli((3,))), lambda: X),
@@ -122,6 +157,7 @@ MODELS = {
     },
     "rejector": (lambda: rejector(uncertainty.Typicality()), lambda: X),
     "rejector_likelihood_ratio": (lambda: rejector(likelihood_ratio()), lambda: X),
+    "rejector_trained_background": (lambda: rejector(trained_background()), lambda: X),
     "rejector_waic": (
         lambda: rejector(uncertainty.WAIC([on_real_nvp(hy.heads.Categorical(2), name="other")])),
         lambda: X,
@@ -133,10 +169,10 @@ def answers(model, x) -> dict[str, np.ndarray]:
     """What a model or a rejector answers to x."""
     if isinstance(model, uncertainty.Rejector):
         return model.predict(x, verbose=0)
-    p_y, log_prob = model.predict_distribution(x)
-    found = {"prediction": model.predict(x, verbose=0), "log_prob": log_prob}
-    y = np.zeros((len(x), *model.head.event_shape), "int32") + 1
-    found["log_prob_y"] = p_y.log_prob(model.head.prepare_labels(y)).numpy()
+    found = {"prediction": model.predict(x, verbose=0), "log_prob": model.log_prob(x)}
+    if model.head is not None:
+        y = np.zeros((len(x), *model.head.event_shape), "int32") + 1
+        found["log_prob_y"] = model.encode(x).p_y.log_prob(model.head.prepare_labels(y)).numpy()
     if model.compiled:
         found["iterations"] = np.asarray(model.optimizer.iterations)
     return found
