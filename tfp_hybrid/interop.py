@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_hybrid import _compat
@@ -47,6 +48,15 @@ class ModuleLayer(keras.layers.Layer):
         _compat.track(self, networks)
         self._saved_elsewhere: set[int] = set()
         self.built = True
+
+    def build(self, input_shape):
+        """Does nothing but take note of the shape: all weights exist."""
+
+    def compute_output_shape(self, input_shape):
+        """The shape of z, if the module is a transformed distribution of x."""
+        if not isinstance(self.module, tfp.distributions.Distribution) or not hasattr(self.module, "bijector"):
+            raise NotImplementedError(f"{type(self.module).__name__} is not a transformed distribution.")
+        return (input_shape[0], *self.module.distribution.event_shape)
 
     def leave_out(self, variables: Iterable[keras.Variable]):
         """Leaves variables out of what this layer saves, because another layer of the same model saves them."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_hybrid import _compat
+
 
 class FlowStep(NamedTuple):
     """One row of `FusedBijector.describe`.
@@ -32,9 +34,15 @@ def flow_step(name: str, event_shape, latent_shape, variables) -> FlowStep:
 
 
 def steps_of(bijector, event_shape) -> list[FlowStep]:
-    """Returns the rows of any bijector: those of `describe`, or one for a stock bijector."""
+    """Returns the rows of any bijector: those of `describe`, of the parts of a `tfb.Chain`, or one row."""
     if hasattr(bijector, "describe"):
         return bijector.describe()
+    rows = []
+    for part in _compat.parts_of_chain(bijector) or ():
+        rows += steps_of(part, event_shape)
+        event_shape = part.inverse_event_shape(event_shape)
+    if rows:
+        return rows
     return [flow_step(bijector.name, event_shape, bijector.inverse_event_shape(event_shape), bijector.variables)]
 
 

@@ -28,13 +28,15 @@ def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = Non
     Returns:
       z, and the log-det in nats (broadcastable to the batch shape).
     """
-    if (inverted := _compat.inverted(bijector)) is not None:
+    inverted = _compat.inverted(bijector)
+    if inverted is not None:
         return forward_and_log_det(inverted, x, event_ndims, training)
     if isinstance(bijector, FusedBijector):
         return bijector.inverse_and_log_det(x, event_ndims, training)
     if event_ndims is None:
         event_ndims = bijector.inverse_min_event_ndims
-    if (parts := _compat.parts_of_chain(bijector)) is not None:
+    parts = _compat.parts_of_chain(bijector)
+    if parts is not None:
         return chain_inverse_and_log_det(parts, x, event_ndims, training)
     x = tf.identity(x)  # TFP would answer from its cache, also after the weights have changed
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
@@ -42,13 +44,15 @@ def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = Non
 
 def forward_and_log_det(bijector: tfb.Bijector, z, event_ndims: int | None = None, training: bool = False):
     """Computes `x = bijector.forward(z)` and `log|det dx/dz|`; see `inverse_and_log_det`."""
-    if (inverted := _compat.inverted(bijector)) is not None:
+    inverted = _compat.inverted(bijector)
+    if inverted is not None:
         return inverse_and_log_det(inverted, z, event_ndims, training)
     if isinstance(bijector, FusedBijector):
         return bijector.forward_and_log_det(z, event_ndims, training)
     if event_ndims is None:
         event_ndims = bijector.forward_min_event_ndims
-    if (parts := _compat.parts_of_chain(bijector)) is not None:
+    parts = _compat.parts_of_chain(bijector)
+    if parts is not None:
         return chain_forward_and_log_det(parts, z, event_ndims, training)
     z = tf.identity(z)
     return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
@@ -78,7 +82,8 @@ def adapt(bijector: tfb.Bijector, x):
     """Sets the data-dependent weights of all our bijectors inside `bijector`, and returns `inverse(x)`."""
     if isinstance(bijector, FusedBijector):
         return bijector.adapt(x)
-    if (parts := _compat.parts_of_chain(bijector)) is not None:
+    parts = _compat.parts_of_chain(bijector)
+    if parts is not None:
         for part in parts:
             x = adapt(part, x)
         return x
@@ -89,6 +94,7 @@ def is_adapted(bijector: tfb.Bijector) -> bool:
     """Returns False if one of our bijectors inside `bijector` still waits for `adapt`."""
     if isinstance(bijector, FusedBijector):
         return bijector.is_adapted()
-    if (parts := _compat.parts_of_chain(bijector)) is not None:
+    parts = _compat.parts_of_chain(bijector)
+    if parts is not None:
         return all(map(is_adapted, parts))
     return True

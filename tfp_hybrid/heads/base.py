@@ -63,6 +63,11 @@ class Head(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
+    def compute_output_shape(self, latent_shape):
+        """The shape of E[y|z]."""
+        mean = self.mean(self(tf.zeros((1, latent_shape[-1]), self.variable_dtype)))
+        return (latent_shape[0], *mean.shape[1:])
+
     def call(self, z):
         return self.distribution(self.linear_predictor(z))
 

@@ -17,6 +17,7 @@ from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feeding, metrics
 from tfp_hybrid.models.checked_model import CheckedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
+from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
 from tfp_hybrid.trusted import check_config
 
@@ -70,6 +71,7 @@ class DensityModel(CheckedModel):
         # The first call may build TFP's networks. After it, all weights exist.
         distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
         self.density = ModuleLayer(distribution, name="density")
+        self.density.build((None, *distribution.event_shape))
         self._feature_names = None
         self.log_prob_tracker = metrics.LogProb()
         if self.quantization_levels is not None:
@@ -153,7 +155,7 @@ class DensityModel(CheckedModel):
 
     @functools.cached_property
     def _compiled_pass(self):
-        return tf.function(self._pass, reduce_retracing=True)
+        return tf.function(self._pass, autograph=False, reduce_retracing=True)
 
     def _pass(self, x, training=False):
         """z, log p_z(z) and log|det df/dx|."""
@@ -256,6 +258,11 @@ class DensityModel(CheckedModel):
             nats_per_bit_dim = math.log(2) * self.distribution.event_shape.num_elements()
             self.bits_tracker.update_state(-log_prob / nats_per_bit_dim)
         return log_prob
+
+    def summary(self, *args, print_fn=None, **kwargs):
+        """As `keras.Model.summary`, and a table of the flow's steps with their shapes."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        print_flow(self, print_fn)
 
     def _loss_and_prediction(self, x, y, sample_weight, training):
         rows, y_pred = self._row_losses(x, y, training)

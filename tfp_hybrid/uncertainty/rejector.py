@@ -62,7 +62,9 @@ class Rejector(keras.Model):
         self(tf.zeros((1, *model.distribution.event_shape), model.distribution.dtype))
 
     def __repr__(self):
-        return f"Rejector({self.model!r}, {self.score!r}, threshold={float(self.threshold.numpy()):.6g})"
+        threshold = float(self.threshold.numpy())
+        state = "no threshold" if math.isnan(threshold) else f"threshold={threshold:.6g}"
+        return f"Rejector({self.model!r}, {self.score!r}, {state})"
 
     def build(self, input_shape):
         """Nothing: all weights exist from the start."""
