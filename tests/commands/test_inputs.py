@@ -126,10 +126,10 @@ def test_pandas_nullable_dtypes_are_taken(tmp_path):
         (pa.array([None, True]), "column 'b' is NaN or missing in row 0"),
         (pa.array([decimal.Decimal(1), None]), "column 'b' is NaN or missing in row 1"),
         (pa.array(["1", "2"]), "column 'b' has dtype str and holds '1' in row 0; wanted real numbers"),
-        (pa.array([1, 2], pa.timestamp("s")), "column 'b' is of datetime"),
-        (pa.array(["x", "y"]).dictionary_encode(), "column 'b' is of category"),
-        (pa.array([[1], [2]]), "column 'b' is of object"),
-        (pa.array([b"x", b"y"]), "column 'b' is of object"),
+        (pa.array([1, 2], pa.timestamp("s")), "column 'b' has dtype datetime"),
+        (pa.array(["x", "y"]).dictionary_encode(), "column 'b' has dtype category"),
+        (pa.array([[1], [2]]), "column 'b' has dtype object"),
+        (pa.array([b"x", b"y"]), "column 'b' has dtype object"),
     ],
 )
 def test_columns_that_are_not_numbers_are_named(read, column, message):

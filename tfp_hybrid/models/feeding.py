@@ -44,6 +44,7 @@ class Feed:
 
     Attributes:
       labelled: Whether labels are required.
+      class_weight: The weights of the classes as an array `(K,)`, or None.
       refused: The errors of the batches that were refused so far.
 
     Raises:
@@ -70,7 +71,7 @@ class Feed:
         return self._class_weighted(*self._checked_rows(x, y, sample_weight))
 
     def check_response(self):
-        """Raises ValueError if y is given to a model without a head."""
+        """Raises ValueError if the model has no head; to be called when y is given."""
         if self.model.head is None:
             raise ValueError(
                 f"y{self.suffix} is given, but a {type(self.model).__name__} models x alone; wanted no labels."
