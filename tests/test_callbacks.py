@@ -113,7 +113,7 @@ def test_weights_and_optimizer_go_back_to_the_last_good_epoch(cause, jit_compile
     model, undisturbed = brittle_model(), brittle_model()
     for one in (model, undisturbed):
         one.compile(keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
-    with pytest.raises(FloatingPointError, match="again as they were after epoch 2"):
+    with pytest.raises(FloatingPointError, match="restored to their state after epoch 2"):
         model.fit(rows(2), steps_per_epoch=4, epochs=3, callbacks=[Explode()], verbose=0)
     model.optimizer.learning_rate = 1e-2
     undisturbed.fit(rows(2), steps_per_epoch=4, epochs=2, verbose=0)
@@ -130,7 +130,7 @@ def test_a_bad_first_epoch_goes_back_to_before_training():
     model = brittle_model()
     model.compile(keras.optimizers.Adam(1e-2))
     before = weights_of(model)
-    with pytest.raises(FloatingPointError, match="again as they were before training"):
+    with pytest.raises(FloatingPointError, match="restored to their state before training"):
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     assert all((one == other).all() for one, other in zip(weights_of(model), before, strict=True))
 

@@ -33,8 +33,8 @@ VECTOR_DATA = {
     "flat": (X[:, 0], Y, r"x has shape \(8,\); wanted \('n', 2\)"),
     "empty": (X[:0], Y[:0], "x is empty; wanted at least one row"),
     "text": (X.astype(str), Y, "x has dtype <U.*; wanted real numbers"),
-    "lengths": (X, Y[:5], "y has 5 rows and x has 8; wanted as many"),
-    "no labels": (X, None, "y is missing; wanted the responses of the head"),
+    "lengths": (X, Y[:5], "y has 5 rows but x has 8; they must match"),
+    "no labels": (X, None, "y is missing; wanted responses for the head"),
     "class too high": (X, Y + 1, "y has labels from 1 to 2; wanted 0 .. 1"),
     "one-hot": (X, np.eye(2)[Y], r"y has shape \(8, 2\): one-hot labels.*argmax"),
     "float labels": (X, Y + 0.5, "y has dtype float64; wanted integer labels"),
@@ -173,7 +173,7 @@ BAD_ARGUMENTS = {
         lambda: hy.HybridModel(
             hy.flows.tfd.TransformedDistribution(hy.flows.tfd.Normal(0.0, 1.0), hy.flows.tfb.Exp()), hy.heads.Normal()
         ),
-        r"event shape \(\); wanted a known one of rank 1 or more",
+        r"event shape \(\); wanted a known shape of rank >= 1",
     ),
     "odd sides": (
         lambda: hy.bijectors.Glow((6, 6, 1), levels=2),
@@ -232,5 +232,5 @@ def test_other_backend_is_named(backend):
         [sys.executable, "-c", "import tfp_hybrid"], env=environment, capture_output=True, timeout=200
     )
     assert done.returncode
-    assert f"tfp_hybrid needs Keras with the tensorflow backend; it is {backend!r}" in done.stderr.decode()
+    assert f"tfp_hybrid needs Keras with the tensorflow backend, but the backend is {backend!r}" in done.stderr.decode()
     assert "KERAS_BACKEND=tensorflow" in done.stderr.decode()

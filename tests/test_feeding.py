@@ -191,7 +191,7 @@ def test_arguments_that_go_with_arrays_only(models):
         (dict(sample_weight=np.ones(32)), "sample_weight"),
         (dict(validation_split=0.5), "validation_split"),
     ):
-        with pytest.raises(ValueError, match=f"^{name} is "):
+        with pytest.raises(ValueError, match=f"^{name} is .*, but x is a data set; wanted"):
             models["vector"].fit(data, **options, verbose=0)
 
 
@@ -282,7 +282,7 @@ WEIGHTS = {
     "scalar": (2.0, r"is 2.0; wanted an array of shape \(32,\)"),
     "word": ("balanced", r"is 'balanced'; wanted an array of shape \(32,\)"),
     "words": (np.full(32, "heavy"), "has dtype <U5; wanted numbers >= 0"),
-    "short": (np.ones(31), "has 31 rows and x has 32; wanted as many"),
+    "short": (np.ones(31), "has 31 rows but x has 32; they must match"),
     "matrix": (np.ones((32, 2)), r"has shape \(32, 2\); wanted \(32,\)"),
     "masked": (np.ma.masked_array(np.ones(32), np.arange(32) == 3), "is masked at index .3."),
 }
@@ -321,7 +321,7 @@ CLASS_WEIGHTS = {
     "word": ("balanced", "is 'balanced'; wanted a dict"),
     "NaN": ({0: np.nan, 1: 1.0}, "of class 0 is nan; wanted a finite number >= 0"),
     "negative": ({0: 1.0, 1: -1.0}, "of class 1 is -1.0; wanted a finite number >= 0"),
-    "huge": ({0: 10**400, 1: 1.0}, "of class 0 is 10+; wanted a finite number >= 0, and below"),
+    "huge": ({0: 10**400, 1: 1.0}, "of class 0 is 10+; wanted a finite number >= 0 and below"),
     "word for a weight": ({0: "much", 1: 1.0}, "of class 0 is 'much'; wanted a finite number"),
 }
 
@@ -335,7 +335,7 @@ def test_bad_class_weights(models, entry, name):
 
 
 def test_class_weights_of_a_regressor():
-    with pytest.raises(ValueError, match="class_weight is .*; the head Normal has no classes to weigh"):
+    with pytest.raises(ValueError, match="class_weight is .*, but the head Normal has no classes to weight"):
         tiny_model(hy.heads.Normal()).fit(X, X[:, 0], class_weight={0: 1.0}, verbose=0)
 
 
@@ -351,7 +351,7 @@ def test_class_weights_of_data_sets_are_those_of_arrays(kind):
 
 def test_masked_entries_are_refused_and_others_taken(models):
     masked = np.ma.masked_array(X, np.arange(64).reshape(32, 2) == 7)
-    with pytest.raises(ValueError, match=r"x is masked at index \[3, 1\]; wanted every entry"):
+    with pytest.raises(ValueError, match=r"x is masked at index \[3, 1\]; wanted no masked entry"):
         models["vector"].log_prob(masked)
     with pytest.raises(ValueError, match=r"y is masked at index \[3\]"):
         models["vector"].fit(X, np.ma.masked_array(Y, np.arange(32) == 3), verbose=0)

@@ -93,15 +93,15 @@ def test_a_model_without_names_takes_columns_in_order():
     ("frame", "message"),
     [
         (FRAME[["age"]], r"x lacks the columns \['miles'\]; wanted \['age', 'miles'\]"),
-        (FRAME.set_axis(["age", "age"], axis=1), r"x: the columns \['age'\] are there more than once; wanted each"),
-        (FRAME.assign(age="old"), "x: the column 'age' is of .*, and holds 'old' in row 0; wanted real numbers"),
+        (FRAME.set_axis(["age", "age"], axis=1), r"x has the columns \['age'\] more than once; wanted each"),
+        (FRAME.assign(age="old"), "x: the column 'age' has dtype .* and holds 'old' in row 0; wanted real numbers"),
         (
             FRAME.assign(miles=pd.Timestamp("2024-01-01")),
-            "x: the column 'miles' is of datetime64.*; wanted real numbers",
+            "x: the column 'miles' has dtype datetime64.*; wanted real numbers",
         ),
         (
             FRAME.assign(age=[None, *FRAME["age"][1:]]),
-            "x: the column 'age' holds nan or nothing in row 0; wanted finite",
+            "x: the column 'age' is NaN or missing in row 0; wanted finite",
         ),
     ],
 )

@@ -70,5 +70,5 @@ def test_arrays_train_as_keras_own_batches_of_them(weighted):
 
 def test_too_few_sample_weights():
     x, y = blobs(50)
-    with pytest.raises(ValueError, match="sample_weight has 49 rows and x has 50"):
+    with pytest.raises(ValueError, match="sample_weight has 49 rows but x has 50; they must match"):
         tiny_model().fit(x, y, sample_weight=np.ones(49))

@@ -20,7 +20,7 @@ def test_what_json_lacks_is_a_string():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[1, 2]", r"is damaged: it holds \[1, 2\]; wanted a JSON object; remove it"),
+        ("[1, 2]", r"is damaged: it holds \[1, 2\]; wanted a JSON object\. Remove the file"),
         ("null", "is damaged: it holds None"),
         ("3", "is damaged: it holds 3"),
         ('{"a": 1', "is damaged: "),

@@ -192,7 +192,7 @@ def nested(depth):
 def test_nesting_is_bounded(crafted):
     assert isinstance(deserialize(nested(60)), tfb.Invert)
     for depth in (140, 900, 100_000):
-        with pytest.raises(ValueError, match="nested more than 128 deep"):
+        with pytest.raises(ValueError, match="nested more than 128 levels deep"):
             deserialize(nested(depth))
     bijector = tfb.Exp()
     for _ in range(900):
@@ -203,12 +203,12 @@ def test_nesting_is_bounded(crafted):
     def change(config):
         config["config"]["distribution"]["arguments"]["bijector"] = nested(900)
 
-    with pytest.raises(ValueError, match="nested more than 128 deep"):
+    with pytest.raises(ValueError, match="nested more than 128 levels deep"):
         keras.models.load_model(crafted(change))
 
 
 def test_the_number_of_values_is_bounded(monkeypatch):
-    monkeypatch.setattr(trusted, "MOST_VALUES", 1000)
+    monkeypatch.setattr(trusted, "MAX_VALUES", 1000)
     deserialize(serialize(np.zeros(900)))
     with pytest.raises(ValueError, match="more than 1,000 values"):
         deserialize({KIND: "array", "dtype": "float32", "value": [[0.0] * 10] * 100})
@@ -270,7 +270,7 @@ def test_models_stay_far_from_the_bounds():
     flow = hy.bijectors.Glow((32, 32, 1), levels=4, steps=2, hidden_units=4, quantization_levels=256)
     deep = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2))
     for model in (deep, Rejector(integer_model(), WAIC([integer_model()]))):
-        assert depth(keras.saving.serialize_keras_object(model)) < trusted.MOST_DEPTH / 2
+        assert depth(keras.saving.serialize_keras_object(model)) < trusted.MAX_DEPTH / 2
 
 
 def test_every_listed_class_is_one_of_tfp():

@@ -1,14 +1,14 @@
-"""Checks, when it is imported, that Keras has the TensorFlow backend."""
+"""Checks on import that Keras uses the TensorFlow backend."""
 
 import os
 
-# Keras fails to import if the backend that it was told to use is not installed.
+# Importing Keras fails if the selected backend is not installed, so the environment variable is checked first.
 if (_backend := os.environ.get("KERAS_BACKEND") or "tensorflow") == "tensorflow":
     import keras
 
     _backend = keras.config.backend()
 if _backend != "tensorflow":
     raise ImportError(
-        f"tfp_hybrid needs Keras with the tensorflow backend; it is {_backend!r}. Set the environment "
-        "variable KERAS_BACKEND=tensorflow before Keras is imported, or set it in ~/.keras/keras.json."
+        f"tfp_hybrid needs Keras with the tensorflow backend, but the backend is {_backend!r}. Set the environment "
+        "variable KERAS_BACKEND=tensorflow before Keras is imported, or set the backend in ~/.keras/keras.json."
     )

@@ -1,6 +1,6 @@
-"""Every private name of TensorFlow, TFP and Keras that this package uses.
+"""All private names of TensorFlow, TFP and Keras that this package uses.
 
-Each has a test in `tests/test_compat.py`, which says what breaks when it goes.
+Each has a test in `tests/test_compat.py` that describes what breaks without it.
 """
 
 import keras
@@ -11,36 +11,37 @@ from tensorflow_probability.python.bijectors import chain, invert
 from tensorflow_probability.python.internal import cache_util
 
 CACHED_EVALUATION = "_use_cached_eval_dataset"
-"""The argument with which `keras.Model.fit` calls `evaluate` on its validation data."""
+"""The name of the argument that `keras.Model.fit` passes to `evaluate` for its validation data."""
 
-_Chain, _Invert = chain._Chain, invert._Invert  # `tfb.Chain` and `tfb.Invert` of bijectors like ours
+# The base classes of `tfb.Chain` and `tfb.Invert`; TFP uses them directly for bijectors that are not composite tensors.
+_Chain, _Invert = chain._Chain, invert._Invert
 
 
 def is_for_xla() -> bool:
-    """Whether what is being traced will be compiled by XLA."""
+    """Returns whether XLA will compile the function that is being traced."""
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def parts_of_chain(bijector: tfp.bijectors.Bijector) -> list | None:
-    """The bijectors of a `tfb.Chain`, the data side first; None for any other bijector."""
+    """Returns the bijectors of a `tfb.Chain`, beginning at the data side; None for any other bijector."""
     return list(bijector.bijectors) if isinstance(bijector, _Chain) else None
 
 
-def inverted(bijector: tfp.bijectors.Bijector):
-    """The bijector that a `tfb.Invert` inverts; None for any other bijector."""
+def inverted(bijector: tfp.bijectors.Bijector) -> tfp.bijectors.Bijector | None:
+    """Returns the bijector that a `tfb.Invert` inverts; None for any other bijector."""
     return bijector.bijector if isinstance(bijector, _Invert) else None
 
 
 class CachedBijector(tfp.bijectors.Bijector):
-    """A bijector with `forward_and_log_det` and `inverse_and_log_det`, whose results TFP's cache keeps together.
+    """A bijector whose `forward_and_log_det` and `inverse_and_log_det` fill TFP's cache with value and log-det at once.
 
     Attributes:
-      is_exact: False where `inverse(forward(z))` is not z, so that the cache must not answer that it is.
+      is_exact: Whether `inverse(forward(z))` is z. If False, the cache must not return z for it.
     """
 
     is_exact = True
 
-    # The cache of TFP's own bijector of this kind, FFJORD.
+    # TFP's FFJORD uses the same cache.
     _cache = cache_util.BijectorCacheWithGreedyAttrs(
         forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes"
     )
@@ -59,12 +60,12 @@ class CachedBijector(tfp.bijectors.Bijector):
 
 
 def set_parameter(bijector: tfp.bijectors.Bijector, name: str, value):
-    """Changes what `bijector.parameters`, which it is copied and saved by, holds for an argument."""
+    """Sets an argument in `bijector.parameters`, from which the bijector is copied and saved."""
     bijector._parameters[name] = value
 
 
 def ignoring(*attributes: str):
-    """A decorator for a `tf.Module` that looks for no variables or modules in these attributes."""
+    """Returns a decorator for a `tf.Module` class that does not search these attributes for variables and modules."""
 
     def extend(module_class):
         module_class._TF_MODULE_IGNORED_PROPERTIES = module_class._TF_MODULE_IGNORED_PROPERTIES | set(attributes)
@@ -74,32 +75,32 @@ def ignoring(*attributes: str):
 
 
 def ignored_attributes(module: tf.Module) -> frozenset[str]:
-    """The names of the attributes in which a `tf.Module` does not look for variables and modules."""
+    """Returns the names of the attributes that a `tf.Module` does not search for variables and modules."""
     return frozenset(module._TF_MODULE_IGNORED_PROPERTIES)
 
 
 def untracked(module: tf.Module, value):
-    """`value` as an attribute that TensorFlow does not track as a dependency of `module`."""
+    """Wraps `value` so that, as an attribute, TensorFlow does not track it as a dependency of `module`."""
     return module._no_dependency(value)
 
 
 def track(layer: keras.layers.Layer, layers: list[keras.layers.Layer]):
-    """Makes `layers` sublayers of `layer`, without an attribute in which Keras would find and save them."""
+    """Makes `layers` sublayers of `layer` without an attribute in which Keras would find and save them."""
     layer._layers.extend(layers)
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
-    """The metric of the loss that `compile` has made."""
+    """Returns the metric of the loss that `compile` created."""
     return model._loss_tracker
 
 
 def direction(metric: keras.metrics.Metric) -> str | None:
-    """Which way a metric is better: "up", "down", or None if it does not say."""
+    """Returns the direction in which a metric improves: "up", "down", or None if it declares none."""
     return getattr(metric, "_direction", None)
 
 
 def directed(better: str):
-    """A decorator that tells Keras' callbacks which way a metric is better: "up" or "down"."""
+    """Returns a decorator that declares to Keras' callbacks in which direction a metric improves: "up" or "down"."""
 
     def set_direction(metric_class):
         metric_class._direction = better
@@ -109,7 +110,7 @@ def directed(better: str):
 
 
 def deferred_parts(tensor: tfp.util.DeferredTensor) -> tuple:
-    """What a `tfp.util.DeferredTensor` was made from: the input, and the function of it."""
+    """Returns the input of a `tfp.util.DeferredTensor` and the function that is applied to it."""
     return tensor._pretransformed_input, tensor._transform_fn
 
 
@@ -125,11 +126,11 @@ _AUTOREGRESSIVE_NETWORK = {
     "use_bias": "_use_bias",
 }
 AUTOREGRESSIVE_ARGUMENTS = tuple(_AUTOREGRESSIVE_NETWORK)
-"""The arguments of `tfb.AutoregressiveNetwork` that its masks and layers follow from."""
+"""The arguments of `tfb.AutoregressiveNetwork` that determine its masks and layers."""
 
 
 def autoregressive_arguments(network: tfp.bijectors.AutoregressiveNetwork) -> dict | None:
-    """The arguments that a `tfb.AutoregressiveNetwork` was made with; None if its degrees were drawn at random."""
+    """Returns the constructor arguments of a `tfb.AutoregressiveNetwork`; None if its degrees were drawn at random."""
     if network._hidden_degrees == "random":
         return None
     arguments = {name: getattr(network, attribute) for name, attribute in _AUTOREGRESSIVE_NETWORK.items()}
@@ -139,5 +140,5 @@ def autoregressive_arguments(network: tfp.bijectors.AutoregressiveNetwork) -> di
 
 
 def stored_argument(value, name: str):
-    """The constructor's argument `name`, which an object of TFP keeps under this name or with an underscore."""
+    """Returns the constructor argument `name` of a TFP object, which keeps it under this name or `_name`."""
     return getattr(value, name, getattr(value, f"_{name}", None))

@@ -1,21 +1,21 @@
-"""Errors for arguments that are single numbers."""
+"""Checks of arguments that are single numbers."""
 
 import numbers
 
 
 def check_count(count, argument: str, least: int = 1):
-    """Raises ValueError unless `count` is a whole number, at least `least`."""
+    """Raises ValueError unless `count` is a whole number >= `least`; `argument` is its name in the message."""
     if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < least:
         raise ValueError(f"{argument} is {count!r}; wanted a whole number, at least {least}.")
 
 
 def check_batch_size(batch_size, argument: str = "batch_size"):
-    """Raises ValueError unless it is None, for Keras' default, or a whole number, at least 1."""
+    """Raises ValueError unless `batch_size` is None or a whole number >= 1."""
     if batch_size is not None:
         check_count(batch_size, argument)
 
 
 def check_fraction(fraction, argument: str):
-    """Raises ValueError unless it is a number between 0 and 1, both left out."""
+    """Raises ValueError unless `fraction` is a number strictly between 0 and 1."""
     if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
-        raise ValueError(f"{argument} is {fraction!r}; wanted a number between 0 and 1.")
+        raise ValueError(f"{argument} is {fraction!r}; wanted a number strictly between 0 and 1.")

@@ -1,4 +1,4 @@
-"""Convolutions between few and many channels, as a coupling's network has them, fast on a CPU."""
+"""A convolution between few and many channels that is fast on CPUs."""
 
 import keras
 import tensorflow as tf
@@ -6,17 +6,19 @@ from keras import layers
 
 from tfp_hybrid.execution import is_for_accelerator
 
-# Where an output has so few channels, a CPU's vector unit (16 single-precision lanes) is mostly idle.
+# With at most this many output channels, a CPU's vector unit (16 single-precision lanes) is mostly idle.
 FEW_CHANNELS = 4
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class CouplingConv2D(layers.Conv2D):
-    """`keras.layers.Conv2D`: the same function with the same weights, faster on a CPU.
+    """A `keras.layers.Conv2D` that computes the same function with the same weights, but faster on a CPU.
 
-    A coupling's network goes from few channels to many and back. There TensorFlow's kernels take several times as
-    long as the multiplications would. Without a GPU, for odd kernels with stride 1 and "same" padding, this layer
-    writes the convolution and its gradients in terms of those kernels that are fast.
+    The network of a coupling maps few channels to many and back. For such convolutions, the kernels of TensorFlow take
+    several times as long as the multiplications alone. Without a GPU, and for odd kernel sizes, stride 1 and "same"
+    padding, this layer expresses the convolution and its gradients by the kernels that are fast.
+
+    It takes the arguments of `keras.layers.Conv2D`.
     """
 
     def call(self, inputs):
@@ -38,13 +40,13 @@ class CouplingConv2D(layers.Conv2D):
 
 
 def _convolution_and_bias(x, kernel, bias, relu):
-    """`tf.nn.conv2d(x, kernel, 1, "SAME") + bias` for odd kernels, then a ReLU if asked to.
+    """Computes `tf.nn.conv2d(x, kernel, 1, "SAME") + bias` for kernels of odd size, followed by an optional ReLU.
 
     Args:
       x: `(n, H, W, c)`.
       kernel: `(h, w, c, d)`, with odd h and w.
       bias: `(d,)`.
-      relu: whether to take the positive part.
+      relu: Whether to apply a ReLU.
 
     Returns:
       `(n, H, W, d)`.
@@ -60,7 +62,7 @@ def _convolution_and_bias(x, kernel, bias, relu):
             rows = tf.reshape(dy, [-1, dy.shape[-1]])
             dbias = tf.matmul(tf.ones((1, tf.shape(rows)[0]), dy.dtype), rows)[0]
             if kernel.shape[2] <= FEW_CHANNELS:
-                # y[p] = sum_k x[p + k] K[k]; so dx is a convolution of dy with K mirrored, its channels swapped.
+                # y[p] = sum_k x[p + k] K[k], so dx is the convolution of dy with K mirrored and its channels swapped.
                 dx = _convolution(dy, _mirrored(kernel))
             else:
                 dx = tf.raw_ops.Conv2DBackpropInput(
@@ -81,7 +83,7 @@ def _mirrored(kernel):
 
 
 def _kernel_gradient(x, dy, shape):
-    """sum_p x[p + k] dy[p]: fast where x has the fewer channels."""
+    """Returns sum_p x[p + k] dy[p]; this is fast if x has no more channels than dy."""
     return tf.raw_ops.Conv2DBackpropFilter(
         input=x, filter_sizes=shape, out_backprop=dy, strides=[1, 1, 1, 1], padding="SAME"
     )
@@ -92,7 +94,7 @@ def _convolution(x, kernel, bias=None, relu=False):
     sides, blocks = x.shape[1:3], 1
     if channels <= FEW_CHANNELS and height * width > 1 and sides.is_fully_defined():
         blocks = 2 if sides[0] % 2 == sides[1] % 2 == 0 else 1
-    if blocks == 2:  # each block of 2 x 2 pixels as one with four times the channels: a convolution with stride 2
+    if blocks == 2:  # stride 2 computes each block of 2 x 2 outputs as one pixel with four times the channels
         shifted = [tf.pad(kernel, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]]) for i in (0, 1) for j in (0, 1)]
         kernel = tf.concat(shifted, -1)
         bias = None if bias is None else tf.tile(bias, [4])

@@ -1,8 +1,9 @@
-"""How a step is run: by which device, whether XLA compiles it, and its rows in parts for the cores."""
+"""How a step is executed: on which device, whether XLA compiles it, and how its rows are split between CPU cores."""
 
 import contextlib
 import contextvars
 import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -10,7 +11,7 @@ from tfp_hybrid import _compat
 
 
 def is_for_xla() -> bool:
-    """Whether what is being traced will be compiled by XLA: some layers then take another form."""
+    """Returns whether XLA will compile the function that is being traced; some layers have a variant for XLA."""
     return _compat.is_for_xla()
 
 
@@ -18,13 +19,13 @@ _TRACED_FOR_ACCELERATOR = contextvars.ContextVar("traced_for_accelerator", defau
 
 
 def is_for_accelerator() -> bool:
-    """Whether what is being traced will run on a GPU: some layers are written differently for CPUs."""
+    """Returns whether the function that is being traced will run on a GPU; some layers have a variant for CPUs."""
     return _TRACED_FOR_ACCELERATOR.get() or bool(tf.config.get_visible_devices("GPU"))
 
 
 @contextlib.contextmanager
-def traced_for_accelerator():
-    """Inside this context, functions are traced as they would be on a machine with a GPU, to be exported for one."""
+def traced_for_accelerator() -> Iterator[None]:
+    """Returns a context manager in which functions are traced as on a machine with a GPU, to be exported for one."""
     token = _TRACED_FOR_ACCELERATOR.set(True)
     try:
         yield
@@ -32,30 +33,31 @@ def traced_for_accelerator():
         _TRACED_FOR_ACCELERATOR.reset(token)
 
 
-# Measured with two cores, at 64 units: a part's activations stay in the caches, and it is large enough for what an
-# operation costs besides.
-ROWS_OF_A_PART, PARTS_OF_A_CORE, PARTS = 512, 2, 8
+# Measured on two cores with 64 hidden units: the activations of a part stay in the caches, and a part is large enough
+# to outweigh the fixed cost of an operation.
+MIN_ROWS_PER_PART, PARTS_PER_CORE, MAX_PARTS = 512, 2, 8
 
 
-def parts_for_cores(rows) -> list:
-    """A matrix's rows in parts that a CPU's cores take side by side.
+def parts_for_cores(rows: tf.Tensor) -> list[tf.Tensor]:
+    """Splits the rows of a matrix into parts that the cores of a CPU process in parallel.
 
-    TensorFlow runs one operation after the other, each on all cores; where operations are as small as those on a
-    vector's features, handing them out takes most of the time. Parts do not wait for each other.
+    TensorFlow runs one operation after another, each on all cores. For operations as small as those on the features of
+    a vector, distributing the work takes most of the time. Separate parts do not wait for each other.
 
     Args:
-      rows: `(n, d)`. Comes back whole if it is anything else, too small, or meant for a GPU, XLA or eager execution.
+      rows: `(n, d)`. Tensors of another rank are not split, nor are small matrices, nor any tensor on a GPU, under XLA
+        or in eager execution.
 
     Returns:
-      A list of matrices, one after the other the rows. Where n is not known, those that few rows leave over are empty.
+      A list of matrices whose concatenation is `rows`. If n is not known statically, some of them may be empty.
     """
     if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or is_for_accelerator():
         return [rows]
-    count, parts = rows.shape[0], min(PARTS_OF_A_CORE * os.cpu_count(), PARTS)
+    count, parts = rows.shape[0], min(PARTS_PER_CORE * os.cpu_count(), MAX_PARTS)
     if count is not None:
-        parts = max(min(parts, count // ROWS_OF_A_PART), 1)
+        parts = max(min(parts, count // MIN_ROWS_PER_PART), 1)
         return tf.split(rows, [count // parts] * (parts - 1) + [-1]) if parts > 1 else [rows]
     count = tf.shape(rows)[0]
-    size = tf.maximum(-(-count // parts), ROWS_OF_A_PART)
+    size = tf.maximum(-(-count // parts), MIN_ROWS_PER_PART)
     ends = tf.minimum(size * tf.range(parts + 1), count)
     return tf.split(rows, ends[1:] - ends[:-1], num=parts)

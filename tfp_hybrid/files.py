@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that one process at a time works in."""
+"""Atomic replacement of files, and locks on folders."""
 
 import contextlib
 import os
@@ -14,105 +14,107 @@ except ImportError:  # Windows
     import msvcrt
 
 LOCK = ".lock"
-_BESIDE = ".new_"  # before a file's name while it is written
+_TEMPORARY_PREFIX = ".new_"  # begins the name of a file that is being written
 
 
 @contextlib.contextmanager
-def replacing(path: os.PathLike) -> Iterator[pathlib.Path]:
-    """Replaces a file as a whole: whenever the process dies, the path has the old file or the new one.
+def replacing(path: os.PathLike | str) -> Iterator[pathlib.Path]:
+    """Returns a context manager that replaces a file atomically.
 
-    Yields the path to write to, in the same folder and with the same suffix. At the end, what was written there is
-    brought to the disk and renamed. After an error it is removed, and the old file stays. Of a link, the file that it
-    leads to is replaced.
+    It yields a temporary path, in the same folder and with the same suffix. On exit, the file written there is flushed
+    to disk and renamed. If an error occurs, the temporary file is removed and the old file remains. If the process is
+    killed, the path holds either the old file or the new one. For a symbolic link, the file that it points to is
+    replaced.
 
     Args:
-      path: the file to replace, or to make; folders that are missing are made, too.
+      path: The file to replace or create. Missing folders are created.
 
     Raises:
-      OSError: if it cannot be written, such as on a full disk; the message names the file.
+      OSError: If the file cannot be written, for example because the disk is full; the message names the file.
     """
     path = pathlib.Path(path).resolve()
-    beside = path.with_name(f"{_BESIDE}{path.name}")
+    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        _sync(beside)
-        os.replace(beside, path)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
         raise
 
 
-def write(path: os.PathLike, text: str):
-    """Replaces a text file, as `replacing`."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+def write(path: os.PathLike | str, text: str):
+    """Writes a text file atomically, as `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
-def remove(path: os.PathLike):
-    """Removes a file if it is there; that it is gone is on the disk before anything that follows."""
+def remove(path: os.PathLike | str):
+    """Removes a file if it exists, and flushes the removal to disk before it returns."""
     path = pathlib.Path(path)
     path.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
 def check_writable(folder: pathlib.Path):
-    """Raises ValueError if the folder is not there and cannot be made, or cannot be written into."""
+    """Raises ValueError if the folder is not writable, or does not exist and cannot be created."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out {folder}: {nearest} is no folder that can be written into.")
+        raise ValueError(f"--out {folder}: {nearest} is not a writable folder.")
 
 
 def is_leftover(path: pathlib.Path) -> bool:
-    """Whether a process that was killed may have left the file: a lock, or one that was not renamed yet."""
-    return path.name == LOCK or path.name.startswith(_BESIDE)
+    """Returns whether a killed process may have left the file behind: a lock, or a file that was not renamed yet."""
+    return path.name == LOCK or path.name.startswith(_TEMPORARY_PREFIX)
 
 
 @contextlib.contextmanager
-def locked(folder: os.PathLike):
-    """Keeps other processes, and other threads, out of a folder that is written into.
+def locked(folder: os.PathLike | str) -> Iterator[None]:
+    """Returns a context manager that locks a folder against other processes and threads.
 
-    The folder is made if it is missing; at the end it is removed again if it is still empty. The lock is the operating
-    system's, so that it ends with the process, however that ends.
+    The folder is created if it is missing, and removed on exit if it is still empty. The operating system holds the
+    lock, so it is released when the process ends, even if it is killed.
 
     Args:
-      folder: the folder.
+      folder: The folder.
 
     Raises:
-      ValueError: if another process holds it, which the message names; if it is a file, or cannot be written into.
+      ValueError: If another process has locked the folder, in which case the message names that process; or if the
+        folder is a file or cannot be written.
     """
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; wanted a folder.")
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         lock = _lock(folder)
     except OSError as error:
-        _remove_empty(made)
-        raise ValueError(f"{folder} cannot be written into: {error}.") from None
+        _remove_empty(created)
+        raise ValueError(f"{folder} cannot be written: {error}.") from None
     try:
         yield
     finally:
         if os.name == "nt":
-            lock.close()  # Windows removes no open file
+            lock.close()  # Windows cannot remove an open file
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
-        _remove_empty(made)
+        _remove_empty(created)
         lock.close()
 
 
 def _lock(folder):
-    """The open, locked file in the folder; ValueError if another process has it."""
+    """Returns the open, locked lock file of the folder; raises ValueError if another process has locked it."""
     path = folder / LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             file = open(path, "a+")
-        except FileNotFoundError:  # who had it before has just removed the folder
+        except FileNotFoundError:  # the previous holder has just removed the folder
             continue
         try:
             _try_lock(file)
@@ -120,10 +122,12 @@ def _lock(folder):
             with file:
                 file.seek(0)
                 holder = file.read() or "another process"
-            raise ValueError(f"{folder} is in use by {holder}; wait for it, or take another folder.") from None
+            raise ValueError(f"{folder} is in use by {holder}; wait for it, or choose another folder.") from None
         except OSError as error:
-            warnings.warn(f"{folder} cannot be locked ({error}); let no other run write into it.", stacklevel=4)
-        # Who had it before may have removed the file between our `open` and our lock, which is then worth nothing.
+            warnings.warn(
+                f"{folder} cannot be locked ({error}); make sure that no other run writes into it.", stacklevel=4
+            )
+        # If the previous holder removed the file between our `open` and our lock, the lock protects nothing: try again.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
@@ -138,7 +142,7 @@ def _try_lock(file):
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
-    file.seek(1024)  # beyond what is written: nobody else can read a locked part
+    file.seek(1024)  # beyond the text, since other processes cannot read a locked region
     try:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except OSError as error:
@@ -160,7 +164,7 @@ def _sync(path):
 
 
 def _sync_folder(folder):
-    with contextlib.suppress(OSError):  # Windows opens no folder; some file systems do not sync one
+    with contextlib.suppress(OSError):  # Windows cannot open a folder, and some file systems cannot sync one
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

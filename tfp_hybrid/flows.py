@@ -1,4 +1,4 @@
-"""From a flow to a density: p(x) as a `tfd.TransformedDistribution`."""
+"""The density p(x) of a flow, as a `tfd.TransformedDistribution`."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,23 +9,23 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
-def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None):
-    """The density of `x = flow.forward(z)`, z drawn from `latent`.
+def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None) -> tfd.TransformedDistribution:
+    """Returns the distribution of `x = flow.forward(z)`, where z has the distribution `latent`.
 
         log p(x) = log p_z(f(x)) + log|det df/dx|,   f = flow.inverse          (eq. 3 of the paper)
 
     Args:
-      flow: a bijector from z to x: ours, or any of TFP's.
-      latent: distribution of z. By default a factorized standard normal. A richer one (the paper's footnote
-        4) is any TFP distribution of the same event shape, such as another `flow_distribution`: the GLM stays
-        attached to this flow's z.
+      flow: A bijector from z to x, of this package or of TFP.
+      latent: The distribution of z. By default it is a factorized standard normal. For a richer one (the paper's
+        footnote 4), pass any TFP distribution of the same event shape, such as another `flow_distribution`; the GLM
+        stays attached to the z of this flow.
 
     Returns:
-      A `tfd.TransformedDistribution` with x's event shape.
+      A `tfd.TransformedDistribution` with the event shape of x.
 
     Raises:
-      ValueError: if `latent`'s event does not fit the flow, or if `latent` is missing and the flow does not say
-        what its latent's shape is.
+      ValueError: If the event shape of `latent` does not fit the flow, or if `latent` is missing and the flow has no
+        `latent_shape`.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 2.2.
@@ -36,9 +36,8 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     if latent is None:
         if shape is None:
             raise ValueError(
-                f"flow_distribution: `latent` is missing, and `flow` ({type(flow).__name__}) does not say what "
-                "its latent's shape is; pass e.g. "
-                "latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
+                f"flow_distribution: `latent` is missing, and `flow` ({type(flow).__name__}) has no `latent_shape`; "
+                "wanted a distribution, such as latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
         dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
         latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
@@ -53,15 +52,15 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
 
 
 def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = False) -> tf.Tensor:
-    """log p(x), through each of our flows once, also where the latent is a flow again.
+    """Computes log p(x) with one pass through each flow of this package, including flows in the latent distribution.
 
     Args:
-      distribution: any TFP distribution.
-      x: `batch_shape + event_shape`.
-      training: passed to our bijectors.
+      distribution: Any TFP distribution.
+      x: A tensor of shape `batch_shape + event_shape`.
+      training: Passed to the bijectors of this package.
 
     Returns:
-      log p(x) in nats, `batch_shape`.
+      log p(x) in nats, of shape `batch_shape`.
     """
     if not _has_flow(distribution):
         return distribution.log_prob(x)
@@ -70,13 +69,18 @@ def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = Fal
 
 
 def adapt_distribution(distribution: tfd.Distribution, x):
-    """Sets the data-dependent weights of our flows in `distribution`, those of its latent included."""
+    """Initializes the data-dependent weights of the flows in `distribution`, including those in its latent.
+
+    Args:
+      distribution: Any TFP distribution.
+      x: A batch of its events, `(n, *event_shape)`.
+    """
     if _has_flow(distribution):
         adapt_distribution(distribution.distribution, one_pass.adapt(distribution.bijector, x))
 
 
 def is_adapted(distribution: tfd.Distribution) -> bool:
-    """False if a flow of ours in `distribution` waits for `adapt_distribution`."""
+    """Returns False if a flow in `distribution` has weights that `adapt_distribution` has not initialized yet."""
     if not _has_flow(distribution):
         return True
     return one_pass.is_adapted(distribution.bijector) and is_adapted(distribution.distribution)

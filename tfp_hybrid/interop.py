@@ -1,4 +1,4 @@
-"""The bridge: the weights inside TFP objects as Keras weights, in the same storage."""
+"""The bridge from TFP to Keras: weights inside TFP objects become Keras weights that share their storage."""
 
 import functools
 import inspect
@@ -14,25 +14,31 @@ from tfp_hybrid import _compat
 
 
 class ModuleLayer(keras.layers.Layer):
-    """A `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
+    """Wraps a `tf.Module` (any TFP bijector or distribution) as a Keras layer that owns its weights.
 
-    Keras layers found inside are tracked as sublayers, with their names, `trainable` and regularization
-    losses, and so are Keras variables. Every other `tf.Variable` found is adopted: a `keras.Variable` that shares its
-    storage, so Keras trains, counts, freezes (`layer.trainable = False`) and saves it, and TFP sees the result.
+    Keras layers inside the module are tracked as sublayers and keep their names, `trainable` and regularization
+    losses; Keras variables are tracked as well. Every other `tf.Variable` is adopted: it gets a `keras.Variable` that
+    shares its storage, so that Keras trains, counts, freezes (`layer.trainable = False`) and saves it, and TFP sees the
+    result.
 
-    Found are attributes, in nested containers and modules, and what Python functions among them refer to
-    (closures, globals, `functools.partial`). Variables must exist: call the object once before if it builds
-    them lazily.
+    The layer searches the module's attributes, including nested containers and modules, and what Python functions
+    among them refer to (closures, globals, `functools.partial`). The variables must exist already: if the module
+    creates them lazily, call it once before.
 
-    All weights are saved in one list, in the order in which they are found, so that a file does not depend on the
-    names of attributes or layers.
+    All weights are saved in one list, in the order in which they are found, so a file does not depend on the names of
+    attributes or layers.
 
     Args:
       module: The TFP object.
+      **kwargs: Passed to `keras.layers.Layer`.
+
+    Attributes:
+      module: The TFP object.
+      adopted: The Keras variables that do not belong to a sublayer.
     """
 
     def __init__(self, module: tf.Module, **kwargs):
-        # The module computes in its own dtypes; what Keras would cast are its inputs and variables.
+        # The module computes in its own dtypes; autocasting would change its inputs and variables.
         super().__init__(autocast=False, **kwargs)
         self.module = module
         found = list(find_weights(module))
@@ -44,7 +50,7 @@ class ModuleLayer(keras.layers.Layer):
             if isinstance(storage, tf.Variable) and id(storage) not in tracked:
                 self.adopted.append(item if isinstance(item, keras.Variable) else adopt(item))
                 tracked.add(id(storage))
-        # Tracked, but not an attribute: Keras would save the layers in an attribute once more, by their names.
+        # If the layers were in an attribute, Keras would save them a second time, by their names.
         _compat.track(self, networks)
         self._saved_elsewhere: set[int] = set()
         self.built = True
@@ -59,7 +65,7 @@ class ModuleLayer(keras.layers.Layer):
         return (input_shape[0], *self.module.distribution.event_shape)
 
     def leave_out(self, variables: Iterable[keras.Variable]):
-        """Leaves variables out of what this layer saves, because another layer of the same model saves them."""
+        """Excludes variables from what this layer saves, because another layer of the same model saves them."""
         self._saved_elsewhere |= {id(variable) for variable in variables}
 
     def save_own_variables(self, store):
@@ -79,14 +85,14 @@ class ModuleLayer(keras.layers.Layer):
         return [variable for variable in self.variables if id(variable) not in self._saved_elsewhere]
 
 
-# Weights that were adopted before, by the identity of their storage, which they keep alive.
+# Adopted weights by the identity of their storage, which they keep alive.
 _ADOPTED: weakref.WeakValueDictionary[int, keras.Variable] = weakref.WeakValueDictionary()
 
 
 def adopt(variable: tf.Variable) -> keras.Variable:
     """Returns the Keras variable that shares the storage of `variable`: assigning to one changes the other.
 
-    There is one for each storage, so that a variable found in two places is one weight to Keras.
+    Repeated calls return the same object, so that a variable found in two places is one weight of Keras.
     """
     if id(variable) in _ADOPTED:
         return _ADOPTED[id(variable)]
@@ -131,15 +137,15 @@ def find_weights(value, seen: set[int] | None = None) -> Iterator[keras.layers.L
     elif inspect.ismethod(value):
         parts = [value.__self__]
     elif inspect.isfunction(value):
-        parts = _referred_to(value)
+        parts = _references(value)
     else:
         parts = []
     for part in parts:
         yield from find_weights(part, seen)
 
 
-def _referred_to(function):
-    """What a function's closure holds, and the weights and modules among the globals it names."""
+def _references(function):
+    """Returns the values in a function's closure, and the weights and modules among the globals that it uses."""
     variables = inspect.getclosurevars(function)
     kinds = (keras.layers.Layer, keras.Variable, tf.Variable, tf.Module)
     return [

@@ -1,13 +1,13 @@
-"""Conditioners: the Keras models that compute a coupling's shift and log-scale.
+"""Conditioners: Keras models that compute the parameters of a coupling.
 
-A conditioner maps the part of the input that a coupling leaves alone to the raw parameters of the part
-that it transforms, on the last axis. Builders of couplings take a function
-`(input_shape, units) -> keras.layers.Layer`; the functions here are such, once their options are set with
-`functools.partial`, and so is any function of yours. Their last layer starts at zero, so that a coupling
-starts as the identity map. Under a mixed precision policy they compute in 16 bits.
+A conditioner maps the part of the input that a coupling passes through to the raw parameters for the part that it
+transforms, on the last axis. Couplings and their builders take a function `(input_shape, units) -> keras.layers.Layer`.
+The functions in this module have that form once their options are set with `functools.partial`; you can also pass your
+own. The last layer of each network is initialized to zero, so that a coupling starts as the identity map. Under a mixed
+precision policy, the networks compute in 16 bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
@@ -19,21 +19,21 @@ def MLP(
     input_shape: Sequence[int],
     units: int,
     hidden_units: Sequence[int] = (64, 64),
-    activation="relu",
+    activation: str | Callable | None = "relu",
     dropout: float = 0.0,
-    kernel_regularizer=None,
-    dtype=None,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Fully connected conditioner for vectors.
+    """Builds a fully connected conditioner for vectors.
 
     Args:
-      input_shape: `(d,)`, without the batch.
-      units: size of the output.
-      hidden_units: sizes of the hidden layers.
-      activation: of the hidden layers; any Keras activation.
-      dropout: rate after each hidden layer, while training.
-      kernel_regularizer: of every kernel; any Keras regularizer.
-      dtype: a Keras dtype policy; the global one if None.
+      input_shape: `(d,)`, without the batch axis.
+      units: The size of the output.
+      hidden_units: The sizes of the hidden layers.
+      activation: The activation of the hidden layers; any Keras activation.
+      dropout: The dropout rate after each hidden layer during training.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
 
     Returns:
       A built model, `(..., d) -> (..., units)`.
@@ -52,21 +52,21 @@ def ConvNet(
     input_shape: Sequence[int],
     units: int,
     hidden_units: int = 64,
-    activation="relu",
+    activation: str | Callable | None = "relu",
     dropout: float = 0.0,
-    kernel_regularizer=None,
-    dtype=None,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Convolutional conditioner for images, as in Glow: 3x3, 1x1, 3x3.
+    """Builds a convolutional conditioner for images, as in Glow, with kernels of 3x3, 1x1 and 3x3.
 
     Args:
-      input_shape: `(H, W, c)`, without the batch.
-      units: channels of the output.
-      hidden_units: channels of the two hidden layers.
-      activation: of the hidden layers; any Keras activation.
-      dropout: rate of whole channels (spatial dropout) after each hidden layer, while training.
-      kernel_regularizer: of every kernel; any Keras regularizer.
-      dtype: a Keras dtype policy; the global one if None.
+      input_shape: `(H, W, c)`, without the batch axis.
+      units: The number of channels of the output.
+      hidden_units: The number of channels of the two hidden layers.
+      activation: The activation of the hidden layers; any Keras activation.
+      dropout: The rate of spatial dropout (of whole channels) after each hidden layer during training.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
 
     Returns:
       A built model, `(n, H, W, c) -> (n, H, W, units)`.
@@ -89,25 +89,25 @@ def ResNet(
     units: int,
     hidden_units: int = 64,
     blocks: int = 2,
-    activation="relu",
+    activation: str | Callable | None = "relu",
     dropout: float = 0.0,
-    kernel_regularizer=None,
-    dtype=None,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Residual conditioner: for images with convolutions, as in RealNVP; for vectors with dense layers.
+    """Builds a residual conditioner, with convolutions for images, as in RealNVP, or dense layers for vectors.
 
-    A block adds `W2 a(W1 a(h))` to its input `h`; no batch normalization, so that an image's density does
-    not depend on the others in its batch.
+    A block adds `W2 a(W1 a(h))` to its input `h`. There is no batch normalization, so the density of an image does not
+    depend on the other images in its batch.
 
     Args:
-      input_shape: `(H, W, c)` or `(d,)`, without the batch.
-      units: size of the output's last axis.
-      hidden_units: width of the residual stream.
-      blocks: number of residual blocks.
-      activation: any Keras activation.
-      dropout: rate inside each block, while training.
-      kernel_regularizer: of every kernel; any Keras regularizer.
-      dtype: a Keras dtype policy; the global one if None.
+      input_shape: `(H, W, c)` or `(d,)`, without the batch axis.
+      units: The size of the last axis of the output.
+      hidden_units: The width of the residual stream.
+      blocks: The number of residual blocks.
+      activation: The activation a; any Keras activation.
+      dropout: The dropout rate inside each block during training.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
 
     Returns:
       A built model, `(n, ..., c) -> (n, ..., units)`.
@@ -140,21 +140,30 @@ def _input_dtype(dtype):
     return keras.dtype_policies.get(dtype or keras.config.dtype_policy()).compute_dtype
 
 
-def policy_for(dtype):
-    """The conditioners' policy for a flow of this dtype: the global one if it computes in fewer bits."""
+def policy_for(dtype: str) -> keras.DTypePolicy:
+    """Returns the dtype policy for the conditioners of a flow.
+
+    Args:
+      dtype: The dtype of the flow.
+
+    Returns:
+      The global policy if its variables have this dtype, so that a float32 flow follows a mixed precision policy; or
+      else the policy that computes in this dtype.
+    """
     policy = keras.config.dtype_policy()
     return policy if policy.variable_dtype == dtype else keras.DTypePolicy(dtype)
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class ShiftAndLogScale(layers.Layer):
-    """Any Keras network as the `shift_and_log_scale_fn` of TFP's own `tfb.RealNVP`.
+    """Adapts a Keras network to the argument `shift_and_log_scale_fn` of TFP's `tfb.RealNVP`.
 
-    TFP calls it with the part that passes through and the number of units to transform; the network's output is
-    split into shift and log-scale.
+    TFP calls the layer with the part of the input that passes through and with the number of units to transform. The
+    output of the network is split into the shift and the log-scale.
 
     Args:
-      network: a Keras layer or model, `(n, d) -> (n, 2 * units)`.
+      network: A Keras layer or model, `(n, d) -> (n, 2 * units)`.
+      **kwargs: Passed to `keras.layers.Layer`.
 
     Example:
 
@@ -162,15 +171,15 @@ class ShiftAndLogScale(layers.Layer):
     >>> flow = tfb.RealNVP(num_masked=2, shift_and_log_scale_fn=ShiftAndLogScale(network))  # of 4 features
     """
 
-    def __init__(self, network, **kwargs):
+    def __init__(self, network: keras.layers.Layer, **kwargs):
         super().__init__(**kwargs)
         self.network = network
 
     def __call__(self, x, units=None, **kwargs):
-        return super().__call__(x, **kwargs)  # Keras takes only tensors by position
+        return super().__call__(x, **kwargs)  # Keras accepts only tensors as positional arguments
 
     def call(self, x):
-        raw = self.network(keras.ops.reshape(x, (-1, x.shape[-1])))  # networks want one batch axis, TFP has any
+        raw = self.network(keras.ops.reshape(x, (-1, x.shape[-1])))  # networks take one batch axis, TFP any number
         raw = keras.ops.reshape(raw, (*keras.ops.shape(x)[:-1], raw.shape[-1]))
         return keras.ops.split(raw, 2, axis=-1)
 

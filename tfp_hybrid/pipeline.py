@@ -1,41 +1,48 @@
-"""Input pipelines that end as soon as their data do."""
+"""Input pipelines for arrays."""
 
 import tensorflow as tf
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """`dataset`, without TensorFlow tuning it while it runs.
+    """Turns off TensorFlow's autotuning of a data set.
 
-    With tuning, the end of an iteration may wait for the next tuning, and these come at intervals that double, up to a
-    minute: 2.5 s after an epoch of 7.8 s, for one. (TensorFlow 2.21: the tuning thread is woken before the flag is set
-    that tells it to stop.) The parallelism of the stages is then what they say, or the number of cores.
+    With autotuning, the end of an iteration may wait for the next tuning step, and the intervals between these steps
+    double up to one minute. (In TensorFlow 2.21, the tuning thread is woken before the flag that stops it is set.)
+    Without autotuning, each stage has the parallelism that it specifies, or else the number of cores.
+
+    Args:
+      dataset: A data set.
+
+    Returns:
+      The data set with its other options unchanged.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
 
 
-def batches(arrays, batch_size: int | None = None, shuffle: bool = False) -> tf.data.Dataset:
-    """Batches of the rows of arrays for Keras' `fit`, `evaluate` and `predict`, of known cardinality.
+def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False) -> tf.data.Dataset:
+    """Splits arrays into batches for Keras' `fit`, `evaluate` and `predict`.
 
     Args:
-      arrays: a tuple of arrays with equally many rows; None stays None.
-      batch_size: rows of a batch; 32, as in Keras, if None.
-      shuffle: all rows in a random order, another one at each iteration. `keras.utils.set_random_seed` sets it.
+      arrays: A tuple of arrays with equal numbers of rows; entries after the first may be None and stay None.
+      batch_size: The number of rows in a batch; 32 if None, as in Keras.
+      shuffle: Whether to shuffle all rows, in a new order at each iteration. The orders follow
+        `keras.utils.set_random_seed`.
 
     Returns:
-      Tuples of tensors.
+      A data set of known cardinality, of tuples of tensors.
     """
     rows, batch_size = len(arrays[0]), batch_size or 32
     tensors = [None if array is None else tf.convert_to_tensor(array) for array in arrays]
     seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
 
     def order(seed):
-        places = tf.range(rows)
-        return tf.random.experimental.stateless_shuffle(places, seed) if shuffle else places
+        indices = tf.range(rows)
+        return tf.random.experimental.stateless_shuffle(indices, seed) if shuffle else indices
 
-    def gather(places):
-        return tuple(None if tensor is None else tf.gather(tensor, places) for tensor in tensors)
+    def gather(indices):
+        return tuple(None if tensor is None else tf.gather(tensor, indices) for tensor in tensors)
 
     dataset = seeds.map(order).rebatch(batch_size).map(gather)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))

@@ -1,22 +1,23 @@
-"""Names of this package's bijectors, and of a user's, in saved models.
+"""The names of bijectors of this package and of users in saved models.
 
-A name has no module path, so that files outlive moves: `tfp_hybrid>ActNorm`, or `mine>MyBijector` for a class of the
-package `mine`, as Keras names registered classes.
+A name holds the top-level package and the class, as Keras names registered classes: `tfp_hybrid>ActNorm`, or
+`mine>MyBijector` for a class of the package `mine`. It holds no module path, so that a file can still be loaded after a
+class has moved to another module.
 """
 
 _CLASSES: dict[str, type] = {}
 
 
 def registered_name(cls: type) -> str:
-    """What a saved model calls a class: its top-level package, and its name."""
+    """Returns the name of a class in saved models."""
     return f"{cls.__module__.split('.')[0]}>{cls.__name__}"
 
 
 def register(cls: type):
-    """Lets saved models hold instances of `cls`; a later class of the same name takes its place."""
+    """Registers `cls`, so that saved models can hold its instances; replaces an earlier class of the same name."""
     _CLASSES[registered_name(cls)] = cls
 
 
 def find(name: str) -> type | None:
-    """The registered class of that name, or None."""
+    """Returns the registered class of that name, or None if there is none."""
     return _CLASSES.get(name)

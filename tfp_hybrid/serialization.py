@@ -1,16 +1,15 @@
-"""TFP objects to and from JSON, so that a model with any flow saves and loads in Keras' safe mode.
+"""Serialization of TFP objects to JSON, so that a model with any flow saves and loads in Keras' safe mode.
 
-TFP keeps the arguments that an object was constructed with in its `parameters`. `serialize` writes the
-class's public name and these arguments, down to numbers, arrays and Keras configs; `deserialize` calls the
-constructor again. Nothing is pickled and no code is stored. Which classes and functions a file may name,
-`tfp_hybrid.trusted` says.
+TFP objects keep the arguments of their constructors in `parameters`. `serialize` writes the public name of the class
+and these arguments, down to numbers, arrays and Keras configurations; `deserialize` calls the constructor again.
+Nothing is pickled and no code is stored. `tfp_hybrid.trusted` lists the classes and functions that a file may name.
 """
 
 import contextlib
 import contextvars
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -28,18 +27,18 @@ _ACTIVATIONS = tuple(
     if inspect.isfunction(function) and name not in ("deserialize", "get", "serialize")
 )
 
-
 FORMAT = 1
-"""The format of the configurations that this version writes, and reads."""
+"""The format of the configurations that this version writes and reads."""
 
-_MEMO = contextvars.ContextVar("memo")  # of `sharing`: what it has seen, by identity or by key
+_MEMO = contextvars.ContextVar("memo")  # the objects seen inside `sharing`, by identity or by key
 
 
 @contextlib.contextmanager
-def sharing():
-    """Inside, an object in several calls of `serialize` is written once, and is one object after `deserialize` again.
+def sharing() -> Iterator[None]:
+    """Returns a context manager in which calls share objects.
 
-    The calls of `deserialize` come in the order of those of `serialize`.
+    An object that occurs in several calls of `serialize` is written once, and several calls of `deserialize` restore it
+    as one object. The calls of `deserialize` must come in the order of those of `serialize`.
     """
     token = _MEMO.set({})
     try:
@@ -49,34 +48,40 @@ def sharing():
 
 
 def check_format(config: dict) -> dict:
-    """The configuration of a saved model, without its format number.
+    """Checks the format number of a saved model's configuration.
+
+    Args:
+      config: The configuration, a dictionary with the key "format".
+
+    Returns:
+      The configuration without its format number.
 
     Raises:
-      ValueError: If the number is missing, or is not that of this version.
+      ValueError: If the format number is missing or differs from `FORMAT`.
     """
     number = config.get("format")
     if number != FORMAT:
         found = "has no format number" if number is None else f"has the format {number!r}"
         newer = isinstance(number, int) and number > FORMAT
-        remedy = "Install a newer tfp_hybrid." if newer else "Train the model again, and save it with this version."
+        remedy = "Install a newer tfp_hybrid." if newer else "Retrain the model and save it with this version."
         raise ValueError(f"tfp_hybrid: the saved model {found}; this version reads {FORMAT}. {remedy}")
     return {key: value for key, value in config.items() if key != "format"}
 
 
-def serialize(value, name=""):
-    """JSON-able form of a TFP object, or of anything that TFP objects are made from.
+def serialize(value, name: str = ""):
+    """Converts a TFP object, or anything that TFP objects are constructed from, to JSON-serializable values.
 
     Args:
-      value: a TFP bijector, distribution, kernel or GLM family; a variable, tensor, array, Keras layer,
-        registered function, or nested containers of these.
-      name: what errors call it.
+      value: A TFP bijector, distribution, kernel or GLM family; a variable, tensor, array, Keras layer or registered
+        function; or nested containers of these.
+      name: The name of the value in error messages.
 
     Returns:
-      Dicts, lists, strings and numbers.
+      Nested dictionaries and lists of strings and numbers.
 
     Raises:
-      TypeError: for something that cannot be saved, with its place inside `value` and the remedy; and for what
-        `deserialize` would refuse.
+      TypeError: If a part of `value` cannot be saved, or would be refused by `deserialize`; the message gives its place
+        in `value` and a remedy.
     """
     try:
         config = _encode(value, name, _MEMO.get({}))
@@ -87,27 +92,35 @@ def serialize(value, name=""):
 
 
 def deserialize(config):
-    """The object that `serialize` was given, anew.
+    """Rebuilds an object from the output of `serialize`.
+
+    Args:
+      config: The output of `serialize`.
+
+    Returns:
+      A new object. The weights of Keras layers are not part of it; Keras stores them separately.
 
     Raises:
-      ValueError: if `config` is not what `serialize` writes; if it names a class or function that is not defined
-        here, or that a saved model may not name; if it is nested too deeply, or too large.
+      ValueError: If `config` was not written by `serialize`; if it names a class or function that is not defined or
+        that a saved model may not name; or if it is nested too deeply or too large.
     """
     check_config(config)
     try:
         return _decode(config, _MEMO.get({}))
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
-        raise ValueError(
-            f"tfp_hybrid: the saved model cannot be made again: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"tfp_hybrid: the saved model cannot be rebuilt: {type(error).__name__}: {error}") from error
 
 
-def check_savable(model: keras.Model, path: os.PathLike = "model.keras"):
-    """Checks that a model can be saved at `path` and loaded from there, before anything is written.
+def check_savable(model: keras.Model, path: os.PathLike | str = "model.keras"):
+    """Checks that a model can be saved to `path` and loaded from it, without writing anything.
+
+    Args:
+      model: A Keras model.
+      path: The file name.
 
     Raises:
-      TypeError: for something that cannot be saved, with its place in the model and the remedy.
-      ValueError: as `check_save_path`.
+      TypeError: If a part of the model cannot be saved; the message gives its place in the model and a remedy.
+      ValueError: As `check_save_path`.
     """
     check_save_path(path)
     config = keras.saving.serialize_keras_object(model)
@@ -117,11 +130,11 @@ def check_savable(model: keras.Model, path: os.PathLike = "model.keras"):
         raise TypeError(f"Cannot save the model: {error}") from None
 
 
-def check_save_path(path: os.PathLike):
-    """Raises ValueError for a name of the older HDF5 format, in which Keras leaves half a file."""
+def check_save_path(path: os.PathLike | str):
+    """Raises ValueError for a file name of the HDF5 format, in which Keras would leave an incomplete file."""
     if str(path).endswith((".h5", ".hdf5")):
         raise ValueError(
-            f"filepath is {str(path)!r}; wanted a name that ends in .keras: the older format cannot hold the model."
+            f"filepath is {str(path)!r}; wanted a name that ends in .keras, since HDF5 files cannot hold the model."
         )
 
 
@@ -138,7 +151,7 @@ def _encode(value, path, memo):
         "autoregressive_network",
     ):
         coded["key"] = len(memo)
-        memo[id(value)] = (coded["key"], value)  # holds `value`, so that its id stays taken
+        memo[id(value)] = (coded["key"], value)  # keeps `value` alive, so that its id is not reused
     return coded
 
 
@@ -168,7 +181,7 @@ def _encode_object(value, path, memo):
         try:
             return {_KIND: "array", "dtype": _numeric(array.dtype).name, "value": array.tolist()}
         except (TypeError, ValueError):
-            raise TypeError(_no_way(value, path, "pass numbers")) from None
+            raise TypeError(_cannot_save(value, path, "pass numbers")) from None
     if isinstance(value, Mapping):
         return {_KIND: "dict", "value": {k: _encode(v, f"{path}[{k!r}]", memo) for k, v in value.items()}}
     if isinstance(value, Sequence):
@@ -178,16 +191,16 @@ def _encode_object(value, path, memo):
         arguments = _encode(_autoregressive_network_arguments(value, path), path, memo)
         return {_KIND: "autoregressive_network", "arguments": arguments}
     if isinstance(value, tf_keras.layers.Layer):
-        raise TypeError(_no_way(value, path, "use a Keras 3 layer in its place"))
+        raise TypeError(_cannot_save(value, path, "use a Keras 3 layer in its place"))
     if hasattr(value, "get_config") or _is_registered(value):
         return {_KIND: "keras", "config": keras.saving.serialize_keras_object(value)}
     name = name_of(type(value))
     if name is None and type(value).__module__.startswith("tensorflow_probability."):
         remedy = f"use another class of TFP: {type(value).__name__} is not among those that a saved model may hold"
-        raise TypeError(_no_way(value, path, remedy))
+        raise TypeError(_cannot_save(value, path, remedy))
     if name is None:
         raise TypeError(
-            _no_way(
+            _cannot_save(
                 value,
                 path,
                 "use a Keras layer, or decorate it with `keras.saving.register_keras_serializable`",
@@ -240,7 +253,7 @@ def _decode_object(kind, config, memo):
 
 
 def _constructor_arguments(value):
-    """The arguments `value` was made with, without those at their defaults."""
+    """Returns the constructor arguments of `value` that differ from their defaults."""
     parameters = getattr(value, "parameters", None)
     arguments = {}
     for key, parameter in inspect.signature(type(value).__init__).parameters.items():
@@ -254,16 +267,16 @@ def _constructor_arguments(value):
 
 
 def _autoregressive_network_arguments(network, path):
-    """TFP's MADE is a Keras 2 layer without `get_config`; its masks follow from these arguments."""
+    """Returns the arguments that determine the masks of TFP's MADE, a Keras 2 layer without `get_config`."""
     arguments = _compat.autoregressive_arguments(network)
     if arguments is None:
         remedy = "give it hidden_degrees='equal': random degrees cannot be recovered from the network"
-        raise TypeError(_no_way(network, path, remedy))
+        raise TypeError(_cannot_save(network, path, remedy))
     return arguments
 
 
 def _autoregressive_network(arguments):
-    """The network, from what `_autoregressive_network_arguments` names: tf_keras imports modules that a dict names."""
+    """Builds the network from arguments that are checked first, since tf_keras imports any module that a dict names."""
     activation = arguments.get("activation")
     if not set(arguments) <= set(_compat.AUTOREGRESSIVE_ARGUMENTS):
         raise ValueError(
@@ -279,7 +292,7 @@ def _autoregressive_network(arguments):
 
 
 def _numeric(dtype) -> tf.DType:
-    """The dtype of that name; others than numbers' could be of any size."""
+    """Returns the dtype of that name. Only numbers are accepted, since the items of other dtypes can have any size."""
     dtype = tf.as_dtype(dtype)
     if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex):
         raise ValueError(f"tfp_hybrid: the saved model holds an array of dtype {dtype.name}; wanted numbers.")
@@ -290,5 +303,5 @@ def _is_registered(value):
     return inspect.isfunction(value) and keras.saving.get_registered_name(value) != value.__name__
 
 
-def _no_way(value, path, remedy):
+def _cannot_save(value, path, remedy):
     return f"Cannot save the model: {path.lstrip('.') or 'the object'} is {value!r}; to save it, {remedy}."

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: numbers that JSON has not are strings, and what is read is an object."""
+"""Strictly standard JSON: infinities and NaN are written as strings, and files hold one object."""
 
 import json
 import math
@@ -7,29 +7,34 @@ import pathlib
 
 
 def dumps(value) -> str:
-    """JSON of `value`; infinite numbers and NaN become "Infinity", "-Infinity" and "NaN", as in protobuf's JSON.
+    """Formats `value` as JSON, with infinities and NaN as the strings "Infinity", "-Infinity" and "NaN".
 
-    A reader that does not expect them fails, rather than taking a missing number for none; `float` reads them.
+    Protobuf's JSON uses the same strings, and `float` parses them. Unlike null, they cannot be mistaken for missing
+    values.
     """
-    return json.dumps(_plain(value), indent=1, allow_nan=False)
+    return json.dumps(_without_non_finite(value), indent=1, allow_nan=False)
 
 
-def read(path: os.PathLike) -> dict:
-    """The object in a JSON file; ValueError if the file holds anything else, or is damaged."""
+def read(path: os.PathLike | str) -> dict:
+    """Reads the object in a JSON file.
+
+    Raises:
+      ValueError: If the file is not valid JSON, or holds anything but an object.
+    """
     try:
         value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; remove it.") from None
+        raise ValueError(f"{path} is damaged: {error}. Remove the file.") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds {_shortened(value)}; wanted a JSON object; remove it.")
+        raise ValueError(f"{path} is damaged: it holds {_shortened(value)}; wanted a JSON object. Remove the file.")
     return value
 
 
-def _plain(value):
+def _without_non_finite(value):
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _without_non_finite(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [_without_non_finite(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     return value

@@ -1,10 +1,10 @@
-"""What a saved model may name: the classes of TFP, and the functions of Keras, that loading may build or call.
+"""The classes and functions of TFP and Keras that a saved model may name.
 
-A `.keras` file comes from anywhere. In Keras' safe mode it holds no code, but it names classes and functions, and
-loading builds the one and calls the other: `tfb.Inline` calls any function that it is given, and Keras would look up
-`keras.config.set_epsilon` for it. So only what is listed here, defined by this package, or registered by
-`keras.saving.register_keras_serializable` can be named. The classes take numbers, one another, Keras layers, and
-these functions, nothing else.
+A `.keras` file may come from an untrusted source. In Keras' safe mode it holds no code, but it names classes, which
+loading instantiates, and functions, which may be called: `tfb.Inline` calls any function that it receives, and Keras
+would look up `keras.config.set_epsilon` for it. Therefore a file may name only what is listed here, defined by this
+package, or registered by `keras.saving.register_keras_serializable`. The listed classes take only numbers, one another,
+Keras layers and the listed functions as arguments.
 """
 
 import functools
@@ -16,10 +16,10 @@ import tensorflow_probability as tfp
 from tfp_hybrid import registry
 
 KIND = "tfp_hybrid_kind"
-"""The key that marks what `tfp_hybrid.serialization` has written."""
+"""The key that marks dictionaries written by `tfp_hybrid.serialization`."""
 
-MOST_DEPTH, MOST_VALUES = 128, 2**24
-"""Bounds of a configuration: containers inside one another; values, shared ones as often as they are used."""
+MAX_DEPTH, MAX_VALUES = 128, 2**24
+"""The largest nesting depth of a configuration, and its largest number of values; shared values count at each use."""
 
 _LISTED = {
     "tfp.bijectors": (
@@ -75,30 +75,30 @@ _CLASSES = {
     f"{prefix}.{name}": getattr(module, name)
     for prefix, (module, names) in _LISTED.items()
     for name in names.split()
-    if hasattr(module, name)  # TFP's versions differ
+    if hasattr(module, name)  # not every version of TFP has every class
 }
 
-# Modules whose functions compute numbers from numbers. "builtins" is what Keras calls the first six.
+# Modules whose functions only compute numbers from numbers. Keras refers to the first six as "builtins".
 _BUILTINS = ("activations", "constraints", "initializers", "losses", "metrics", "regularizers")
 _FUNCTIONS = (*(f"keras.{name}" for name in _BUILTINS), "keras.ops")
 _LOOKUPS = ("deserialize", "get", "serialize")
 
 
 def name_of(cls: type) -> str | None:
-    """What a saved model calls a class, or None if it may not name it."""
+    """Returns the name of a class in saved models, or None if a saved model may not name it."""
     name = registry.registered_name(cls)
     if registry.find(name) is cls:
         return name
-    public = cls.__name__.lstrip("_")  # tfb.Chain of bijectors that are no composite tensors is a _Chain
+    public = cls.__name__.lstrip("_")  # a tfb.Chain of bijectors that are not composite tensors is a _Chain
     names = (f"{prefix}.{public}" for prefix in _MODULES)
     return next((name for name in names if name in _CLASSES and issubclass(_CLASSES[name], cls)), None)
 
 
 def class_named(name: str) -> type:
-    """The class of that name.
+    """Returns the class of that name.
 
     Raises:
-      ValueError: if there is none, or if a saved model may not name it.
+      ValueError: If there is no such class, or if a saved model may not name it.
     """
     prefix, _, short = str(name).rpartition(".")
     found = registry.find(name) or _CLASSES.get(name)
@@ -113,21 +113,22 @@ def class_named(name: str) -> type:
 
 
 def check_config(config):
-    """Checks the configuration of a model or of a part of it, before anything is built from it.
+    """Checks the configuration of a model, or of a part of it, before anything is built from it.
 
     Args:
-      config: what stands in the file: dicts, lists, strings and numbers.
+      config: The configuration as saved: nested dictionaries and lists of strings and numbers.
 
     Raises:
-      ValueError: if it names a class or a function that it may not, or if it is nested too deeply or too large.
+      ValueError: If the configuration names a class or function that a saved model may not name, or if it is nested too
+        deeply or too large.
     """
     _check([config], 0, {})
 
 
 def _check(config, depth, shared):
-    """Returns the number of values in `config`; `shared` holds those of its shared objects."""
-    if depth > MOST_DEPTH:
-        raise ValueError(f"tfp_hybrid: the model's configuration is nested more than {MOST_DEPTH} deep.")
+    """Returns the number of values in `config`; `shared` maps the keys of shared objects to their numbers of values."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"tfp_hybrid: the model's configuration is nested more than {MAX_DEPTH} levels deep.")
     values, kind = len(config), None
     if isinstance(config, dict):
         kind = config.get(KIND)
@@ -135,7 +136,7 @@ def _check(config, depth, shared):
             class_named(config.get("class"))
         elif kind == "shared":
             values += shared.get(str(config.get("key")), 0)
-        if isinstance(config.get("class_name"), str):  # whatever else the dict holds, Keras takes it for its own
+        if isinstance(config.get("class_name"), str):  # Keras interprets any such dict as its own
             _check_keras(config)
         parts = config.values()
     else:
@@ -143,18 +144,18 @@ def _check(config, depth, shared):
     for part in parts:
         if isinstance(part, (dict, list, tuple)):
             values += _check(part, depth + 1, shared)
-            if values > MOST_VALUES:
-                raise ValueError(f"tfp_hybrid: the model's configuration has more than {MOST_VALUES:,} values.")
+            if values > MAX_VALUES:
+                raise ValueError(f"tfp_hybrid: the model's configuration has more than {MAX_VALUES:,} values.")
     if kind is not None and "key" in config:
         shared.setdefault(str(config["key"]), values)
     return values
 
 
 def _check_keras(config):
-    """Raises ValueError if a Keras configuration names a function that it may not.
+    """Raises ValueError if a Keras configuration names a function that a saved model may not name.
 
-    Keras looks for a registered object first, then in its own modules. It refuses other modules; of those of its
-    own that are not public, it takes layers and the like only.
+    Keras looks for a registered object first, then in its own modules, and refuses other modules. From its private
+    modules it accepts only layers and similar classes.
     """
     is_function = config["class_name"] == "function"
     name = config.get("config") if is_function else config["class_name"]
@@ -176,12 +177,12 @@ def _check_keras(config):
         return
     if not allowed:
         raise ValueError(
-            f"tfp_hybrid: a saved model may not name {module}.{name}; wanted a layer or another class of Keras, one of "
-            f"the functions of {', '.join(_FUNCTIONS)}, or one of yours that "
-            "`keras.saving.register_keras_serializable` decorates."
+            f"tfp_hybrid: a saved model may not name {module}.{name}; wanted a Keras layer or other class, a function "
+            f"in {', '.join(_FUNCTIONS)}, or your own class or function registered with "
+            "`keras.saving.register_keras_serializable`."
         )
 
 
 def _public(module, name):
-    """The attribute `name` of a public module of Keras, or None."""
+    """Returns the attribute `name` of a public module of Keras, or None if it has none."""
     return functools.reduce(lambda found, part: getattr(found, part, None), [*module.split(".")[1:], name], keras)

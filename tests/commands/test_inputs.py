@@ -64,7 +64,7 @@ def test_a_name_that_is_there_twice_is_refused(read, header, names):
     table = pa.Table.from_arrays([pa.array([float(i)]) for i in range(len(columns))], names=columns)
     text = header + "\n" + ",".join("1" for _ in columns) + "\n"
     for content, suffix in ((text, ".csv"), (table, ".parquet")):
-        with pytest.raises(ValueError, match=f"the columns .'{columns[-1]}'. are there more than once"):
+        with pytest.raises(ValueError, match=f"has the columns .'{columns[-1]}'. more than once"):
             read(content, suffix, names=names)
 
 
@@ -122,14 +122,14 @@ def test_pandas_nullable_dtypes_are_taken(tmp_path):
 @pytest.mark.parametrize(
     "column, message",
     [
-        (pa.array([1, None], pa.int64()), "column 'b' holds nan or nothing in row 1"),
-        (pa.array([None, True]), "column 'b' holds nan or nothing in row 0"),
-        (pa.array([decimal.Decimal(1), None]), "column 'b' holds nan or nothing in row 1"),
-        (pa.array(["1", "2"]), "column 'b' is of str, and holds '1' in row 0; wanted real numbers"),
-        (pa.array([1, 2], pa.timestamp("s")), "column 'b' is of datetime"),
-        (pa.array(["x", "y"]).dictionary_encode(), "column 'b' is of category"),
-        (pa.array([[1], [2]]), "column 'b' is of object"),
-        (pa.array([b"x", b"y"]), "column 'b' is of object"),
+        (pa.array([1, None], pa.int64()), "column 'b' is NaN or missing in row 1"),
+        (pa.array([None, True]), "column 'b' is NaN or missing in row 0"),
+        (pa.array([decimal.Decimal(1), None]), "column 'b' is NaN or missing in row 1"),
+        (pa.array(["1", "2"]), "column 'b' has dtype str and holds '1' in row 0; wanted real numbers"),
+        (pa.array([1, 2], pa.timestamp("s")), "column 'b' has dtype datetime"),
+        (pa.array(["x", "y"]).dictionary_encode(), "column 'b' has dtype category"),
+        (pa.array([[1], [2]]), "column 'b' has dtype object"),
+        (pa.array([b"x", b"y"]), "column 'b' has dtype object"),
     ],
 )
 def test_columns_that_are_not_numbers_are_named(read, column, message):
@@ -138,7 +138,7 @@ def test_columns_that_are_not_numbers_are_named(read, column, message):
 
 
 def test_words_among_numbers_are_named(read):
-    with pytest.raises(ValueError, match="column 'b' is of str, and holds 'x' in row 1; wanted real numbers"):
+    with pytest.raises(ValueError, match="column 'b' has dtype str and holds 'x' in row 1; wanted real numbers"):
         read("a,b\n1,2\n3,x\n")
 
 

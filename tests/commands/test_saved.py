@@ -110,5 +110,5 @@ def test_a_deeply_nested_configuration_is_explained(tmp_path):
     for depth in (900, 100_000):
         with zipfile.ZipFile(tmp_path / "deep.keras", "w") as file:
             file.writestr("config.json", '{"class_name": "a", "config": ' + depth * "[" + depth * "]" + "}")
-        with pytest.raises(ValueError, match="deep.keras cannot be loaded; .*(nested more than 128 deep|recursion)"):
+        with pytest.raises(ValueError, match="deep.keras cannot be loaded; .*(nested more than 128 levels|recursion)"):
             saved.load_model(tmp_path / "deep.keras")

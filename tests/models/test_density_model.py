@@ -204,7 +204,7 @@ def test_scores_and_rejection():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.fit(X, Y), "y is given, but a DensityModel is of x alone"),
+        (lambda m: m.fit(X, Y), "y is given, but a DensityModel models x alone; wanted no labels"),
         (lambda m: m.train_on_batch(X, Y), "y is given, but a DensityModel"),
         (lambda m: m.evaluate(X, Y), "y is given, but a DensityModel"),
         (lambda m: m.fit(X, validation_data=(X, Y)), "y_val is given"),

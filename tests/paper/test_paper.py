@@ -197,7 +197,7 @@ def test_a_file_is_no_folder_for_results(tmp_path):
     file.write_text("kept")
     for out in (file, file / "below"):
         result = invoke("mnist", "--out", out)
-        assert result.exit_code == 1 and f"{file} is no folder that can be written into" in result.output
+        assert result.exit_code == 1 and f"{file} is not a writable folder" in result.output
     assert file.read_text() == "kept"
 
 

@@ -1,4 +1,4 @@
-"""Callbacks for training hybrid models, and the state that they go back to."""
+"""The callback that stops training when it diverges, and the state that it restores."""
 
 import math
 
@@ -7,40 +7,46 @@ import numpy as np
 
 
 class State:
-    """The values of a compiled model's variables and of its optimizer's, to go back to."""
+    """A copy of the variables of a compiled model and of its optimizer.
 
-    def __init__(self, model):
+    Args:
+      model: A compiled Keras model.
+    """
+
+    def __init__(self, model: keras.Model):
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._variables = [*model.variables, *model.optimizer.variables]
         self._values = [keras.ops.convert_to_numpy(variable).copy() for variable in self._variables]
 
     def restore(self):
-        """Gives the variables these values again."""
+        """Assigns the copied values to the variables."""
         for variable, value in zip(self._variables, self._values, strict=True):
             variable.assign(value)
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops training, with the step and the likely cause, when the loss or a weight is NaN or infinite.
+    """Stops training when the loss or a weight becomes NaN or infinite.
 
-    Weights and optimizer go back to what they were after the last good epoch, or before training. It raises before the
-    epoch's end, so that no checkpoint is overwritten. `HybridModel.fit` adds it.
+    `fit` then raises a FloatingPointError that gives the step and the likely cause. The weights and the optimizer are
+    restored to their state after the last good epoch, or before training if there is none. The error is raised before
+    other callbacks see the end of the epoch, so no checkpoint is overwritten. `DensityModel.fit` and `HybridModel.fit`
+    add this callback.
 
     Raises:
-      FloatingPointError: from `fit`.
+      FloatingPointError: If the loss, the validation loss or a weight is not finite.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None):
         self._good, self._since = State(self.model), "before training"
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             self._stop(f"The loss became {loss}", logs)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Also what the epoch's last update did, before any checkpoint of it is written."""
+    def on_epoch_end(self, epoch: int, logs: dict | None = None):
+        """Checks the validation loss, and the weights after the last update of the epoch."""
         loss = float((logs or {}).get("val_loss", 0.0))
         if not math.isfinite(loss):
             self._stop(f"The validation loss became {loss}", {k[4:]: v for k, v in logs.items() if k[:4] == "val_"})
@@ -55,13 +61,13 @@ class StopOnNonFinite(keras.callbacks.Callback):
             cause = "the flow diverged (learning rate too high, or a batch with extreme inputs)"
         elif "log_prob_x" in logs:
             part = "log p(y|x)"
-            cause = "the head diverged (learning rate too high, or a label outside of its support)"
+            cause = "the head diverged (learning rate too high, or a label outside its support)"
         else:
             part = "training"
             cause = "the flow or the head diverged (learning rate too high, or extreme inputs or labels)"
         self._good.restore()
         raise FloatingPointError(
             f"{what} at step {step}, in {part}. Likely cause: {cause}. Lower the "
-            "learning rate, set `clipnorm` on the optimizer, or check that batch's data. Training has stopped; weights "
-            f"and optimizer are again as they were {self._since}, and checkpoints of earlier epochs as they were."
+            "learning rate, set `clipnorm` on the optimizer, or check that batch's data. Training has stopped. Weights "
+            f"and optimizer were restored to their state {self._since}; checkpoints of earlier epochs are unchanged."
         )

@@ -1,10 +1,11 @@
-"""Errors before any work is done: inputs, labels and weights that a model cannot use."""
+"""Checks of inputs, labels and weights, made before a model does any work."""
 
 import dataclasses
 import math
 import numbers
 import re
 import weakref
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -18,41 +19,41 @@ tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """What a distribution is over; TFP takes milliseconds to tell, too long for each batch."""
+class _InputSpec:
+    """The shape and values of a distribution's events. It is cached, since TFP needs milliseconds to compute it."""
 
     shape: tuple[int, ...]
     dtype: tf.DType
     levels: int | None
 
 
-_KNOWN = weakref.WeakKeyDictionary()
+_INPUT_SPECS = weakref.WeakKeyDictionary()
 
 
-def _inputs_of(distribution) -> _Inputs:
-    if distribution not in _KNOWN:
+def _input_spec(distribution) -> _InputSpec:
+    if distribution not in _INPUT_SPECS:
         parts = (distribution, *distribution.submodules)
         levels = next((part.quantization_levels for part in parts if isinstance(part, Dequantize)), None)
-        _KNOWN[distribution] = _Inputs(tuple(distribution.event_shape), distribution.dtype, levels)
-    return _KNOWN[distribution]
+        _INPUT_SPECS[distribution] = _InputSpec(tuple(distribution.event_shape), distribution.dtype, levels)
+    return _INPUT_SPECS[distribution]
 
 
-def quantization_levels(distribution) -> int | None:
-    """The number of integer levels of each entry of x, or None if x is continuous."""
-    return _inputs_of(distribution).levels
+def quantization_levels(distribution: tfd.Distribution) -> int | None:
+    """Returns the number of integer levels of each entry of x, or None if x is continuous."""
+    return _input_spec(distribution).levels
 
 
-def input_dtype(distribution) -> str:
-    """The dtype that inputs come to a model in: the flow's, or for integers the least that holds its levels.
+def input_dtype(distribution: tfd.Distribution) -> str:
+    """Returns the dtype to which inputs are cast: the flow's, or for integers the smallest that holds all levels.
 
-    One for all of a model's inputs, so that nothing is traced again for integers in floats, say.
+    All inputs of a model get the same dtype, so that a function is not traced again for integers stored as floats.
     """
-    of = _inputs_of(distribution)
-    return of.dtype.name if of.levels is None else "uint8" if of.levels <= 256 else "int32"
+    spec = _input_spec(distribution)
+    return spec.dtype.name if spec.levels is None else "uint8" if spec.levels <= 256 else "int32"
 
 
 def check_distribution(distribution, name: str):
-    """Raises ValueError unless a model called `name` can be built on `distribution`."""
+    """Raises ValueError unless a model can be built on `distribution`; `name` is the model's name in the message."""
     if not isinstance(distribution, tfd.Distribution) or not hasattr(distribution, "bijector"):
         raise ValueError(
             f"{name}: `distribution` is {distribution!r}; wanted a `tfd.TransformedDistribution`, such as "
@@ -60,7 +61,7 @@ def check_distribution(distribution, name: str):
         )
     if not distribution.event_shape.is_fully_defined() or distribution.event_shape.rank == 0:
         raise ValueError(
-            f"{name}: `distribution` has event shape {distribution.event_shape}; wanted a known one of rank 1 or more."
+            f"{name}: `distribution` has event shape {distribution.event_shape}; wanted a known shape of rank >= 1."
         )
     if distribution.batch_shape.rank:
         raise ValueError(
@@ -69,42 +70,62 @@ def check_distribution(distribution, name: str):
         )
 
 
-def inputs(x, model, argument="x", training=False, names=None) -> np.ndarray:
-    """x as an array that `model` can take, in its `input_dtype`.
+def inputs(
+    x, model: keras.Model, argument: str = "x", training: bool = False, names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Converts x to an array that `model` can take, in its `input_dtype`.
 
     Args:
-      x: `(n, *event_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model knows
-        its features' names, and are taken in their order otherwise.
-      model: the `HybridModel`.
-      argument: what errors call x.
-      training: whether the model is to be trained on x; see `check_inputs`.
-      names: of a DataFrame's columns, for a model that knows none.
+      x: `(n, *event_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model has
+        `feature_names`, and are taken in their order otherwise.
+      model: A `DensityModel`.
+      argument: The name of x in error messages.
+      training: Whether the model will be trained on x; see `check_inputs`.
+      names: The column names of a DataFrame, for a model without `feature_names`.
+
+    Returns:
+      The inputs, `(n, *event_shape)`.
 
     Raises:
-      ValueError: as `check_inputs`.
+      ValueError: If x is a DataFrame without the named columns, or if `check_inputs` refuses x.
     """
     if frames.is_frame(x):
         x = frames.to_array(x, model.feature_names or names, argument)
     x = check_inputs(x, model.distribution, argument, training)
-    with np.errstate(over="ignore"):  # an input that overflows has log p(x) = -inf
+    with np.errstate(over="ignore"):  # an input that overflows gets log p(x) = -inf
         return x.astype(input_dtype(model.distribution), copy=False)
 
 
-def tensor(x, model) -> tf.Tensor:
-    """`inputs` as a tensor, on the same gradient tape as x. What is traced or symbolic passes: it has no values yet."""
+def tensor(x, model: keras.Model) -> tf.Tensor:
+    """Returns `inputs` as a tensor through which gradients flow to x.
+
+    Traced and symbolic tensors are returned unchecked, since they have no values yet.
+    """
     if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
         return x
     checked = inputs(x, model)
     return tf.cast(x, checked.dtype) if tf.is_tensor(x) else tf.convert_to_tensor(checked)
 
 
-def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
-    """x as an array; ValueError unless it is a batch of finite events of `distribution`, and integers where needed.
+def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", training: bool = False) -> np.ndarray:
+    """Checks that x is a batch of finite events of `distribution`, and integers where it dequantizes.
 
-    While training, values whose squares overflow are refused, too: log p(x) and the moments of `adapt` square them.
-    (Elsewhere log p(x) of such an input is -inf, which is an answer.)
+    For training, values whose squares overflow are refused as well, because log p(x) and the moments of `adapt` square
+    them. Otherwise they are valid inputs, with log p(x) = -inf.
+
+    Args:
+      x: `(n, *event_shape)`, an array or a tensor.
+      distribution: The distribution p(x).
+      argument: The name of x in error messages.
+      training: Whether a model will be trained on x.
+
+    Returns:
+      x as an array of its own dtype.
+
+    Raises:
+      ValueError: If x has another shape, no rows, or values that the distribution cannot take.
     """
-    shape, levels = _inputs_of(distribution).shape, quantization_levels(distribution)
+    shape, levels = _input_spec(distribution).shape, quantization_levels(distribution)
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
     if len(x.shape) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
@@ -121,7 +142,7 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
         _check_finite(x, argument, " Remove or fill such rows.")
     if levels is None:
         if training:
-            _check_magnitude(x, _inputs_of(distribution).dtype, argument)
+            _check_magnitude(x, _input_spec(distribution).dtype, argument)
         return x
     if floating and (x != np.floor(x)).any():
         raise ValueError(
@@ -137,29 +158,54 @@ def check_inputs(x, distribution, argument="x", training=False) -> np.ndarray:
     return x
 
 
-def labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
-    """y as an array of the response's shape and dtype; ValueError unless `head` can take all of its rows.
+def labels(
+    y, head: keras.layers.Layer, rows: int | None = None, argument: str = "y", x_argument: str = "x"
+) -> np.ndarray:
+    """Checks y as `check_labels` does, and converts it to the shape and dtype of the head's response.
 
     Args:
-      y: responses, `(n, *event_shape)`; `(n, 1)` is taken for `(n,)`.
-      head: the `Head`.
-      rows: n, if known.
-      argument, of: what errors call y and the inputs.
+      y: The responses, `(n, *event_shape)`; `(n, 1)` is accepted for `(n,)`.
+      head: A `Head`.
+      rows: The number of rows of x, if known.
+      argument: The name of y in error messages.
+      x_argument: The name of x in error messages.
+
+    Returns:
+      The responses, `(n, *event_shape)`.
+
+    Raises:
+      ValueError: As `check_labels`.
     """
-    y = check_labels(y, head, rows, argument, of)
+    y = check_labels(y, head, rows, argument, x_argument)
     with tf.device("CPU"):
         return head.prepare_labels(y).numpy()
 
 
-def check_labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
-    """y as an array; ValueError unless it holds as many labels as there are rows, all of which `head` can take."""
+def check_labels(
+    y, head: keras.layers.Layer, rows: int | None = None, argument: str = "y", x_argument: str = "x"
+) -> np.ndarray:
+    """Checks that y holds one label for each row of x, and that `head` accepts all of them.
+
+    Args:
+      y: The responses, `(n, *event_shape)`.
+      head: A `Head`.
+      rows: The number of rows of x, if known.
+      argument: The name of y in error messages.
+      x_argument: The name of x in error messages.
+
+    Returns:
+      y as an array of its own dtype.
+
+    Raises:
+      ValueError: If y is missing, has another number of rows, or has a label that the head does not accept.
+    """
     if y is None:
-        raise ValueError(f"{argument} is missing; wanted the responses of the head {head.name!r}.")
+        raise ValueError(f"{argument} is missing; wanted responses for the head {head.name!r}.")
     y = unmasked(y, argument)
     if y.ndim == 0:
         raise ValueError(f"{argument} is {y}; wanted an array of shape {('n', *head.event_shape)}.")
     if rows is not None and len(y) != rows:
-        raise ValueError(f"{argument} has {len(y)} rows and {of} has {rows}; wanted as many.")
+        raise ValueError(f"{argument} has {len(y)} rows but {x_argument} has {rows}; they must match.")
     try:
         head.check_labels(y)
         head.prepare_labels(y[:1])
@@ -170,8 +216,21 @@ def check_labels(y, head, rows=None, argument="y", of="x") -> np.ndarray:
     return y
 
 
-def sample_weights(weights, rows: int, argument="sample_weight", of="x") -> np.ndarray:
-    """Weights of rows as a float32 array, `(rows,)`; ValueError unless each row has one, a finite number >= 0."""
+def sample_weights(weights, rows: int, argument: str = "sample_weight", x_argument: str = "x") -> np.ndarray:
+    """Checks that each row has a weight, a finite number >= 0.
+
+    Args:
+      weights: The weights, `(rows,)`; `(rows, 1)` is accepted as well.
+      rows: The number of rows of x.
+      argument: The name of the weights in error messages.
+      x_argument: The name of x in error messages.
+
+    Returns:
+      The weights, `(rows,)`, float32.
+
+    Raises:
+      ValueError: If the number of weights differs from that of the rows, or if a weight is negative or not finite.
+    """
     if not hasattr(weights, "__len__") or isinstance(weights, (str, bytes, dict)):
         raise ValueError(f"{argument} is {weights!r}; wanted an array of shape ({rows},).")
     weights = unmasked(weights, argument)
@@ -180,7 +239,7 @@ def sample_weights(weights, rows: int, argument="sample_weight", of="x") -> np.n
     if weights.ndim != 1:
         raise ValueError(f"{argument} has shape {weights.shape}; wanted ({rows},).")
     if len(weights) != rows:
-        raise ValueError(f"{argument} has {len(weights)} rows and {of} has {rows}; wanted as many.")
+        raise ValueError(f"{argument} has {len(weights)} rows but {x_argument} has {rows}; they must match.")
     if not (np.issubdtype(weights.dtype, np.number) or weights.dtype == bool) or np.iscomplexobj(weights):
         raise ValueError(f"{argument} has dtype {weights.dtype}; wanted numbers >= 0.")
     _check_finite(weights, argument)
@@ -191,16 +250,23 @@ def sample_weights(weights, rows: int, argument="sample_weight", of="x") -> np.n
     return weights.astype("float32")
 
 
-def class_weights(weights, head) -> np.ndarray:
-    """The weight of each class, `(K,)`, from a dictionary as Keras' `fit` takes it.
+def class_weights(weights: dict, head: keras.layers.Layer) -> np.ndarray:
+    """Converts the argument `class_weight` of `fit` to an array.
+
+    Args:
+      weights: A dictionary from each class, 0 .. K-1, to its weight.
+      head: A `Head`.
+
+    Returns:
+      The weights of the classes, `(K,)`, float32.
 
     Raises:
-      ValueError: unless the head is a classifier of single labels and the dictionary has a finite number >= 0 for each
-        of its classes, and for nothing else.
+      ValueError: If the head is not a classifier with one label per row, if a class is missing or unknown, or if a
+        weight is negative or not finite.
     """
     count = getattr(head, "num_classes", 2)
     if not head.classifies or head.event_shape:
-        raise ValueError(f"class_weight is {weights!r}; the head {type(head).__name__} has no classes to weigh.")
+        raise ValueError(f"class_weight is {weights!r}, but the head {type(head).__name__} has no classes to weight.")
     if not isinstance(weights, dict):
         raise ValueError(f"class_weight is {weights!r}; wanted a dict from each class, 0 .. {count - 1}, to a weight.")
     unknown = [key for key in weights if not isinstance(key, numbers.Real) or key not in range(count)]
@@ -208,32 +274,42 @@ def class_weights(weights, head) -> np.ndarray:
     if unknown or missing:
         found = f"has the key {unknown[0]!r}" if unknown else f"lacks the class {missing[0]}"
         raise ValueError(f"class_weight {found}; wanted a weight for each class, 0 .. {count - 1}.")
-    limit = _limit("float32")
+    limit = _magnitude_limit("float32")
     for label, weight in weights.items():
         if not isinstance(weight, numbers.Real) or not 0 <= weight < limit:
             raise ValueError(
-                f"class_weight of class {label} is {weight!r}; wanted a finite number >= 0, and below {limit:.2g}."
+                f"class_weight of class {label} is {weight!r}; wanted a finite number >= 0 and below {limit:.2g}."
             )
     return np.array([weights[label] for label in range(count)], "float32")
 
 
-def unmasked(values, argument) -> np.ndarray:
-    """`values` as an array; ValueError if they are a masked array with masked entries, or cannot be an array."""
+def unmasked(values, argument: str) -> np.ndarray:
+    """Converts `values` to an array.
+
+    Raises:
+      ValueError: If `values` has masked entries or cannot be converted; `argument` is its name in the message.
+    """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         index = np.argwhere(np.ma.getmaskarray(values))[0].tolist()
-        raise ValueError(f"{argument} is masked at index {index}; wanted every entry. Remove or fill such rows.")
+        raise ValueError(f"{argument} is masked at index {index}; wanted no masked entry. Remove or fill such rows.")
     try:
         return np.asarray(values)
-    except (ValueError, TypeError, NotImplementedError) as error:  # a list of rows of unequal length, a symbolic tensor
+    except (ValueError, TypeError, NotImplementedError) as error:  # rows of unequal length, a symbolic tensor
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{argument} is a {type(values).__name__} that is no array: {reason}") from None
+        raise ValueError(
+            f"{argument} is a {type(values).__name__} that cannot be converted to an array: {reason}"
+        ) from None
 
 
-def reals(values, argument) -> np.ndarray:
-    """`values` as a float64 array; ValueError if they are no real numbers."""
+def reals(values, argument: str) -> np.ndarray:
+    """Converts `values` to a float64 array.
+
+    Raises:
+      ValueError: If `values` is not an array of real numbers; `argument` is its name in the message.
+    """
     values = unmasked(values, argument)
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"{argument} is of dtype {values.dtype}; wanted real numbers.")
+        raise ValueError(f"{argument} has dtype {values.dtype}; wanted real numbers.")
     return values.astype(float)
 
 
@@ -245,14 +321,14 @@ def _check_finite(values, argument, remedy=""):
 
 def _check_magnitude(values, dtype, argument):
     """Raises ValueError for numbers whose squares overflow in `dtype`."""
-    limit = _limit(dtype)
+    limit = _magnitude_limit(dtype)
     if values.size and max(abs(float(values.max())), abs(float(values.min()))) >= limit:
         index = np.argwhere(np.abs(values.astype(float)) >= limit)[0].tolist()
         raise ValueError(
-            f"{argument} holds {values[tuple(index)]:g} at index {index}; wanted magnitudes below {limit:.2g}, whose "
-            "squares are finite. Remove such rows, or rescale the data."
+            f"{argument} holds {values[tuple(index)]:g} at index {index}; wanted magnitudes below {limit:.2g}, so that "
+            "their squares are finite. Remove such rows, or rescale the data."
         )
 
 
-def _limit(dtype):
+def _magnitude_limit(dtype):
     return math.sqrt(float(np.finfo(np.dtype(getattr(dtype, "name", dtype))).max))

@@ -1,10 +1,11 @@
-"""What `fit`, `evaluate` and `predict` are given, checked and as batches."""
+"""Checked batches of the data passed to `fit`, `evaluate` and `predict`."""
 
 import contextlib
 import dataclasses
 import itertools
 import math
 import types
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -14,31 +15,40 @@ from tfp_hybrid import arguments
 from tfp_hybrid.models import checks, frames
 from tfp_hybrid.pipeline import batches
 
+Batches = tf.data.Dataset | keras.utils.PyDataset | Iterator
+"""A data set or a generator of batches."""
+
 
 def is_array(x) -> bool:
-    """Whether x holds all rows at once; False for what Keras takes batch by batch."""
+    """Returns whether x holds all rows at once; False for data sets and generators, which yield batches."""
     return not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, types.GeneratorType))
 
 
 @dataclasses.dataclass
 class Feed:
-    """Checks what one model is given, whole arrays before any work and data sets batch by batch.
+    """Checks the data passed to one model: arrays as a whole before any work, data sets batch by batch.
 
-    Arrays become batches of rows. A data set stays what it is, but each of its batches is checked as arrays are, and
-    one that the model cannot take raises a ValueError with its number. In both, inputs get the dtype of the flow and
-    labels the shape and dtype of the head's response, so that a step is traced once, however they came; and class
-    weights become sample weights.
+    Arrays become batches of rows. A data set keeps its batches; each of them is checked in the same way as arrays, and
+    a batch that the model cannot use raises a ValueError that gives its number. In both cases, inputs are cast to the
+    dtype of the flow, and labels to the shape and dtype of the head's response, so that a step is traced only once.
+    Class weights become sample weights.
 
     Args:
-      model: the `DensityModel`; labels are wanted if it has a head.
-      inputs_only: whether labels and weights are ignored, as in `predict`.
-      training: whether the model is to be trained on the rows.
-      class_weight: a weight for each class, or None.
-      suffix: after the names x, y and sample_weight in errors, such as "_val".
-      names: of the columns of DataFrames, for a model that knows none; those of the first one if None.
+      model: A `DensityModel`. Labels are required if it has a head.
+      inputs_only: Whether to ignore labels and weights, as `predict` does.
+      training: Whether the model will be trained on the rows.
+      class_weight: A dictionary from each class to its weight, or None.
+      suffix: The suffix of the names x, y and sample_weight in error messages, such as "_val".
+      names: The column names of DataFrames, for a model without `feature_names`. If None, they are taken from the first
+        DataFrame.
+
+    Attributes:
+      labelled: Whether labels are required.
+      class_weight: The weights of the classes as an array `(K,)`, or None.
+      refused: The errors of the batches that were refused so far.
 
     Raises:
-      ValueError: for class weights that do not fit the head.
+      ValueError: If the class weights do not fit the head.
     """
 
     model: keras.Model
@@ -52,56 +62,89 @@ class Feed:
     def __post_init__(self):
         self.labelled = self.model.head is not None and not self.inputs_only
         if self.class_weight is not None and not self.labelled:
-            raise ValueError(f"class_weight is given, but a {type(self.model).__name__} has no classes to weigh.")
+            raise ValueError(f"class_weight is given, but a {type(self.model).__name__} has no classes to weight.")
         if self.class_weight is not None:
             self.class_weight = checks.class_weights(self.class_weight, self.model.head)
 
     def rows(self, x, y=None, sample_weight=None) -> tuple:
-        """Checked arrays `(x, y, sample_weight)`; None for what there is not."""
+        """Returns the checked arrays `(x, y, sample_weight)`; absent ones are None."""
         return self._class_weighted(*self._checked_rows(x, y, sample_weight))
 
     def check_response(self):
-        """Raises ValueError if y is given to a model without a head."""
+        """Raises ValueError if the model has no head; to be called when y is given."""
         if self.model.head is None:
-            raise ValueError(f"y{self.suffix} is given, but a {type(self.model).__name__} is of x alone; wanted no y.")
+            raise ValueError(
+                f"y{self.suffix} is given, but a {type(self.model).__name__} models x alone; wanted no labels."
+            )
 
-    def rows_of_batch(self, batch) -> tuple:
-        """`rows` of one batch of a data set, in which y may be given and not needed."""
+    def rows_of_batch(self, batch: tuple) -> tuple:
+        """Returns `rows` of one batch of a data set, whose labels are ignored if they are not required."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         return self.rows(x, y if self.labelled else None, sample_weight)
 
     def split_rows(self, x, y, sample_weight, fraction: float) -> tuple:
-        """`rows` to train on and, the last `fraction` of all, to validate on; the latter without class weights."""
+        """Splits arrays into rows for training and rows for validation.
+
+        Args:
+          x: The inputs, `(n, *event_shape)`.
+          y: The labels, or None.
+          sample_weight: The sample weights, `(n,)`, or None.
+          fraction: The fraction of the rows, taken from the end, that is held out for validation.
+
+        Returns:
+          `(x, y, sample_weight)` for training, and the same for validation, without class weights.
+
+        Raises:
+          ValueError: If the model cannot use the rows, or if no row is left for training.
+        """
         arguments.check_fraction(fraction, "validation_split")
         columns = self._checked_rows(x, y, sample_weight)
         at = math.floor(len(columns[0]) * (1 - fraction))
         if at == 0:
-            raise ValueError(f"validation_split is {fraction}; of {len(columns[0])} rows it leaves none to train on.")
+            raise ValueError(
+                f"validation_split is {fraction}, which leaves none of the {len(columns[0])} rows for training; wanted "
+                "a smaller fraction."
+            )
         first, last = ([None if c is None else c[part] for c in columns] for part in (slice(at), slice(at, None)))
         return self._class_weighted(*first), tuple(last)
 
     def _checked_rows(self, x, y, sample_weight):
-        of = f"x{self.suffix}"
+        x_argument = f"x{self.suffix}"
         if self.names is None and frames.is_frame(x):
-            self.names = frames.column_names(x, of)
-        x = checks.inputs(x, self.model, of, self.training, self.names)
+            self.names = frames.column_names(x, x_argument)
+        x = checks.inputs(x, self.model, x_argument, self.training, self.names)
         if self.inputs_only:
             return x, None, None
         if y is not None:
             self.check_response()
-        y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", of) if self.labelled else None
+        if self.labelled:
+            y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", x_argument)
         if sample_weight is not None:
-            sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", of)
+            sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", x_argument)
         return x, y, sample_weight
 
     def _class_weighted(self, x, y, sample_weight):
         if self.class_weight is None:
             return x, y, sample_weight
-        of_class = self.class_weight[y.astype(int)]
-        return x, y, of_class if sample_weight is None else of_class * sample_weight
+        row_weights = self.class_weight[y.astype(int)]
+        return x, y, row_weights if sample_weight is None else row_weights * sample_weight
 
-    def data(self, x, y=None, sample_weight=None, batch_size=None):
-        """Batches of checked arrays; or a data set or generator, its first batch checked now."""
+    def data(self, x, y=None, sample_weight=None, batch_size: int | None = None) -> Batches:
+        """Returns checked batches.
+
+        Args:
+          x: The inputs `(n, *event_shape)`; or a data set or generator, whose first batch is checked at once and later
+            batches as they are read.
+          y: The labels of an array x, or None.
+          sample_weight: The sample weights of an array x, `(n,)`, or None.
+          batch_size: The number of rows in a batch of an array x; 32 if None.
+
+        Returns:
+          A `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
+
+        Raises:
+          ValueError: If the model cannot use the arrays or the first batch.
+        """
         if is_array(x):
             return in_batches(self.rows(x, y, sample_weight), batch_size)
         check_alone(y, sample_weight)
@@ -109,13 +152,15 @@ class Feed:
         self.rows_of_batch(batch)
         return self.stream(x)
 
-    def validation_data(self, given, batch_size):
-        """`data` of what `fit` is given as `validation_data`: a tuple of arrays, or a data set."""
-        columns = keras.utils.unpack_x_y_sample_weight(tuple(given) if isinstance(given, list) else given)
+    def validation_data(self, validation_data, batch_size: int | None) -> Batches:
+        """Returns `data` of the argument `validation_data` of `fit`: a tuple of arrays, or a data set."""
+        if isinstance(validation_data, list):
+            validation_data = tuple(validation_data)
+        columns = keras.utils.unpack_x_y_sample_weight(validation_data)
         return self.data(*columns, batch_size)
 
-    def stream(self, data):
-        """`data`, a data set or a generator, each of its batches checked when its turn comes."""
+    def stream(self, data: Batches) -> Batches:
+        """Returns a data set or generator like `data` that checks each batch as it is read."""
         if isinstance(data, tf.data.Dataset):
             return data.enumerate().map(self._checked_tensors)
         if isinstance(data, keras.utils.PyDataset):
@@ -123,18 +168,21 @@ class Feed:
         return (self._batch(number, batch) for number, batch in enumerate(data))
 
     @contextlib.contextmanager
-    def errors(self):
-        """Inside, the error that TensorFlow makes of a refused batch is the ValueError that it was."""
+    def errors(self) -> Iterator[None]:
+        """Returns a context manager that raises the original ValueError of a refused batch.
+
+        TensorFlow reports an error in an input pipeline as an error of its own.
+        """
         try:
             yield
         except (tf.errors.OpError, ValueError) as error:
-            for refused in self.refused:  # several, where TensorFlow has read on
+            for refused in self.refused:  # there are several if TensorFlow read ahead
                 if str(refused) in str(error):
                     raise refused from None
             raise
 
-    def iterate(self, data):
-        """The checked batches of a data set, in Python: none is read before it is asked for."""
+    def iterate(self, data: Iterable) -> Iterator[tuple]:
+        """Yields the checked batches of a data set; each is read only when it is requested."""
         number = -1
         for number, batch in enumerate(data):
             yield self._batch(number, batch)
@@ -142,59 +190,72 @@ class Feed:
             raise ValueError("x is an empty data set; wanted at least one batch.")
 
     def _batch(self, number, batch):
-        """`rows_of_batch`, with the batch's number in errors."""
+        """Returns `rows_of_batch`; error messages give the number of the batch."""
         try:
-            return _columns(self.rows_of_batch(batch))
+            return _packed(self.rows_of_batch(batch))
         except ValueError as error:
-            refused = ValueError(f"Batch {number} of the data set (the first is 0): {error}")
+            refused = ValueError(f"Batch {number} of the data set (counting from 0): {error}")
             self.refused.append(refused)
             raise refused from None
 
-    @tf.autograph.experimental.do_not_convert  # it would wrap the check, which is called for every batch
+    @tf.autograph.experimental.do_not_convert  # AutoGraph would wrap the check, which runs for every batch
     def _checked_tensors(self, number, *batch):
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         event_shape = self.model.distribution.event_shape
-        given = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
-        present = [part is not None for part in given]
+        columns = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
+        present = [column is not None for column in columns]
         labelled, weighted = self.labelled, present[2] or self.class_weight is not None
 
         def check(number, *parts):
             parts = iter(parts)
-            rows = self._batch(number, tuple(next(parts) if there else None for there in present))
-            return tuple(row for row in rows[1:] if row is not None) or np.True_
+            rows = self._batch(number, tuple(next(parts) if is_present else None for is_present in present))
+            return _without_none(rows[1:]) or np.True_
 
         head = self.model.head
         dtypes = [tf.int32 if head.integer_labels else head.variable_dtype] if labelled else []
         dtypes += [tf.float32] if weighted else []
-        made = tf.numpy_function(check, [number, *_given(given)], dtypes or tf.bool)
-        with tf.control_dependencies(tf.nest.flatten(made)):
+        checked = tf.numpy_function(check, [number, *_without_none(columns)], dtypes or tf.bool)
+        with tf.control_dependencies(tf.nest.flatten(checked)):
             x = tf.ensure_shape(x, (None, *event_shape))
         x = tf.cast(x, checks.input_dtype(self.model.distribution))
-        made = list(made) if dtypes else []
-        y = tf.ensure_shape(made.pop(0), (None, *head.event_shape)) if labelled else None
-        sample_weight = tf.ensure_shape(made.pop(0), (None,)) if weighted else None
-        return _columns((x, y, sample_weight))
+        checked = list(checked) if dtypes else []
+        y = tf.ensure_shape(checked.pop(0), (None, *head.event_shape)) if labelled else None
+        sample_weight = tf.ensure_shape(checked.pop(0), (None,)) if weighted else None
+        return _packed((x, y, sample_weight))
 
 
-def in_batches(rows, batch_size, shuffle=False) -> tf.data.Dataset:
-    """Batches of checked arrays `(x, y, sample_weight)`, of which some may be None."""
-    return batches(_columns(rows), batch_size, shuffle)
+def in_batches(rows: tuple, batch_size: int | None, shuffle: bool = False) -> tf.data.Dataset:
+    """Returns batches of the checked arrays `(x, y, sample_weight)`; y and sample_weight may be None."""
+    return batches(_packed(rows), batch_size, shuffle)
 
 
-def check_alone(y=None, sample_weight=None, validation_split=None):
-    """Raises ValueError for arguments that go with arrays only, where x is a data set."""
+def check_alone(y=None, sample_weight=None, validation_split: float | None = None):
+    """Raises ValueError if an argument is given that requires an array x, for an x that is a data set."""
     for argument, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
-            raise ValueError(f"{argument} is given beside a data set; wanted it inside: batches (x, y, sample_weight).")
+            raise ValueError(
+                f"{argument} is given, but x is a data set; wanted {argument} in its batches, (x, y, sample_weight)."
+            )
     if validation_split:
-        raise ValueError(f"validation_split is {validation_split}; wanted arrays for it, or validation_data.")
+        raise ValueError(
+            f"validation_split is {validation_split}, but x is a data set; wanted arrays, or validation_data in "
+            "place of validation_split."
+        )
 
 
-def first_batch(data):
-    """The first batch of a data set or generator as `(x, y, sample_weight)`, and the data to go on with.
+def first_batch(data: Batches) -> tuple[tuple, Batches]:
+    """Reads the first batch of a data set or generator.
 
-    A generator loses its first item by the look at it; the data that come back have it again.
+    Args:
+      data: A `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
+
+    Returns:
+      The batch as `(x, y, sample_weight)`; and the data including that batch, to be used in place of `data`: reading a
+      generator consumes its first item.
+
+    Raises:
+      ValueError: If there is no batch, or if its elements are not dense tensors.
     """
     if isinstance(data, tf.data.Dataset):
         _check_elements(data)
@@ -209,12 +270,12 @@ def first_batch(data):
     return keras.utils.unpack_x_y_sample_weight(batch), data
 
 
-def _given(columns):
+def _without_none(columns):
     return tuple(column for column in columns if column is not None)
 
 
-def _columns(columns):
-    """`(x, y, sample_weight)` as Keras packs it: without those at the end that are None."""
+def _packed(columns):
+    """Returns `(x, y, sample_weight)` without the trailing entries that are None, as Keras packs it."""
     x, y, sample_weight = columns
     return (x,) if y is None and sample_weight is None else (x, y) if sample_weight is None else (x, y, sample_weight)
 
@@ -226,7 +287,7 @@ def _check_elements(data):
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
-    """A `PyDataset` whose batches pass through a function of their number and value."""
+    """A `PyDataset` that applies `convert(number, batch)` to each batch of another one."""
 
     def __init__(self, data, convert):
         super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)

@@ -1,41 +1,50 @@
-"""A DataFrame's columns as one array of numbers, by name."""
+"""Conversion of DataFrames to arrays of numbers, by column name."""
 
 import decimal
 import numbers
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
 
 def is_frame(value) -> bool:
-    """Whether `value` is a pandas DataFrame; pandas itself need not be imported for that."""
+    """Returns whether `value` is a pandas DataFrame, without importing pandas."""
     return hasattr(value, "iloc") and hasattr(value, "columns")
 
 
-def column_names(frame, argument="x") -> tuple[str, ...]:
-    """The names of a DataFrame's columns as strings; ValueError if one comes twice."""
+def column_names(frame, argument: str = "x") -> tuple[str, ...]:
+    """Returns the column names of a DataFrame as strings.
+
+    Raises:
+      ValueError: If a name occurs more than once; `argument` is the DataFrame's name in the message.
+    """
     names = tuple(map(str, frame.columns))
     check_once(names, argument)
     return names
 
 
-def check_once(names, argument):
-    """Raises ValueError if a name comes twice."""
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else ()
-    if twice:
-        raise ValueError(f"{argument}: the columns {twice} are there more than once; wanted each name once.")
+def check_once(names: Sequence[str], argument: str | os.PathLike):
+    """Raises ValueError if a column name occurs more than once; `argument` begins the message."""
+    duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else ()
+    if duplicates:
+        raise ValueError(f"{argument} has the columns {duplicates} more than once; wanted each name once.")
 
 
-def to_array(frame, names=None, argument="x") -> np.ndarray:
-    """The columns side by side, `(n, d)`, float64.
+def to_array(frame, names: Sequence[str] | None = None, argument: str = "x") -> np.ndarray:
+    """Converts columns of a DataFrame to an array.
 
     Args:
-      frame: a DataFrame whose columns hold numbers, booleans (0 or 1) or decimals.
-      names: the columns that are wanted, in this order; others are left out. All columns if None.
-      argument: what errors call the frame.
+      frame: A DataFrame whose columns hold numbers, booleans (0 or 1) or decimals.
+      names: The names of the columns to convert, in this order; all columns if None.
+      argument: The name of the DataFrame in error messages.
+
+    Returns:
+      The columns side by side, `(n, d)`, float64.
 
     Raises:
-      ValueError: if a wanted column is absent, a name comes twice, or a value is missing or no number; names the column
-        and the row.
+      ValueError: If a column is absent or a name occurs more than once; or if a value is missing or not a number, in
+        which case the message gives its column and row.
     """
     present = column_names(frame, argument)
     names = present if names is None else tuple(names)
@@ -50,17 +59,17 @@ def _numbers(column, name, argument):
     absent = column.isna().to_numpy()
     if absent.any():
         raise ValueError(
-            f"{argument}: the column {name!r} holds nan or nothing in row {absent.argmax()}; wanted finite numbers. "
+            f"{argument}: the column {name!r} is NaN or missing in row {absent.argmax()}; wanted finite numbers. "
             "Remove or fill such rows."
         )
     if getattr(column.dtype, "kind", "O") not in "biuf":
-        strange = [row for row, value in enumerate(column) if not _is_number(value)]
-        if strange:
-            # In a column of text, the word among the numbers is what makes it one.
-            row = next((row for row in strange if not _reads_as_number(column.iloc[row])), strange[0])
+        non_numbers = [row for row, value in enumerate(column) if not _is_number(value)]
+        if non_numbers:
+            # A column read from text is text throughout if one value is not a number: report that value.
+            row = next((row for row in non_numbers if not _reads_as_number(column.iloc[row])), non_numbers[0])
             raise ValueError(
-                f"{argument}: the column {name!r} is of {column.dtype}, and holds {column.iloc[row]!r} in row {row}; "
-                "wanted real numbers."
+                f"{argument}: the column {name!r} has dtype {column.dtype} and holds {column.iloc[row]!r} in row "
+                f"{row}; wanted real numbers."
             )
     try:
         return column.astype(object).to_numpy(float) if column.dtype == object else column.to_numpy(float)

@@ -1,7 +1,7 @@
-"""Keras metrics of a density and its likelihood, which know whether higher or lower is better.
+"""Keras metrics of densities and likelihoods that declare whether higher or lower is better.
 
-`EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` ask only metrics that `compile` was given. For the metrics
-that a model has of its own, there is `set_directions`.
+`EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` with `mode="auto"` look up this direction only for metrics
+that were passed to `compile`. `set_directions` sets it for the metrics that a model creates itself.
 """
 
 import keras
@@ -15,36 +15,36 @@ _register = keras.saving.register_keras_serializable(package="tfp_hybrid")
 @_register
 @_compat.directed("down")
 class NegativeLogLikelihood(keras.metrics.Mean):
-    """Mean of -log p(y|x) in nats: lower is better."""
+    """The mean of -log p(y|x) in nats; lower is better."""
 
-    def __init__(self, name="nll", **kwargs):
+    def __init__(self, name: str = "nll", **kwargs):
         super().__init__(name=name, **kwargs)
 
 
 @_register
 @_compat.directed("up")
 class LogProb(keras.metrics.Mean):
-    """Mean of log p(x) in nats: higher is better."""
+    """The mean of log p(x) in nats; higher is better."""
 
-    def __init__(self, name="log_prob_x", **kwargs):
+    def __init__(self, name: str = "log_prob_x", **kwargs):
         super().__init__(name=name, **kwargs)
 
 
 @_register
 @_compat.directed("down")
 class BitsPerDim(keras.metrics.Mean):
-    """Mean of -log2 p(x), divided by the numbers in x: lower is better."""
+    """The mean of -log2 p(x) divided by the number of entries of x, in bits; lower is better."""
 
-    def __init__(self, name="bits_per_dim", **kwargs):
+    def __init__(self, name: str = "bits_per_dim", **kwargs):
         super().__init__(name=name, **kwargs)
 
 
-def set_directions(callbacks, model):
-    """Sets the mode of callbacks that monitor a metric of the model's own, if it is "auto".
+def set_directions(callbacks: list | keras.callbacks.CallbackList, model: keras.Model):
+    """Sets the mode of callbacks with `mode="auto"` that monitor a metric of the model.
 
     Args:
-      callbacks: a list of callbacks, or a `keras.callbacks.CallbackList`.
-      model: a Keras model; the directions are those of its `metrics`.
+      callbacks: A list of callbacks, or a `keras.callbacks.CallbackList`.
+      model: A Keras model, whose `metrics` declare their directions.
     """
     modes = {metric.name: _MODES.get(_compat.direction(metric)) for metric in model.metrics}
     for callback in getattr(callbacks, "callbacks", callbacks):
