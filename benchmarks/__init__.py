@@ -1,6 +1,6 @@
-"""Timings and memory of tfp_hybrid, side by side with other packages: `python -m benchmarks --help`.
+"""Time and memory of tfp_hybrid compared with other packages: `python -m benchmarks --help`.
 
-cases.py says what is measured, contestants/ who does it, worker.py and process.py run each contestant in a process of
-its own, and rounds.py lets them take turns. A command, compare.py, overhead.py, memory.py or growth.py, puts these
-together and writes a table, a JSON file and a picture.
+cases.py defines what is measured, and contestants/ the packages that are compared. worker.py and process.py run each
+contestant in its own process, and rounds.py lets them take turns. The commands, such as compare.py, overhead.py,
+memory.py and growth.py, combine these and write a table, a JSON file and a picture.
 """

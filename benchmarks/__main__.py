@@ -1,4 +1,4 @@
-"""`python -m benchmarks COMMAND`, from the root of the repository."""
+"""The command line: `python -m benchmarks COMMAND`, from the root of the repository."""
 
 import enum
 import pathlib
@@ -18,15 +18,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Timings and memory of tfp_hybrid. On an otherwise idle machine; needs: pip install -e '.[bench]'.",
+    help="Time and memory of tfp_hybrid. Run on an otherwise idle machine, after pip install -e '.[bench]'.",
 )
 Work = enum.StrEnum("Work", list(contestants.COMPARED_WORKS))
 Library = enum.StrEnum("Library", list(contestants.VARIANTS))
 Out = Annotated[pathlib.Path, typer.Option(help="Folder for the JSON file and the picture.")]
-Rounds = Annotated[int, typer.Option(min=1, help="In which each contestant has a turn, after one for warm-up.")]
-Seconds = Annotated[float, typer.Option(help="Of a turn.")]
-Seed = Annotated[int, typer.Option(help="Of the random data.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Tiny models and one short round: does it run?")]
+Rounds = Annotated[
+    int, typer.Option(min=1, help="Number of rounds, each with a turn of every contestant, after a warm-up.")
+]
+Seconds = Annotated[float, typer.Option(help="Seconds per turn.")]
+Seed = Annotated[int, typer.Option(help="Random seed of the data.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Make a trial run with tiny models and one short round.")]
 RESULTS = pathlib.Path("benchmarks/results")
 
 
@@ -36,25 +38,29 @@ def _run(name, out, rounds, seconds, seed, quick):
 
 @app.command()
 def compare(
-    only: Annotated[str, typer.Option(help="Cases whose name contains this, such as glow or real_nvp_1024.")] = "",
-    work: Annotated[list[Work] | None, typer.Option(help="Only this work. Repeatable.")] = None,
-    against: Annotated[list[Library] | None, typer.Option(help="Only against this package. Repeatable.")] = None,
+    only: Annotated[
+        str, typer.Option(help="Run only cases whose name contains this, such as glow or real_nvp_1024.")
+    ] = "",
+    work: Annotated[list[Work] | None, typer.Option(help="Run only this work. Repeatable.")] = None,
+    against: Annotated[list[Library] | None, typer.Option(help="Compare only with this package. Repeatable.")] = None,
     out: Out = RESULTS,
     rounds: Rounds = 5,
     seconds: Seconds = 3.0,
     seed: Seed = 0,
     quick: Quick = False,
 ):
-    """tfp_hybrid against TFP's own flows, normflows, nflows and zuko: training steps, densities, samples.
+    """Compares tfp_hybrid with TFP's own flows, normflows, nflows and zuko: training steps, densities and samples.
 
-    All have the same architecture, which their numbers of parameters must confirm.
+    All have the same architecture, which is checked by their numbers of parameters.
     """
     from benchmarks.compare import compare
 
     known = cases.QUICK_CASES if quick else cases.CASES
     chosen = {name: case for name, case in known.items() if only in name}
     if not chosen:
-        raise typer.BadParameter(f"no case's name contains {only!r}; there are {', '.join(known)}.")
+        raise typer.BadParameter(
+            f"--only is {only!r}, which no case's name contains; the cases are {', '.join(known)}."
+        )
     libraries = dict.fromkeys([contestants.OURS, *map(str, against)]) if against else contestants.VARIANTS
     works = list(map(str, work or contestants.COMPARED_WORKS))
     compare(_run("compare", out, rounds, seconds, seed, quick), chosen, works, list(libraries))
@@ -62,7 +68,7 @@ def compare(
 
 @app.command()
 def overhead(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed: Seed = 0, quick: Quick = False):
-    """What p(x) adds to a step, what `fit` adds to a bare one, how near it all is to a matrix product; first steps."""
+    """Measures the cost of p(x) and `fit` in a training step, the FLOP/s of a step, and the time to the first step."""
     from benchmarks.overhead import overhead
 
     overhead(_run("overhead", out, rounds, seconds, seed, quick))
@@ -70,7 +76,7 @@ def overhead(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, see
 
 @app.command()
 def memory(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed: Seed = 0, quick: Quick = False):
-    """Memory of a training step with and without `recompute`, against the depth; what that costs in time."""
+    """Measures the memory of a training step against depth, with and without `recompute`, and the cost in time."""
     from benchmarks.memory import memory
 
     memory(_run("memory", out, rounds, seconds, seed, quick))
@@ -78,7 +84,7 @@ def memory(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed:
 
 @app.command()
 def growth(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed: Seed = 0, quick: Quick = False):
-    """Time of a training step against depth, width, side and batch: the exponents."""
+    """Measures how the time of a training step grows with depth, width, image side and batch size."""
     from benchmarks.growth import growth
 
     growth(_run("growth", out, rounds, seconds, seed, quick))
@@ -86,7 +92,7 @@ def growth(out: Out = RESULTS, rounds: Rounds = 5, seconds: Seconds = 3.0, seed:
 
 @app.command()
 def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
-    """Time of each out-of-distribution score, of all at once, and of a rejector, against that of `predict`."""
+    """Measures the time of each out-of-distribution score, of all together and of a rejector, against `predict`."""
     from benchmarks.scoring import scoring
 
     scoring(_run("scoring", out, rounds, 0.0, seed, quick))
@@ -94,7 +100,7 @@ def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick
 
 @app.command()
 def checking(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
-    """Time of the checks of inputs against that of `predict`."""
+    """Measures the time of checking inputs against that of `predict`."""
     from benchmarks.checking import checking
 
     checking(_run("checking", out, rounds, 0.0, seed, quick))

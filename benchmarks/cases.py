@@ -1,4 +1,4 @@
-"""What is measured: the models' sizes and their data."""
+"""The cases that are measured: the models' sizes and their data."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-BATCHES = 16  # of data, over which every contestant cycles
+BATCHES = 16  # number of batches of data, through which every contestant cycles
 MATMUL_SIZE = 2048  # rows and columns of a large matrix product
 
 
@@ -15,14 +15,14 @@ class Glow:
     """A Glow of square images with a linear head for ten classes.
 
     Args:
-      side: height and width of the images in pixels.
-      channels: of the images.
-      levels: number of scales.
-      steps: steps of flow on each level.
-      hidden: channels of the two hidden layers of each coupling's network.
-      batch: images in a call.
-      generative_weight: lambda, on log p(x) in nats per dimension.
-      recompute: train without storing the steps' activations; tfp_hybrid only.
+      side: Height and width of the images in pixels.
+      channels: Number of channels of the images.
+      levels: Number of scales.
+      steps: Steps of flow on each level.
+      hidden: Channels of the two hidden layers of each coupling's network.
+      batch: Number of images per call.
+      generative_weight: lambda, the weight of log p(x) in nats per dimension.
+      recompute: Whether to train without storing the steps' activations; only for tfp_hybrid.
     """
 
     side: int = 28
@@ -45,11 +45,11 @@ class Glow:
 
     @property
     def level_shapes(self) -> list[tuple[int, int]]:
-        """Side and channels of the images on each level, after its squeeze."""
+        """Side and channels of the images on each level, after the squeeze."""
         return [(self.side >> level, self.channels << (level + 1)) for level in range(1, self.levels + 1)]
 
     def labels(self, rng, size):
-        """Random labels, int32."""
+        """Returns random labels, int32."""
         return rng.integers(self.classes, size=size).astype("int32")
 
     def __str__(self):
@@ -64,11 +64,11 @@ class RealNVP:
     """A RealNVP of vectors with a heteroscedastic Gaussian head, linear in z.
 
     Args:
-      features: size of an input.
-      couplings: number of couplings.
-      hidden: units of the two hidden ReLU layers of each coupling's network.
-      batch: rows in a call.
-      generative_weight: lambda, on log p(x) in nats per dimension.
+      features: Size of an input.
+      couplings: Number of couplings.
+      hidden: Units of the two hidden ReLU layers of each coupling's network.
+      batch: Number of rows per call.
+      generative_weight: lambda, the weight of log p(x) in nats per dimension.
     """
 
     features: int = 8
@@ -86,7 +86,7 @@ class RealNVP:
         return (self.features,)
 
     def labels(self, rng, size):
-        """Random responses, float32."""
+        """Returns random responses, float32."""
         return rng.normal(size=size).astype("float32")
 
     def __str__(self):
@@ -110,15 +110,15 @@ QUICK_CASES = {
 
 
 def dimensions(case) -> int:
-    """Numbers in one input, and in its latent."""
+    """Returns the number of dimensions of an input, and of its latent."""
     return math.prod(case.shape)
 
 
 def batches(case, seed: int):
-    """`BATCHES` batches of random inputs and labels, the same for everybody.
+    """Returns `BATCHES` batches of random inputs and labels, the same for all contestants.
 
     Returns:
-      x, float32 `(BATCHES, batch, *shape)`, uniform images or normal vectors; and y, `(BATCHES, batch)`.
+      A pair of x, float32 `(BATCHES, batch, *shape)`, uniform images or normal vectors; and y, `(BATCHES, batch)`.
     """
     rng = np.random.default_rng(seed)
     draw = rng.uniform if case.family == "glow" else rng.normal
@@ -127,11 +127,11 @@ def batches(case, seed: int):
 
 
 def to_json(case) -> dict:
-    """A case as a dictionary, with its family."""
+    """Returns a case as a dictionary, including its family."""
     return {"family": case.family, **dataclasses.asdict(case)}
 
 
 def from_json(fields: dict):
-    """The case that `to_json` wrote."""
+    """Returns the case from a dictionary of `to_json`."""
     fields = dict(fields)
     return FAMILIES[fields.pop("family")](**fields)

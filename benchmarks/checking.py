@@ -1,4 +1,4 @@
-"""What the checks of inputs cost: their time against that of `predict`."""
+"""The cost of checking inputs: its time against that of `predict`."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""tfp_hybrid against other packages, on the same work in one run."""
+"""Compares tfp_hybrid with other packages on the same work in one run."""
 
 import contextlib
 import dataclasses
@@ -14,12 +14,13 @@ from benchmarks.run import CONSOLE, Run, progress
 
 @dataclasses.dataclass
 class Entry:
-    """A contestant on one work of one case.
+    """A contestant for one work of one case.
 
     Args:
-      library, variant: who.
-      worker: its process, or None once it is out.
-      skipped: why it is out.
+      library: Name of the package.
+      variant: Variant of the package, such as eager or compiled.
+      worker: Process of the contestant, or None if it is skipped.
+      skipped: Reason why the contestant is skipped, or None.
     """
 
     library: str
@@ -36,7 +37,7 @@ class Entry:
         return self.worker.starts[0]
 
     def turn(self, seconds):
-        """Seconds per call; None if it is out."""
+        """Returns the seconds per call, or None if the contestant is skipped."""
         if self.skipped is None:
             try:
                 return self.worker.turn(seconds)["seconds"]
@@ -46,16 +47,16 @@ class Entry:
 
 
 def compare(run: Run, chosen: dict, works, libraries):
-    """Measures; for each case prints a table a work, and writes compare_<case>.json and compare_<case>.png.
+    """Measures; for each case, prints a table per work, and writes compare_<case>.json and compare_<case>.png.
 
     Args:
-      run: the options.
-      chosen: from a case's name to the case.
-      works: of `COMPARED_WORKS`.
-      libraries: who takes part.
+      run: Options of the command.
+      chosen: Cases by name.
+      works: Names of works, from `COMPARED_WORKS`.
+      libraries: Names of the packages to compare.
 
     Raises:
-      ValueError: if a contestant has not the number of parameters that it should have.
+      ValueError: If a contestant does not have the expected number of parameters.
     """
     entries = [len(contestants.entries(case, work, libraries)) for case in chosen.values() for work in works]
     with progress(sum(entries) * (run.rounds + 2)) as advance:

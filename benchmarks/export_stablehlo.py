@@ -1,17 +1,18 @@
-"""Compiled training steps as StableHLO, with their arguments and results: to be run with any StableHLO runner.
+"""Exports compiled training steps as StableHLO, with their arguments and results, for any StableHLO runner.
 
     DIR/NAME.PRECISION.mlir a training step: (x, y, variables...) -> (loss, updated variables...)
     DIR/inputs/NAME.npz     arg0, arg1, ...: its arguments
     DIR/outputs/NAME.npz    out0, out1, ...: its results, by TensorFlow on this machine's CPU
     DIR/manifest.json       for each: the model, floating point operations, the loss, what each argument is
 
-NAME ends in the dtype policy; of float32 there is a module at precision DEFAULT, where a GPU takes TF32, and one at
-HIGHEST, where it does not. All are traced as where there is a GPU, with plain convolutions.
+NAME ends in the dtype policy. For float32, there is a module at precision DEFAULT, for which a GPU uses TF32, and one
+at HIGHEST, for which it does not. All modules are traced as on a machine with a GPU, with plain convolutions.
 
-Two runs that agree have the same loss up to rounding, and the same gradients: Adam's momenta after one step are 0.1
-times these. (Its step is the gradient's sign, hardly more, so that the weights tell less.) Under `mixed_bfloat16` the
-networks round to 8 bits; there the results are XLA's, since TensorFlow's own CPU kernels add up the gradients of the
-biases in 8 bits, too, and lose half of them. Those of float32 owe nothing to XLA.
+Two runs that agree have the same loss up to rounding and the same gradients, which can be compared by Adam's momenta:
+after one step, they are 0.1 times the gradients. (Adam's first step depends on little more than the gradient's sign, so
+the weights are less informative.) Under `mixed_bfloat16`, the networks round to 8 bits, and the results are from XLA,
+because TensorFlow's own CPU kernels also sum the gradients of the biases in 8 bits and lose half of them. The results
+for float32 do not depend on XLA.
 """
 
 import json
@@ -32,18 +33,18 @@ NOISE = 0.02
 
 def export(
     out: Annotated[pathlib.Path, typer.Argument(help="Folder for the modules, their arguments and the manifest.")],
-    only: Annotated[str, typer.Option(help="Modules whose name contains this, such as real_nvp or bfloat16.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the weights and the data.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny models: does it run?")] = False,
+    only: Annotated[str, typer.Option(help="Export only modules whose name contains this, such as bfloat16.")] = "",
+    seed: Annotated[int, typer.Option(help="Random seed of the weights and the data.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Make a trial run with tiny models.")] = False,
 ):
-    """Training steps of Glow and RealNVP as StableHLO, in float32 and mixed_bfloat16, with arguments and results."""
+    """Exports training steps of Glow and RealNVP as StableHLO, in float32 and mixed_bfloat16, with their results."""
     from benchmarks.run import progress
 
     chosen = cases.QUICK_CASES if quick else {name: cases.CASES[case] for name, case in CASES.items()}
     modules = {f"{name}.{policy}": (case, policy) for name, case in chosen.items() for policy in POLICIES}
     modules = {name: module for name, module in modules.items() if only in name}
     if not modules:
-        raise typer.BadParameter(f"--only is {only!r}; wanted a part of the name of a module.")
+        raise typer.BadParameter(f"--only is {only!r}; wanted part of the name of a module.")
     for folder in (out, out / "inputs", out / "outputs"):
         folder.mkdir(parents=True, exist_ok=True)
     manifest = {"machine": machine(), "versions": versions(), "seed": seed, "modules": []}
@@ -95,7 +96,7 @@ def _export(out, name, case, policy, seed):
 
 
 def trained_model(case, policy, x, y, seed):
-    """A compiled `HybridModel` of a case, its weights not at their start, ready for its training step to be traced."""
+    """Returns a compiled `HybridModel` of a case with perturbed weights, ready to trace its training step."""
     import keras
 
     import tfp_hybrid as hy
@@ -116,7 +117,7 @@ def trained_model(case, policy, x, y, seed):
     keras.config.set_dtype_policy(before)
     model.adapt(x, y)
     rng = np.random.default_rng(seed)
-    for weight in model.trainable_weights:  # else the last layers are zero, and the networks have no say
+    for weight in model.trainable_weights:  # else the last layers are zero, and the networks have no effect
         weight.assign(weight + rng.normal(scale=NOISE, size=weight.shape))
     model.compile(keras.optimizers.Adam(LEARNING_RATE), jit_compile=True)
     model.optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""From a TensorFlow function to StableHLO: the text, what its arguments are, and its results on this machine."""
+"""Exports a TensorFlow function to StableHLO: its text, its arguments, and its results on this machine."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from tfp_hybrid.execution import traced_for_accelerator
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A function as portable StableHLO, traced as where there is a GPU.
+    """A function as portable StableHLO, traced as on a machine with a GPU.
 
     Attributes:
-      text: the module; its arguments are the inputs, then what the function captures, its results the outputs, then
-        the updated variables.
-      aliases: from the position of a variable's argument to that of its updated value among the results.
-      names: of the arguments.
-      captured: the variables and constants that follow the inputs.
+      text: The module. Its arguments are the inputs followed by what the function captures; its results are the
+        outputs followed by the updated variables.
+      aliases: Positions of the updated variables among the results, by the positions of their arguments.
+      names: Names of the arguments.
+      captured: Variables and constants that follow the inputs.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Exported:
     captured: list
 
     def values(self) -> list[np.ndarray]:
-        """The present values of what the function captures."""
+        """Returns the current values of what the function captures."""
         return [value.numpy() for value in self.captured]
 
 
@@ -35,12 +35,12 @@ def export(function, input_names, *inputs) -> Exported:
     """Traces a function of tensors for an accelerator, and lowers it to StableHLO.
 
     Args:
-      function: of tensors; the variables in it exist.
-      input_names: of its arguments.
-      *inputs: tensors of the shapes and dtypes that it will get.
+      function: A function of tensors, whose variables have been created.
+      input_names: Names of its arguments.
+      *inputs: Tensors with the shapes and dtypes of its arguments.
 
     Raises:
-      ValueError: if an input is missing from the module's arguments: then XLA would compile each batch anew.
+      ValueError: If an input is missing from the module's arguments, so that XLA would compile each batch again.
     """
     with traced_for_accelerator():
         compiled = tf.function(function, jit_compile=True, autograph=False)
@@ -54,7 +54,7 @@ def export(function, input_names, *inputs) -> Exported:
         captured.append(tensor if variable is None else variable)
     text, aliases = stablehlo.portable(text), stablehlo.aliases(text)
     found = stablehlo.arguments(text)
-    if len(found) < len(names):  # XLA folds in the integer constants that it needs when it compiles, such as shapes
+    if len(found) < len(names):  # XLA folds integer constants that it needs for compiling, such as shapes
         kept = [len(inputs) + i for i, value in enumerate(captured) if not _is_folded(value)]
         names = [*names[: len(inputs)], *(names[i] for i in kept)]
         captured = [captured[i - len(inputs)] for i in kept]
@@ -63,20 +63,21 @@ def export(function, input_names, *inputs) -> Exported:
     if found != wanted:
         raise ValueError(
             f"The module has {len(found)} arguments, of which the first are {found[:3]}; wanted {len(wanted)}: "
-            f"{wanted[:3]} ... If an input is missing, XLA compiles each batch anew."
+            f"{wanted[:3]} ... If an input is missing, XLA compiles each batch again."
         )
     return exported
 
 
 def results(exported: Exported, function, *inputs, jit_compile=False) -> list[np.ndarray]:
-    """What the module's results are by TensorFlow's own kernels: outputs, then the updated variables.
+    """Computes the module's results with TensorFlow: the outputs followed by the updated variables.
 
-    The variables have their values from before at the end.
+    The variables are restored afterwards.
 
     Args:
-      exported: what `export` returned for the function.
-      function, *inputs: as it had them.
-      jit_compile: compile by XLA. TensorFlow's kernels add up bfloat16 gradients of the biases in 8 bits.
+      exported: What `export` returned for the function.
+      function: The function that was exported.
+      *inputs: The inputs that were exported.
+      jit_compile: Whether to compile with XLA. TensorFlow's own kernels sum bfloat16 gradients of the biases in 8 bits.
     """
     before = exported.values()
     with traced_for_accelerator():

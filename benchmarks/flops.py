@@ -1,12 +1,12 @@
-"""Floating point operations of the matrix products and convolutions of a model, counted from its kernels' shapes."""
+"""Counts the floating point operations of a model's matrix products and convolutions from its kernels' shapes."""
 
 from benchmarks.cases import dimensions
 
-TRAINING = 3  # the forward pass, the gradient of the inputs, the gradient of the kernels: as many each
+TRAINING = 3  # the forward pass, the gradient of the inputs and the gradient of the kernels take the same number
 
 
 def forward_flops(case) -> int:
-    """FLOP for one input, from x to log p(x) and p(y|x); a multiplication and an addition are two."""
+    """Returns the FLOP for one input, from x to log p(x) and p(y|x); a multiply-add counts as two."""
     head = dimensions(case) * case.outputs
     if case.family == "glow":
         return 2 * (head + sum(side**2 * case.steps * _glow_step(c, case.hidden) for side, c in case.level_shapes))

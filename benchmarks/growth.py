@@ -1,4 +1,4 @@
-"""How the time of a training step grows with the model's depth, width, image side and batch, one at a time."""
+"""Measures how the time of a training step grows with depth, width, image side and batch size, one at a time."""
 
 import dataclasses
 import statistics

@@ -1,4 +1,4 @@
-"""Where and with what the figures were taken."""
+"""The machine and the versions with which the results were measured."""
 
 import os
 import platform
@@ -7,8 +7,8 @@ PEERS = ("torch", "normflows", "nflows", "zuko")
 
 
 def machine() -> dict:
-    """CPU, its cores, memory in GiB, operating system, and how busy it is: the load average of the last minute."""
-    load = os.getloadavg()[0]  # before the import, which takes seconds of work
+    """Returns the CPU, its cores, the memory in GiB, the operating system, and the load average of the last minute."""
+    load = os.getloadavg()[0]  # before the import, which causes load itself
     from tfp_hybrid.commands.provenance import cpu
 
     return {
@@ -21,7 +21,7 @@ def machine() -> dict:
 
 
 def versions() -> dict:
-    """Versions of Python, of this package, of the libraries under it and of the peers; None if not installed."""
+    """Returns the versions of Python, this package, its libraries and its peers; None if one is not installed."""
     from tfp_hybrid.commands import provenance
 
     return provenance.versions(*PEERS)

@@ -1,4 +1,4 @@
-"""Memory of a training step against depth, with the activations stored and with `recompute=True`."""
+"""Measures the memory of a training step against depth, with stored activations and with `recompute=True`."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def memory(run: Run):
 
 
 def _peak(run, base, recompute, steps, advance):
-    """The peak of a few steps, less what was there before them: the process after construction and a tiny step."""
+    """Returns the peak memory of a few steps, also relative to the process after construction and a tiny step."""
     advance(f"memory: {steps} steps a level{', recompute' if recompute else ''}")
     case = dataclasses.replace(base, steps=steps, recompute=recompute)
     with Worker("tfp_hybrid", "graph", [(case, "step_after_a_tiny_one")], run.seed) as worker:

@@ -1,4 +1,4 @@
-"""What tfp_hybrid's conveniences cost: ratios within one process, and the time to the first step."""
+"""Measures the cost of tfp_hybrid's features: ratios within one process, and the time to the first step."""
 
 import dataclasses
 
@@ -68,7 +68,7 @@ def _task(case, work):
 
 
 def _first_steps(run, contestants, rounds, advance):
-    """Construction, adapt, tracing and the first step, each time in a fresh process; imports do not count."""
+    """Measures construction, adapt, tracing and the first step, each time in a new process, without imports."""
     base = cases.QUICK_CASES["glow"] if run.quick else cases.CASES["glow_64"]
     rows = [{"library": library, "steps": steps, "seconds": [], "skipped": None} for library, steps in contestants]
     for _ in range(rounds):

@@ -1,20 +1,20 @@
-"""Are the contestants the same model? How many numbers each must train, exactly."""
+"""Checks that all contestants are the same model, by their exact numbers of trainable parameters."""
 
 from benchmarks.cases import dimensions
 
-# What a package stores for the c x c matrix of an invertible 1x1 convolution.
+# How many numbers a package stores for the c x c matrix of an invertible 1x1 convolution.
 LINEAR_STORAGE = {
-    "tfp_hybrid": lambda c: 2 * c * c + c,  # L and U as whole matrices, of which a triangle is used; the diagonal
+    "tfp_hybrid": lambda c: 2 * c * c + c,  # L and U as full matrices, of which one triangle is used, and the diagonal
     "normflows": lambda c: 2 * c * c + c,  # the same
     "tensorflow_probability": lambda c: c * c,  # L, U and the diagonal packed in one matrix
 }
 
 
 def expected_parameters(case, library: str) -> int:
-    """Trainable numbers of a case's architecture, flow and head, as `library` stores them.
+    """Returns the number of trainable parameters of a case's flow and head, as `library` stores them.
 
-    All have, for each coupling, an ActNorm of its channels (a shift and a scale each) and a network with biases; Glow
-    has an invertible 1x1 convolution, too. Only the storage of the latter differs.
+    Each coupling has an ActNorm (a shift and a scale per channel) and a network with biases; Glow also has an
+    invertible 1x1 convolution. Only the storage of the latter differs between packages.
     """
     head = (dimensions(case) + 1) * case.outputs
     if case.family == "glow":
@@ -24,7 +24,7 @@ def expected_parameters(case, library: str) -> int:
 
 
 def check_parameters(case, library: str, counted: int):
-    """Raises ValueError unless a contestant has as many trainable numbers as the architecture asks for."""
+    """Raises ValueError unless a contestant has the number of trainable parameters of the architecture."""
     expected = expected_parameters(case, library)
     if counted != expected:
         raise ValueError(f"{library}, {case}: {counted} trainable parameters; wanted {expected}: not the same model.")

@@ -1,4 +1,4 @@
-"""The pictures of the commands' results."""
+"""Pictures of the commands' results."""
 
 import matplotlib
 import numpy as np
@@ -12,12 +12,12 @@ WORK_TITLES = {"step": "training step", "density": "log p(x) and p(y|x)", "sampl
 
 
 def bars(rows, title, path):
-    """Items per second: a panel for each work, a bar for each package's fastest variant.
+    """Draws items per second, with a panel for each work and a bar for the fastest variant of each package.
 
     Args:
-      rows: the results of `compare` for one case. A work that `WORK_TITLES` lacks is its own title.
-      title: the case.
-      path: of the .png file.
+      rows: Results of `compare` for one case. A work that is not in `WORK_TITLES` is its own title.
+      title: Description of the case.
+      path: Path of the .png file.
     """
     works = {work: _fastest(rows, work) for work in dict.fromkeys(row["work"] for row in rows)}
     columns = len(works) if len(works) <= 3 else 2
@@ -45,7 +45,7 @@ def bars(rows, title, path):
 
 
 def short_name(library):
-    """A package's name, where there is little room."""
+    """Returns a short name of a package."""
     return {"tensorflow_probability": "TFP"}.get(library, library)
 
 
@@ -66,13 +66,13 @@ def _bars(axis, rows):
 
 
 def _short(rate):
-    """Three digits: 113 k, 19.1 M."""
+    """Formats a rate with three digits, such as 113 k or 19.1 M."""
     scale, unit = next(((scale, unit) for scale, unit in ((1e6, " M"), (1e3, " k")) if rate >= scale), (1, ""))
     return f"{float(f'{rate / scale:.3g}'):g}{unit}"
 
 
 def lines(series, labels, path):
-    """One line for each series of points `(x, y)`; `labels` are those of the axes."""
+    """Draws a line for each series of points `(x, y)`; `labels` are those of the axes."""
     figure, axis = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     for (name, points), color in zip(series.items(), ("#555555", HIGHLIGHT), strict=True):
         x, y = zip(*points, strict=True)
@@ -87,7 +87,7 @@ def lines(series, labels, path):
 
 
 def power_laws(rows, labels, path):
-    """Time against each size, on logarithmic axes, with the fitted power law."""
+    """Draws the time against each size on logarithmic axes, with the fitted power law."""
     figure, axes = pyplot.subplots(
         1, len(rows), figsize=(3 * len(rows), 3), sharey=True, squeeze=False, layout="constrained"
     )
@@ -105,7 +105,7 @@ def power_laws(rows, labels, path):
 
 
 def _fastest(rows, work):
-    """The fastest variant of each package, the fastest package first."""
+    """Returns the fastest variant of each package, the fastest package first."""
     fastest = {}
     for row in rows:
         if row["work"] == work and not row["skipped"]:

@@ -1,17 +1,17 @@
-"""The exponent of a power law."""
+"""Fits the exponent of a power law."""
 
 import numpy as np
 
 
 def fit_exponent(values, seconds) -> dict:
-    """Least squares of `log seconds = exponent * log value + constant`.
+    """Fits `log seconds = exponent * log value + constant` by least squares.
 
     Args:
-      values: at least three numbers.
-      seconds: as many times.
+      values: At least three sizes.
+      seconds: The times for these sizes.
 
     Returns:
-      `exponent`, its `standard_error`, and `seconds_at_1`, exp(constant).
+      A dict of the `exponent`, its `standard_error`, and `seconds_at_1`, which is exp(constant).
     """
     x, y = np.log(values), np.log(seconds)
     centered = x - x.mean()

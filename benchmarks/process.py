@@ -17,29 +17,30 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
-    "OMP_WAIT_POLICY": "passive",  # threads of a worker that waits do not spin
-    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # so that each time to the first step has its compilation
+    "OMP_WAIT_POLICY": "passive",  # threads of an idle worker must not spin
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # so that each time to the first step includes compilation
 }
 
 
 class WorkerFailed(Exception):
-    """A contestant raised, crashed, or took too long; the message says so in a line."""
+    """Raised if a contestant raises an exception, crashes or takes too long; the message is one line."""
 
 
 class Worker:
-    """A contestant in a process of its own; a context, at whose end the process ends.
+    """A contestant in its own process; a context manager that ends the process.
 
     Args:
-      library, variant: the contestant.
-      tasks: `(case, work)` pairs; all are built, and called once, before the constructor returns.
-      seed: of the data.
-      limit: seconds that building a task may take.
+      library: Name of the package.
+      variant: Variant of the package, such as eager or compiled.
+      tasks: `(case, work)` pairs. All are built and called once before the constructor returns.
+      seed: Random seed of the data.
+      limit: Maximum time in seconds for building a task.
 
     Attributes:
-      starts: what the worker answered for each task; see worker.py.
+      starts: The worker's answer for each task; see worker.py.
 
     Raises:
-      WorkerFailed: if a task cannot be built.
+      WorkerFailed: If a task cannot be built.
     """
 
     def __init__(self, library, variant, tasks, seed, limit=LIMIT):
@@ -66,8 +67,8 @@ class Worker:
             raise
 
     def turn(self, seconds: float, task: int = 0) -> dict:
-        """Lets the worker work for some seconds on one of its tasks; see worker.py for the answer."""
-        with contextlib.suppress(BrokenPipeError):  # it crashed, as `_answer` says
+        """Lets the worker run one of its tasks for some seconds, and returns its answer; see worker.py."""
+        with contextlib.suppress(BrokenPipeError):  # it crashed, which `_answer` reports
             self._process.stdin.write(json.dumps({"task": task, "seconds": seconds}) + "\n")
             self._process.stdin.flush()
         return self._answer(seconds + LIMIT)

@@ -1,4 +1,4 @@
-"""Resident memory of this process, as Linux counts it."""
+"""Resident memory of this process, from Linux' /proc."""
 
 import pathlib
 
@@ -6,17 +6,17 @@ PROC = pathlib.Path("/proc/self")
 
 
 def resident() -> int:
-    """Resident memory now, in bytes."""
+    """Returns the current resident memory in bytes."""
     return _status("VmRSS")
 
 
 def peak() -> int:
-    """The most that it was since `reset_peak`, in bytes."""
+    """Returns the maximum resident memory since `reset_peak`, in bytes."""
     return _status("VmHWM")
 
 
 def reset_peak():
-    """Lets `peak` start anew."""
+    """Resets the maximum that `peak` returns."""
     (PROC / "clear_refs").write_text("5")
 
 

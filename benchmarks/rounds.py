@@ -1,19 +1,19 @@
-"""Contestants take turns, A B A B ..., so that what disturbs the machine disturbs all; ratios are taken in pairs."""
+"""Contestants take turns, A B A B ..., so that disturbances of the machine affect all; ratios are taken per round."""
 
 import statistics
 
 
 def take_turns(turns, rounds: int, seconds: float, advance) -> dict[str, list]:
-    """Every contestant has a turn in every round; the first round, the warm-up, does not count.
+    """Gives every contestant a turn in every round; the first round is a warm-up and does not count.
 
     Args:
-      turns: from a contestant's name to a function of the turn's seconds.
-      rounds: that count.
-      seconds: of a turn.
-      advance: called after every turn.
+      turns: A function of the seconds of a turn for each contestant, by name.
+      rounds: Number of rounds after the warm-up.
+      seconds: Seconds per turn.
+      advance: A function that is called after every turn.
 
     Returns:
-      From a contestant's name to what its turns returned, a list of `rounds`.
+      The results of each contestant's turns, by name; each is a list of length `rounds`.
     """
     results = {name: [] for name in turns}
     for counted in [False] + rounds * [True]:
@@ -26,16 +26,16 @@ def take_turns(turns, rounds: int, seconds: float, advance) -> dict[str, list]:
 
 
 def summary(values) -> dict:
-    """Median, least and largest of the rounds, and the rounds themselves."""
+    """Returns the median, minimum and maximum over the rounds, and the values of the rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": list(values)}
 
 
 def ratio(numerators, denominators) -> dict:
-    """`summary` of the ratios in the same round."""
+    """Returns the `summary` of the ratios within each round."""
     return summary([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def interval(figure, digits=2) -> str:
-    """A `summary` as text: median (least - largest)."""
+    """Formats a `summary` as median (minimum - maximum)."""
     median, low, high = (f"{figure[key]:,.{digits}f}" for key in ("median", "min", "max"))
     return f"{median} ({low} - {high})"

@@ -1,4 +1,4 @@
-"""What the commands share: the options, the progress bar, the JSON file."""
+"""Shared parts of the commands: their options, the progress bar and the JSON file."""
 
 import contextlib
 import dataclasses
@@ -18,16 +18,16 @@ ERRORS = rich.console.Console(stderr=True)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A command's options.
+    """The options of a command.
 
     Args:
-      name: of the command, and of its files.
-      out: folder for the results.
-      rounds: that count.
-      seconds: of a turn.
-      seed: of the data.
-      quick: tiny models.
-      machine: as it was at the start.
+      name: Name of the command and of its files.
+      out: Folder for the results.
+      rounds: Number of rounds after the warm-up.
+      seconds: Seconds per turn.
+      seed: Random seed of the data.
+      quick: Whether to make a trial run with tiny models.
+      machine: The machine and its load at the start.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
 
     def write(self, **results):
-        """Writes the results, and how they were taken, to `<out>/<name>.json`."""
+        """Writes the results, and how they were measured, to `<out>/<name>.json`."""
         content = {
             "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -56,13 +56,20 @@ class Run:
 
     @property
     def picture(self) -> pathlib.Path:
-        """Where the command's picture goes."""
+        """Path of the command's picture."""
         return self.out / f"{self.name}.png"
 
 
 @contextlib.contextmanager
 def progress(total: int):
-    """A progress bar on the error stream; yields a function of the next thing's description, called after each."""
+    """Shows a progress bar on the standard error stream.
+
+    Args:
+      total: Total number of steps.
+
+    Yields:
+      A function `advance(description, steps)` to call after each step, with the description of the next step.
+    """
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn())
     with rich.progress.Progress(*columns, console=ERRORS) as bar:
         task = bar.add_task("starting", total=total)

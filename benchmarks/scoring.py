@@ -1,4 +1,4 @@
-"""What a score costs: the time of scoring images against that of predicting them."""
+"""The cost of the scores: the time of scoring images against that of `predict`."""
 
 import time
 

@@ -24,22 +24,22 @@ _PRECISION = re.compile(r"(#stablehlo<precision )\w+>|precision = \[\w+, \w+\]")
 
 
 def aliases(text: str) -> dict[int, int]:
-    """From the position of a variable among the arguments to that of its updated value among the results."""
+    """Returns the positions of the updated variables among the results, by their positions among the arguments."""
     return {int(argument): int(result or 0) for argument, result in _ALIAS.findall(text)}
 
 
 def arguments(text: str) -> list[tuple[tuple[int, ...], str]]:
-    """Shapes and dtypes of the module's arguments."""
+    """Returns the shapes and dtypes of the module's arguments."""
     start = text.index("@main(")
     tensors = (tensor.split("x") for tensor in _ARGUMENT.findall(text[start : text.index("->", start)]))
     return [(tuple(map(int, sizes)), _DTYPES[dtype]) for *sizes, dtype in tensors]
 
 
 def portable(text: str) -> str:
-    """The module without what only TensorFlow's own runtime reads.
+    """Returns the module without parts that only TensorFlow's own runtime supports.
 
-    Source locations, layouts and aliases of the module go; `mhlo.copy`, which other runtimes do not know, becomes an
-    optimization barrier.
+    Source locations, layouts and aliases are removed, and `mhlo.copy`, which other runtimes do not know, is replaced by
+    an optimization barrier.
     """
     text = _LOCATION.sub("", _LOCATION_LINE.sub("", text))
     text = _MODULE.sub(r"\1 {", text, count=1)
@@ -47,14 +47,14 @@ def portable(text: str) -> str:
 
 
 def with_precision(text: str, precision: str) -> str:
-    """The module with all its convolutions and matrix products at one precision.
+    """Returns the module with all its convolutions and matrix products at one precision.
 
     Args:
-      text: the module.
-      precision: "DEFAULT", where a GPU takes TF32 for float32, "HIGH" or "HIGHEST", where it does not.
+      text: The module.
+      precision: "DEFAULT", with which a GPU uses TF32 for float32; or "HIGH" or "HIGHEST", with which it does not.
 
     Raises:
-      ValueError: for another precision.
+      ValueError: If `precision` is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` is {precision!r}; wanted one of {', '.join(PRECISIONS)}.")

@@ -1,4 +1,4 @@
-"""Training on a Parquet file that is streamed, against training on the same rows in memory."""
+"""Compares training on a streamed Parquet file with training on the same rows in memory."""
 
 import concurrent.futures
 import multiprocessing
@@ -25,16 +25,16 @@ MODES = {
 
 
 def stream(
-    rows: Annotated[int, typer.Option(min=1, help="Of the table, at least: those of flights, repeated.")] = 5_000_000,
-    batch: Annotated[int, typer.Option(min=1, help="Rows of a training step.")] = 4096,
+    rows: Annotated[int, typer.Option(min=1, help="Minimum rows of the table, which repeats flights.")] = 5_000_000,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 4096,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the JSON file.")] = pathlib.Path("benchmarks/results"),
-    seed: Annotated[int, typer.Option(help="Of the weights and of the order.")] = 0,
-    data_dir: Annotated[str | None, typer.Option(help="Where flights lie; by default $TFDS_DATA_DIR.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the weights and the order.")] = 0,
+    data_dir: Annotated[str | None, typer.Option(help="Folder of flights; defaults to $TFDS_DATA_DIR.")] = None,
 ):
-    """An epoch of RealNVP on a shuffled stream of a Parquet file, and on arrays: rows a second, peak memory.
+    """Trains a RealNVP for an epoch on a shuffled Parquet stream and on arrays; measures rows/s and peak memory.
 
-    Each in a process of its own. The time is that after the first 16 steps, which compile. Rows a CPU second say more
-    than rows a second on a machine that is not idle.
+    Each run has its own process. The time excludes the first 16 steps, which include compilation. On a machine that is
+    not idle, rows per CPU second are more informative than rows per second.
     """
     steps = -(-rows // (batch * STEPS_PER_EXECUTION)) * STEPS_PER_EXECUTION
     if steps < 2 * STEPS_PER_EXECUTION:
@@ -75,12 +75,12 @@ def _in_new_process(function, *arguments):
 
 
 def _silence():
-    """Leaves out what TensorFlow says when it starts; exceptions come back as such."""
+    """Suppresses TensorFlow's messages on the standard error stream; exceptions are still returned."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _write_table(path, rows, data_dir):
-    """Writes the training rows of flights, again and again, in row groups of pyarrow's default size; its bytes."""
+    """Writes the training rows of flights repeatedly, with pyarrow's default row groups; returns the file size."""
     import pyarrow
     import pyarrow.parquet
 
@@ -97,7 +97,7 @@ def _write_table(path, rows, data_dir):
 
 
 def _measure(mode, path, batch, seed):
-    """Rows a second, and the peak of the process' resident memory in bytes."""
+    """Returns the rows per second, the CPU time per row, and the peak of the process's resident memory in bytes."""
     import keras
     import numpy as np
     import pandas as pd
@@ -142,7 +142,7 @@ def _measure(mode, path, batch, seed):
 
 
 def _clocks():
-    """Seconds, and CPU seconds of all threads."""
+    """Returns the wall-clock time, and the CPU time of all threads, in seconds."""
     return time.perf_counter(), time.process_time()
 
 

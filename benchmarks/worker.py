@@ -1,16 +1,16 @@
-"""A worker process: one contestant, which works when its parent asks, and sleeps in between.
+"""A worker process: one contestant, which runs when its parent requests it, and sleeps in between.
 
 Its argument is JSON: `library`, `variant`, `seed` and `tasks`, a list of `case` and `work`. It answers with a line of
-JSON for each task, once its model is built and has been called once:
+JSON for each task, after the model is built and called once:
 
     {"items": 128, "parameters": 177786, "first_call_seconds": 4.2}
 
-Then each request, `{"task": 0, "seconds": 3.0}`, is answered with a turn:
+Then it answers each request, `{"task": 0, "seconds": 3.0}`, with the result of a turn:
 
     {"calls": 9, "seconds": 0.31, "memory_before": 812646400, "memory_peak": 1203765248}
 
-seconds: the median of a call; memory: resident, in bytes, before the turn and at most during it. An exception is
-answered with `{"error": "..."}`, and is the last answer.
+`seconds` is the median time of a call. The memory is the resident memory in bytes before the turn, and its maximum
+during the turn. After an exception, the last answer is `{"error": "..."}`.
 """
 
 import importlib
@@ -27,7 +27,7 @@ from benchmarks import cases, resident
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries is not an answer
 
     def answer(message):
         print(json.dumps(message), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""Runs the paper's experiments: `python -m paper simulation`, `mnist`, `flights`; `python -m paper report`."""
+"""The command line: `python -m paper simulation`, `mnist`, `flights` or `report`."""
 
 import pathlib
 from typing import Annotated
@@ -22,35 +22,37 @@ EXAMPLES = """Examples:
 
 @app.command(no_args_is_help=True, epilog=EXAMPLES)
 def run(
-    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, on existing results.")],
+    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, for existing results.")],
     out: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder for results; by default runs/reproduce, with --quick runs/reproduce_quick."),
+        typer.Option(help="Folder for results; defaults to runs/reproduce, or runs/reproduce_quick with --quick."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Trial run of a minute: tiny models on few rows.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="One model of the experiment, by name. Repeatable.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Make a trial run of a minute: tiny models on few rows.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this model of the experiment. Repeatable.")] = None,
     markdown: Annotated[
         pathlib.Path | None,
-        typer.Option(help="A file in which the tables replace all between <!-- results --> and <!-- /results -->."),
+        typer.Option(help="File in which the tables replace the text between <!-- results --> and <!-- /results -->."),
     ] = None,
     data_dir: DataDir = None,
 ):
-    """Runs an experiment of the paper; writes a JSON file for each model, pictures, and a report.html of everything.
+    """Runs an experiment of the paper, and writes a JSON file for each model, pictures, and report.html.
 
     Run the same command again to resume after an interruption. Models that have a result are not trained again.
     """
-    with errors(lambda: "Run the same command again to continue."):
+    with errors(lambda: "Run the same command again to resume."):
         from paper import reporting, results
         from tfp_hybrid import files
         from tfp_hybrid.commands import tables
 
         known = (*reporting.EXPERIMENTS, "report")
         if experiment not in known:
-            raise ValueError(f"Unknown experiment {experiment!r}; wanted one of {', '.join(known)}.")
+            raise ValueError(f"The experiment {experiment!r} is unknown; wanted one of {', '.join(known)}.")
         if experiment == "report" and (quick or only or data_dir):
-            raise ValueError("`report` shows what is there: it takes neither --quick, --only nor --data-dir.")
+            raise ValueError("`report` shows existing results; it takes neither --quick, --only nor --data-dir.")
         if quick and markdown is not None:
-            raise ValueError("--quick is a trial run: its tables are not for a file that is kept.")
+            raise ValueError("--quick is a trial run, whose tables cannot be written with --markdown.")
         out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
         files.check_writable(out / experiment)
         if markdown is not None:
@@ -61,7 +63,7 @@ def run(
             place.obtain(reporting.EXPERIMENTS[experiment].jobs(place, data_dir), only or ())
         shown, lacking = reporting.tables(out), reporting.lacking(out)
         if experiment == "report" and not shown:
-            raise ValueError(f"--out {out} has no results to show; wanted the folder of an earlier `python -m paper`.")
+            raise ValueError(f"--out {out} has no results to show; wanted the folder of an earlier experiment.")
         report = reporting.write(out) if shown else None
         if markdown is not None and shown:
             reporting.insert(out, markdown)
@@ -70,7 +72,7 @@ def run(
             if experiment in (name, "report"):
                 tables.show(found)
         for name, names in lacking.items():
-            console.print(f"{name} is not shown yet: it lacks {', '.join(names)}.", highlight=False)
+            console.print(f"{name} is not shown yet, because it lacks {', '.join(names)}.", highlight=False)
         if report is not None:
             console.print(f"Report: {report}", highlight=False)
 

@@ -1,4 +1,6 @@
-"""Baselines of the flight delays: regressors that predict a Normal for each row."""
+"""Baselines for the flight delays: regressors that predict a Normal for each row."""
+
+import pathlib
 
 import keras
 import numpy as np
@@ -11,30 +13,36 @@ from tfp_hybrid import files, recipes
 from tfp_hybrid.commands import checkpoint
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import MODEL
+from tfp_hybrid.datasets.dataset import Split
 
 tfd = tfp.distributions
 
 BATCH_SIZE = 1024
 
 
-def constant(train, test) -> tfd.Normal:
-    """Mean and standard deviation of the training responses."""
+def constant(train: Split, test: Split) -> tfd.Normal:
+    """Predicts the mean and standard deviation of the training responses."""
     _, y = train
     return _normal(np.full(len(test[0]), y.mean()), y.std())
 
 
-def least_squares(train, test) -> tfd.Normal:
-    """Linear regression; one standard deviation, that of the training residuals."""
+def least_squares(train: Split, test: Split) -> tfd.Normal:
+    """Predicts by linear regression, with the standard deviation of the training residuals."""
     x, y = train
     model = LinearRegression().fit(x, y)
     return _normal(model.predict(test[0]), np.std(y - model.predict(x)))
 
 
-def boosting(train, test, iterations: int) -> tfd.Normal:
-    """Gradient boosting of the mean, then of the log of the squared residuals, up to a common factor of the variance.
+def boosting(train: Split, test: Split, iterations: int) -> tfd.Normal:
+    """Predicts by gradient boosting of the mean and of the log of the squared residuals.
 
-    The residuals of each half of the training rows are those of a mean boosted on the other half. The factor makes the
-    mean of squared residuals, each in units of its variance, 1.
+    The residuals of each half of the training rows come from a mean that is boosted on the other half. A common factor
+    of the variances is chosen such that the squared residuals, divided by their variances, have the mean 1.
+
+    Args:
+      train: Training inputs and responses.
+      test: Test inputs and responses.
+      iterations: Number of boosting iterations.
     """
     x, y = train
     model = HistGradientBoostingRegressor(max_iter=iterations, random_state=0)
@@ -47,22 +55,22 @@ def boosting(train, test, iterations: int) -> tfd.Normal:
     return _normal(mean, np.sqrt(factor * np.exp(model.predict(test[0]))))
 
 
-def train_network(train, folder, epochs: int, hidden_units, seed: int):
-    """Trains a multi-layer perceptron with a mean and a standard deviation as outputs, if it is not there yet.
+def train_network(train: Split, folder: pathlib.Path, epochs: int, hidden_units: tuple[int, ...], seed: int):
+    """Trains a multi-layer perceptron that predicts a mean and a standard deviation, unless it is already trained.
 
-    After an interruption it resumes from its checkpoint.
+    After an interruption, training resumes from the checkpoint. Inputs are standardized.
 
     Args:
-      train: inputs, which it standardizes, and responses.
-      folder: where its checkpoint is kept, and the model, once it is trained.
-      epochs: of training.
-      hidden_units: of each hidden layer, which are rectified.
-      seed: of initial weights and batches.
+      train: Training inputs and responses.
+      folder: Folder for the checkpoint and the trained model.
+      epochs: Number of epochs.
+      hidden_units: Units of each hidden ReLU layer.
+      seed: Random seed of the initial weights and the batches.
     """
     if not (folder / MODEL).exists():
         model = _trained_network(*train, folder, epochs, hidden_units, seed)
-        with files.replacing(folder / MODEL) as beside:
-            model.save(beside)
+        with files.replacing(folder / MODEL) as temporary:
+            model.save(temporary)
     for left in (checkpoint.CHECKPOINT, checkpoint.HISTORY):
         files.remove(folder / left)
 
@@ -86,21 +94,22 @@ def _trained_network(x, y, folder, epochs, hidden_units, seed):
     return model
 
 
-def predict_network(model, test) -> tfd.Normal:
-    """p(y|x) of such a network for the test rows."""
+def predict_network(model: keras.Model, test: Split) -> tfd.Normal:
+    """Returns p(y|x) of a network from `train_network` for the test rows."""
     loc, scale = model.predict(test[0], batch_size=8192, verbose=0).T
     return _normal(loc, scale)
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class Unstandardize(keras.layers.Layer):
-    """Mean and standard deviation of y, `m + s eta_1` and `s (softplus(eta_2) + 1e-3)`.
+    """Maps eta to the mean and the standard deviation of y, `m + s eta_1` and `s (softplus(eta_2) + 1e-3)`.
 
     Args:
-      mean, stddev: m and s, of the training responses.
+      mean: m, the mean of the training responses.
+      stddev: s, the standard deviation of the training responses.
     """
 
-    def __init__(self, mean, stddev, **kwargs):
+    def __init__(self, mean: float, stddev: float, **kwargs):
         super().__init__(**kwargs)
         self.mean, self.stddev = mean, stddev
 
@@ -114,19 +123,24 @@ class Unstandardize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 def normal_nll(y, parameters):
-    """-log density of y under Normal(parameters[..., 0], parameters[..., 1])."""
+    """Returns -log p(y) for y ~ Normal(parameters[..., 0], parameters[..., 1])."""
     return -tfd.Normal(parameters[..., 0], parameters[..., 1]).log_prob(keras.ops.reshape(y, [-1]))
 
 
 def ensemble(members: list[tfd.Normal]) -> tfd.Normal:
-    """The Normal with the mean and variance of the uniform mixture (Lakshminarayanan et al. 2017, section 2.4)."""
+    """Returns the Normal with the mean and variance of the uniform mixture of the members.
+
+    References:
+      Lakshminarayanan, Pritzel and Blundell 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep
+      Ensembles", section 2.4.
+    """
     means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members]) for name in ("mean", "stddev"))
     mean = means.mean(0)
     return _normal(mean, np.sqrt((stddevs**2 + means**2).mean(0) - mean**2))
 
 
 def mixture(members: list[tfd.Normal]) -> tfd.MixtureSameFamily:
-    """The uniform mixture of the members itself."""
+    """Returns the uniform mixture of the members."""
     means, stddevs = (np.stack([np.asarray(getattr(p, name)()) for p in members], -1) for name in ("mean", "stddev"))
     uniform = tfd.Categorical(logits=np.zeros(len(members), means.dtype))
     return tfd.MixtureSameFamily(uniform, tfd.Normal(means, stddevs))

@@ -12,6 +12,7 @@ from paper.results import Job, Place, Result, histograms
 from tfp_hybrid import datasets, heads, recipes
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.tables import MEASURED, Table, number
+from tfp_hybrid.datasets.manual import PathLike
 from tfp_hybrid.recipes import FlightTimes
 from tfp_hybrid.uncertainty import regression
 from tfp_hybrid.uncertainty.pictures import styled
@@ -20,25 +21,25 @@ tfd = tfp.distributions
 
 TITLE = "Flight delays"
 ABOUT = (
-    "Arrival delays in minutes from eight attributes of a flight. The flow is a RealNVP with an invertible linear map "
-    "before each coupling; its first bijector counts the arrival from the departure, which is how every model here "
-    "gets it. The settings were chosen by the flights of 2014 to 2016 after training on earlier ones; the bound of the "
-    "couplings' log-scales, 1/2, after a first model, with a bound of 2, expected 83,568 and 10,887 minutes of delay "
-    "for two test rows of hours on the ground, which made its RMSE 269 (46.5 without them). The Normal with a "
-    "mixture's moments was added after the hybrid's own Normal had an NLL of 5.461; on the flights of 2014 it had the "
-    "lower one."
+    "The models predict arrival delays in minutes from eight attributes of a flight. The flow is a RealNVP with an "
+    "invertible linear map before each coupling. Its first bijector expresses the arrival relative to the departure, "
+    "and all other models get the arrival in this form, too. Most settings were chosen on the flights of 2014 to 2016 "
+    "with models trained on earlier flights. The bound of the couplings' log-scales, 1/2, was chosen after a first "
+    "model with a bound of 2 had predicted delays of 83,568 and 10,887 minutes for two test rows that spent hours on "
+    "the ground; these two rows raised its RMSE from 46.5 to 269. The Normal with a mixture's moments was added after "
+    "the hybrid's own Normal had an NLL of 5.461 on the test rows; on the flights of 2014 the former had the lower NLL."
 )
 SEED = 0
 WEIGHT = 0.001
 COMPONENTS = 5
 FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.1, "log_scale_bound": 0.5}
 QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.1, "log_scale_bound": 0.5}
-HYBRIDS = {  # the label, lambda, and the model whose flow it starts from, if any
+HYBRIDS = {  # label, lambda, and the model whose flow is the initial one, if any
     "hybrid_mixture": ("hybrid, mixture of five Normals", WEIGHT, None),
     "hybrid_normal": ("hybrid, Normal", WEIGHT, "hybrid_mixture"),
     "discriminative_mixture": ("lambda = 0, mixture of five Normals", 0.0, None),
 }
-MOMENTS = {  # as an ensemble's: the Normal with the mean and variance of a model's mixture
+MOMENTS = {  # as for an ensemble, the Normal with the mean and variance of a model's mixture
     "hybrid_moments": ("hybrid, the Normal with its mixture's mean and variance", "hybrid_mixture"),
     "discriminative_moments": ("lambda = 0, the Normal with its mixture's mean and variance", "discriminative_mixture"),
 }
@@ -54,8 +55,8 @@ BASELINES = {
 NEEDED = {*HYBRIDS, *MOMENTS, *BASELINES, *MEMBERS}
 
 
-def jobs(place: Place, data_dir=None) -> dict[str, Job]:
-    """Hybrid models, those of lambda = 0, and the baselines."""
+def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
+    """Returns the jobs of the hybrid models, the models with lambda = 0, and the baselines."""
     dataset = datasets.load("flights", data_dir=data_dir)
     recipe = recipes.recipe_for(dataset)
     if place.quick:
@@ -69,7 +70,7 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
         if start is None:
             changes = {"head": lambda dataset: heads.NormalMixture(COMPONENTS)}
         else:
-            # From scratch the gradient of a Normal is set by few very late flights, and it learns a worse mean.
+            # From scratch, a few very late flights dominate the gradient of a Normal, and it learns a worse mean.
             changes = {
                 "flow": lambda dataset, start=start: place.load_model(start).distribution.bijector,
                 "epochs": max(1, recipe.epochs // 2),
@@ -91,7 +92,7 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
 
 
 def tables(results: dict[str, Result]) -> list[Table]:
-    """All models on the test rows, and the density of training and test rows."""
+    """Returns the table of all models on the test rows, and the table of the densities."""
     names = BASELINES | {name: label for name, (label, *_) in (HYBRIDS | MOMENTS).items()}
     rows = [
         (
@@ -111,20 +112,20 @@ def tables(results: dict[str, Result]) -> list[Table]:
     ]
     note = (
         f"{settings['data']}: {settings['rows'][0]:,} training rows, {settings['rows'][2]:,} test rows. lambda is "
-        f"{WEIGHT} where it is not 0. Every model gets the arrival as counted from the departure. The mixtures are "
-        f"trained for {results['hybrid_mixture'].settings['epochs']} epochs, the hybrid's Normal for "
-        f"{results['hybrid_normal'].settings['epochs']} more from the flow of its mixture. Of the NLLs, "
-        f"{'; '.join(compared)}. The paper's figures are of its own split of the year 2008, and are not shown."
+        f"{WEIGHT} unless it is 0. The mixtures were trained for {results['hybrid_mixture'].settings['epochs']} "
+        "epochs; the hybrid's Normal started from the flow of the mixture and was trained for "
+        f"{results['hybrid_normal'].settings['epochs']} more epochs. Comparing the NLLs, {'; '.join(compared)}. The "
+        "paper's own figures are not shown, because they are for its split of the year 2008."
     )
     columns = (*_COLUMNS, "minutes of training")
     return [Table("Flight delays, test rows", columns, rows, note), _density_table(results)]
 
 
 def pictures(results: dict[str, Result]) -> dict[str, tuple[matplotlib.figure.Figure, str]]:
-    """Densities of training and test rows (Fig. 2b of the paper)."""
+    """Returns a picture of the densities of training and test rows, as in Fig. 2b of the paper."""
     caption = (
-        "log p(x) of training rows and of test rows, which are of later flights, as Fig. 2b of the paper. The lowest "
-        "values are gathered at the left edge."
+        "log p(x) of training rows and of test rows, which are later flights, as in Fig. 2b of the paper. The lowest "
+        "values are in the leftmost bin."
     )
     return {"flights_density": (_densities(results), caption)}
 
@@ -138,7 +139,7 @@ _COLUMNS = {
 
 
 def _seconds(results, name):
-    """Training time in seconds, including that of the models it starts from or consists of."""
+    """Returns the training time in seconds, including that of the models that this one starts from or consists of."""
     before = {"ensemble": MEMBERS, "ensemble_mixture": MEMBERS} | {
         name: (start,) for name, (*_, start) in (HYBRIDS | MOMENTS).items() if start
     }

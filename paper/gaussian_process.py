@@ -1,4 +1,6 @@
-"""A Gaussian process with a learned kernel, the baseline of the simulation."""
+"""A Gaussian process with a learned kernel, the baseline for the simulation."""
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -11,16 +13,17 @@ from tfp_hybrid.commands import progress
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
-def fit(x, y, steps: int):
-    """Fits amplitude, length scale and noise of an exponentiated quadratic kernel by the marginal likelihood.
+def fit(x, y, steps: int) -> tuple[Callable[..., tfd.Normal], dict[str, float]]:
+    """Fits the amplitude and length scale of an exponentiated quadratic kernel and the noise by maximum likelihood.
 
     Args:
-      x, y: `(n, d)` and `(n,)`.
-      steps: of Adam.
+      x: Training inputs, `(n, d)`.
+      y: Training responses, `(n,)`.
+      steps: Number of Adam steps on the marginal likelihood.
 
     Returns:
-      A function from inputs `(m, d)` to `tfd.Normal` with batch shape `(m,)`: the posterior predictive distribution of
-      each response, noise included; and the learned parameters by name.
+      A function from inputs `(m, d)` to a `tfd.Normal` with batch shape `(m,)`, the posterior predictive distribution
+      of the responses, including noise; and a dict of the learned parameters.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     mean, stddev = y.mean(), y.std()

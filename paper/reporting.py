@@ -1,4 +1,4 @@
-"""Results as pictures, one HTML file, and the tables of a Markdown file."""
+"""Reports of the results: pictures, an HTML file, and tables in a Markdown file."""
 
 import dataclasses
 import pathlib
@@ -17,13 +17,13 @@ BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def measured(folder: pathlib.Path) -> dict[str, dict[str, results.Result]]:
-    """The results in the folder, for each experiment that has all that it needs to be shown."""
+    """Returns the results in a folder, for each experiment that has all the results it needs."""
     found = {name: results.load_all(folder / name) for name in EXPERIMENTS}
     return {name: kept for name, kept in found.items() if EXPERIMENTS[name].NEEDED <= kept.keys()}
 
 
 def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
-    """For each experiment that has some results but cannot be shown yet, the names of the missing ones."""
+    """Returns the names of the missing results, for each experiment that has some results but not all it needs."""
     found = {name: results.load_all(folder / name).keys() for name in EXPERIMENTS}
     return {
         name: sorted(EXPERIMENTS[name].NEEDED - kept)
@@ -33,19 +33,19 @@ def lacking(folder: pathlib.Path) -> dict[str, list[str]]:
 
 
 def tables(folder: pathlib.Path) -> dict[str, list[Table]]:
-    """The tables of each experiment; their titles say whether it was a trial run."""
+    """Returns the tables of each experiment; the titles mark trial runs."""
     found = {}
     for name, kept in measured(folder).items():
         trial = _is_trial(kept)
         found[name] = [
-            dataclasses.replace(table, title=f"{table.title} (a trial run, of no meaning)") if trial else table
+            dataclasses.replace(table, title=f"{table.title} (a trial run, without significance)") if trial else table
             for table in EXPERIMENTS[name].tables(kept)
         ]
     return found
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
-    """Writes the pictures and `report.html`, which needs no other file; returns its path."""
+    """Writes the pictures and the self-contained `report.html`, and returns its path."""
     sections, shown = [], tables(folder)
     for name, kept in measured(folder).items():
         experiment = EXPERIMENTS[name]
@@ -67,15 +67,22 @@ def write(folder: pathlib.Path) -> pathlib.Path:
 
 
 def insert(folder: pathlib.Path, path: pathlib.Path):
-    """Puts the experiments' tables between the lines `<!-- results -->` and `<!-- /results -->` of a Markdown file.
+    """Writes the experiments' tables between the lines `<!-- results -->` and `<!-- /results -->` of a Markdown file.
+
+    Args:
+      folder: Folder of the results.
+      path: Path of the Markdown file.
 
     Raises:
-      ValueError: if the file has no such lines, or the results are those of a trial run.
+      ValueError: If the file has no such lines, or the results are from a trial run.
     """
     check_markdown(path)
     trials = [name for name, kept in measured(folder).items() if _is_trial(kept)]
     if trials:
-        raise ValueError(f"--markdown {path} is not for the tables of a trial run, as {folder / trials[0]} has.")
+        raise ValueError(
+            f"--markdown {path} is not for the tables of a trial run, but {folder / trials[0]} is one; wanted results "
+            "of full runs."
+        )
     parts = []
     for name, shown in tables(folder).items():
         parts += [f"### {EXPERIMENTS[name].TITLE}", EXPERIMENTS[name].ABOUT, *(table.markdown() for table in shown)]
@@ -88,8 +95,8 @@ def _is_trial(kept):
 
 
 def check_markdown(path: pathlib.Path):
-    """Raises ValueError if the file has no place for the tables."""
+    """Raises ValueError if the file does not exist or has no place for the tables."""
     if not path.is_file():
-        raise ValueError(f"--markdown {path}: there is no such file.")
+        raise ValueError(f"--markdown {path} does not exist; wanted an existing file.")
     if not BLOCK.search(path.read_text()):
-        raise ValueError(f"--markdown {path} has no lines <!-- results --> and <!-- /results -->.")
+        raise ValueError(f"--markdown {path} has no lines <!-- results --> and <!-- /results -->; wanted both.")

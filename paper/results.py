@@ -1,15 +1,15 @@
-"""Results: small JSON files, each of which records what was measured, and how."""
+"""Results: small JSON files that record what was measured, and how."""
 
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from tfp_hybrid import files, strict_json
+from tfp_hybrid import datasets, files, recipes, strict_json
 from tfp_hybrid.commands import checkpoint, fitting, provenance
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import MODEL
@@ -20,15 +20,15 @@ SETTINGS = "settings.json"
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was measured of one model.
+    """The measurements of one model.
 
     Attributes:
-      name: name of the model; the file is `<name>.json`.
-      command: the experiment's command line.
-      settings: everything that determines the outcome, including the seed, except for the package's own code.
-      metrics: the outcome.
-      seconds: the time it took, including training before an interruption.
-      versions: versions of the libraries, and the machine.
+      name: Name of the model; the file is `<name>.json`.
+      command: Command line of the experiment.
+      settings: Everything that determines the metrics, including the seed, except for the package's own code.
+      metrics: The measurements.
+      seconds: Time in seconds, including training before an interruption.
+      versions: Versions of the libraries, and the machine.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """How to obtain a result.
+    """A measurement that gives a result.
 
     Attributes:
-      settings: everything that determines the outcome, except for the package's own code.
-      measure: a function without arguments that returns the metrics.
-      needs: names of jobs whose models this one starts from; they run first.
+      settings: Everything that determines the metrics, except for the package's own code.
+      measure: A function without arguments that returns the metrics.
+      needs: Names of the jobs whose models this job uses.
     """
 
     settings: dict
@@ -56,28 +56,28 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an experiment keeps its results, and what it is called with.
+    """The folder of an experiment's results, and the command line that measures them.
 
     Attributes:
-      folder: folder of the results; models and checkpoints are below it, in `models`.
-      command: the experiment's command line, for the record.
-      quick: whether this is a small trial run.
+      folder: Folder of the results. Models and checkpoints are in its subfolder `models`.
+      command: Command line of the experiment, which is saved with the results.
+      quick: Whether this is a trial run with tiny models.
     """
 
     folder: pathlib.Path
     command: str
     quick: bool = False
 
-    def obtain(self, jobs: dict[str, Job], only=()):
-        """Runs the jobs that have no result yet, one after the other; each result is written at once.
+    def obtain(self, jobs: dict[str, Job], only: Sequence[str] = ()):
+        """Runs the jobs that have no result yet, in order; each result is written as soon as it is available.
 
         Args:
-          jobs: jobs by name.
-          only: names of the jobs to run; all if empty.
+          jobs: Jobs by name. The jobs that others need come first.
+          only: Names of the jobs to run; all jobs if empty.
 
         Raises:
-          ValueError: for an unknown name; for results or models that are there, but of other settings; for a model that
-            is needed and missing, though its result is there. Nothing is measured then.
+          ValueError: If a name is unknown, an existing result or model has other settings, or the model of a job that
+            is needed is missing although its result exists. This is checked before any job runs.
         """
         unknown = [name for name in only if name not in jobs]
         if unknown:
@@ -92,10 +92,13 @@ class Place:
             _check_same(self.model_folder(name) / SETTINGS, settings[name], strict_json.read)
             for needed in jobs[name].needs:
                 if needed not in missing and not (self.model_folder(needed) / MODEL).exists():
-                    raise ValueError(f"{name} starts from {self.model_folder(needed) / MODEL}, which is not there.")
+                    raise ValueError(
+                        f"{name} starts from {self.model_folder(needed) / MODEL}, which does not exist. Run {needed} "
+                        "first, after removing its result if there is one."
+                    )
         for number, name in enumerate(missing, 1):
             with files.locked(self.model_folder(name)):
-                if not (self.folder / f"{name}.json").exists():  # nor measured by another process in the meantime
+                if not (self.folder / f"{name}.json").exists():  # another process may have measured it in the meantime
                     CONSOLE.print(f"{number} of {len(missing)}: {name}", highlight=False)
                     self._measure(name, jobs[name], settings[name])
 
@@ -108,44 +111,57 @@ class Place:
         files.write(self.folder / f"{name}.json", json.dumps(dataclasses.asdict(result), indent=1))
 
     def model_folder(self, name: str) -> pathlib.Path:
-        """Where the model of that name is kept, and its checkpoint while it is trained."""
+        """Returns the folder of the model of that name, and of its checkpoint during training."""
         return self.folder / "models" / name
 
-    def load_model(self, name: str):
-        """The trained model of that name."""
+    def load_model(self, name: str) -> keras.Model:
+        """Loads the trained model of that name."""
         return keras.models.load_model(self.model_folder(name) / MODEL)
 
-    def train(self, name: str, dataset, recipe, config):
-        """A model of the recipe, trained, from its checkpoint if there is one; and the seconds its training took."""
+    def train(
+        self, name: str, dataset: datasets.Dataset, recipe: recipes.Recipe, config: fitting.Config
+    ) -> tuple[keras.Model, float]:
+        """Trains a model, or resumes its training from a checkpoint, or loads it if it is already trained.
+
+        Args:
+          name: Name of the model.
+          dataset: The data set.
+          recipe: Recipe of the model.
+          config: Settings without None, from `Config.complete`.
+
+        Returns:
+          The trained model, and its training time in seconds.
+        """
         folder = self.model_folder(name)
         if (folder / MODEL).exists():  # killed before its result was written
             fitting.finish(folder)
             return self.load_model(name), checkpoint.seconds_of(folder)
         run = fitting.Run(dataset, recipe, config, folder, resume=(folder / fitting.CONFIG).exists())
         run.fit()
-        with files.replacing(folder / MODEL) as beside:
-            run.model.save(beside)
+        with files.replacing(folder / MODEL) as temporary:
+            run.model.save(temporary)
         fitting.finish(folder)
         return run.model, run.seconds
 
 
 def _check_same(path, settings, read):
-    """Raises ValueError if the file is there and has other settings."""
+    """Raises ValueError if the file exists and has other settings."""
     if path.exists() and (kept := read(path)) != settings:
         changed = [key for key in settings | kept if settings.get(key) != kept.get(key)]
         place = path.parent if path.name == SETTINGS else path
-        raise ValueError(f"{place} has other settings ({', '.join(changed)}); remove it, or take another --out.")
+        raise ValueError(f"{place} has other settings ({', '.join(changed)}). Remove it, or use another --out.")
 
 
 def histograms(log_probs: dict[str, np.ndarray], lowest: float = -np.inf) -> dict:
-    """What is kept of log p(x) of several sets, by name, the in-distribution one first.
+    """Computes histograms of log p(x) with common bins.
 
     Args:
-      log_probs: of each set, in nats.
-      lowest: lower values count in the bin of this one.
+      log_probs: log p(x) in nats of several sets, by name. The in-distribution set is first.
+      lowest: Lower bound; lower values are counted at this value.
 
     Returns:
-      "edges" of common bins; and for each set "histogram", the fraction of it in each bin, and "mean", in nats.
+      A dict with "edges", the edges of the bins; and for each set a dict of "histogram", the fraction of the set in
+      each bin, and "mean", the mean in nats.
     """
     edges, fractions = pictures.bin_log_probs({name: np.maximum(v, lowest) for name, v in log_probs.items()})
     means = {name: float(values.mean()) for name, values in log_probs.items()}
@@ -155,16 +171,16 @@ def histograms(log_probs: dict[str, np.ndarray], lowest: float = -np.inf) -> dic
 
 
 def load(path: pathlib.Path) -> Result:
-    """Reads one result; ValueError if the file is damaged."""
+    """Reads one result; raises ValueError if the file is damaged."""
     kept = strict_json.read(path)
     kinds = {field.name: field.type for field in dataclasses.fields(Result)}
     if kept.keys() != kinds.keys() or not all(isinstance(kept[name], kind) for name, kind in kinds.items()):
-        raise ValueError(f"{path} is no result: wanted {', '.join(kinds)}; remove it.")
+        raise ValueError(f"{path} is not a result; wanted {', '.join(kinds)}. Remove it.")
     if not kept["metrics"]:
-        raise ValueError(f"{path} is no result: it has no metrics; remove it.")
+        raise ValueError(f"{path} is not a result, because it has no metrics. Remove it.")
     return Result(**kept)
 
 
 def load_all(folder: pathlib.Path) -> dict[str, Result]:
-    """All results in a folder, by name."""
+    """Reads all results in a folder, by name."""
     return {path.stem: load(path) for path in sorted(folder.glob("[!.]*.json"))}

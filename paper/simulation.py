@@ -1,4 +1,4 @@
-"""The simulation: noise that depends on the input, and a gap between the inputs."""
+"""The simulation: noise that depends on the input, and a gap in the inputs."""
 
 import dataclasses
 
@@ -12,6 +12,7 @@ from paper.results import Job, Place, Result
 from tfp_hybrid import datasets, recipes
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.tables import MEASURED, TRUTH, Table, number
+from tfp_hybrid.datasets.manual import PathLike
 from tfp_hybrid.uncertainty import regression
 from tfp_hybrid.uncertainty.pictures import styled
 
@@ -19,9 +20,10 @@ tfd = tfp.distributions
 
 TITLE = "Simulation"
 ABOUT = (
-    "A response whose noise grows with the only input, and inputs that leave a gap. The Gaussian process has a learned "
-    "kernel and one noise for all inputs; the hybrid model a spline as its flow, a heteroscedastic Normal on its z, "
-    "and p(x). 1,000 rows are for training, 1,000 for testing; the law that they were drawn from is known."
+    "There is a single input, whose distribution has a gap, and the noise of the response grows with it. The Gaussian "
+    "process has a learned kernel and the same noise for all inputs. The hybrid model has a spline as its flow and a "
+    "heteroscedastic Normal on its z, and also gives p(x). There are 1,000 rows for training and 1,000 for testing, "
+    "drawn from a known distribution."
 )
 SEED = 0
 NEEDED = {"truth", "gaussian_process", "hybrid"}
@@ -29,18 +31,18 @@ GRID = np.linspace(-6, 6, 241)
 GAP = (-0.5, 0.5)
 
 
-def jobs(place: Place, data_dir=None) -> dict[str, Job]:
-    """The truth, the Gaussian process and the hybrid model."""
+def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
+    """Returns the jobs of the truth, the Gaussian process and the hybrid model."""
     dataset = datasets.load("simulation", seed=SEED)
     recipe = dataclasses.replace(recipes.recipe_for(dataset), generative_weight=1.0, epochs=5 if place.quick else 200)
     config = Config("simulation", seed=SEED, ood=()).complete(recipe)
     steps = 20 if place.quick else 300
 
     def truth():
-        def law(x):
+        def distribution(x):
             return tfd.Normal(datasets.true_mean(x[:, 0]), datasets.true_stddev(x[:, 0]))
 
-        return _measured(dataset, law) | {"log_prob_x": datasets.true_log_prob(GRID).tolist()}
+        return _measured(dataset, distribution) | {"log_prob_x": datasets.true_log_prob(GRID).tolist()}
 
     def process():
         keras.utils.set_random_seed(SEED)
@@ -61,7 +63,7 @@ def jobs(place: Place, data_dir=None) -> dict[str, Job]:
 
 
 def tables(results: dict[str, Result]) -> list[Table]:
-    """NLL and CRPS of all three."""
+    """Returns a table of RMSE, NLL and CRPS."""
     truth, hybrid = results["truth"].metrics, results["hybrid"].metrics
     log_prob = np.array(hybrid["log_prob_x"])
     groups = min(log_prob[GRID < 0].max(), log_prob[GRID > 0].max())
@@ -75,19 +77,19 @@ def tables(results: dict[str, Result]) -> list[Table]:
         )
     ]
     note = (
-        f"Beside the truth's, the hybrid's NLL is {hybrid['nll'] - truth['nll']:+.3f} nats "
-        f"({100 * (hybrid['nll'] / truth['nll'] - 1):+.1f} %, which depends on the unit of y), its CRPS "
+        f"Relative to the truth, the hybrid's NLL differs by {hybrid['nll'] - truth['nll']:+.3f} nats "
+        f"({100 * (hybrid['nll'] / truth['nll'] - 1):+.1f} %, which depends on the unit of y), and its CRPS by "
         f"{100 * (hybrid['crps'] / truth['crps'] - 1):+.1f} %. Its log p(x) falls by {drop:.1f} nats from the lower "
-        f"one of the two groups to the highest point of the gap, x in [{GAP[0]}, {GAP[1]}]."
+        f"peak of the two groups to the highest point in the gap, x in [{GAP[0]}, {GAP[1]}]."
     )
     return [Table("Simulation, 1,000 test rows", ("RMSE", "NLL [nats]", "CRPS"), rows, note)]
 
 
 def pictures(results: dict[str, Result]) -> dict[str, tuple[matplotlib.figure.Figure, str]]:
-    """The three panels."""
+    """Returns a picture of the predictions and the density."""
     caption = (
-        "Left and middle: predictive mean with one and two standard deviations; dashed: the law's. Right: log p(x) of "
-        "the hybrid, and the law's."
+        "Left and middle: predictive mean with one and two standard deviations; the dashed lines are the mean and two "
+        "standard deviations of the truth. Right: log p(x) of the hybrid and of the truth."
     )
     return {"simulation": (_panels(results), caption)}
 
@@ -119,7 +121,12 @@ def _panels(results):
 
 
 def _measured(dataset, predict):
-    """Metrics of the test rows, and the bands on the grid. predict: from inputs `(n, 1)` to a `tfd.Normal`."""
+    """Returns metrics of the test rows, and mean and standard deviation on the grid.
+
+    Args:
+      dataset: The data set.
+      predict: A function from inputs `(n, 1)` to a `tfd.Normal`.
+    """
     x, y = dataset.test
     bands = predict(GRID[:, np.newaxis])
     return regression.regression_metrics(predict(x), y) | {

@@ -226,6 +226,19 @@ def test_what_is_shared_counts_as_often_as_it_is_used():
         deserialize({KIND: "list", "value": parts})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {KIND: "object", "class": ["x"], "arguments": {}},
+        {"module": "keras.layers", "class_name": "Dense", "registered_name": ["a"], "config": {}},
+        {"module": "keras.layers", "class_name": "Dense", "registered_name": {"a": 1}, "config": {}},
+    ],
+)
+def test_names_are_strings(config):
+    with pytest.raises(ValueError, match="wanted a string"):
+        trusted.check_config(config)
+
+
 @pytest.mark.parametrize("dtype", ["(1000000,)f4", "U100000000", "object", "string", "resource"])
 def test_arrays_hold_as_many_numbers_as_are_written(dtype):
     with pytest.raises(ValueError, match="saved model"):

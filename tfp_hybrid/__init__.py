@@ -1,14 +1,14 @@
 """Deep invertible generalized linear models: p(x) and p(y|x) from one normalizing flow.
 
-See `HybridModel` and `DensityModel`, and the README for where to start.
+Start with `HybridModel`, `DensityModel` and the README.
 """
 
 import importlib as _importlib
 import pathlib as _pathlib
 import sys as _sys
 
-# The console script answers `--help` without TensorFlow, which takes seconds to import; its commands import what they
-# run. Anywhere else, importing the package registers everything that saved models may name.
+# In the console script, `--help` must not wait for TensorFlow, which takes seconds to import; the commands import what
+# they need. Elsewhere, importing the package registers everything that saved models may name.
 _IN_CONSOLE_SCRIPT = _pathlib.Path(getattr(_sys, "argv", [""])[0]).stem == "tfp-hybrid"
 
 if not _IN_CONSOLE_SCRIPT:
@@ -33,6 +33,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("commands", "datasets"):  # import tensorflow_datasets, which nothing else here needs
+    if name in ("commands", "datasets"):  # these import tensorflow_datasets, which the rest does not need
         return _importlib.import_module(f"tfp_hybrid.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`.
 
-Commands import what they run, so that `--help` does not wait for TensorFlow.
+Each command imports what it needs, so that `--help` does not wait for TensorFlow.
 """
 
 import pathlib
@@ -17,28 +17,28 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Deep invertible generalized linear models: p(y|x) and p(x) from one flow.",
+    help="Deep invertible generalized linear models: p(y|x) and p(x) from one normalizing flow.",
 )
 
 
 @app.command(epilog=options.TRAIN_EXAMPLES)
 def train(
     dataset: options.Dataset,
-    out: Annotated[pathlib.Path, typer.Option(help="Folder for the results, new or empty.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the results; must be new or empty.")],
     generative_weight: options.GenerativeWeight = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the cosine schedule.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     ood: options.Ood = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
     data_dir: options.DataDir = None,
 ):
-    """Trains a model; writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
+    """Trains a model and writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
 
-    Options that are not given follow the data set's recipe.
+    Options that are not given default to the data set's recipe.
     """
-    with errors(lambda: _how_to_continue(out)):
+    with errors(lambda: _how_to_resume(out)):
         from tfp_hybrid import commands
         from tfp_hybrid.commands import report, tables
 
@@ -56,11 +56,11 @@ def evaluate(
     ood: options.Ood = None,
     other: options.Other = None,
     likelihood_ratio: options.LikelihoodRatio = False,
-    pictures: Annotated[pathlib.Path | None, typer.Option(help="Folder for histograms, ROC curves, ...")] = None,
+    pictures: Annotated[pathlib.Path | None, typer.Option(help="Folder for pictures, such as ROC curves.")] = None,
     as_json: options.Json = False,
     data_dir: options.DataDir = None,
 ):
-    """Measures a trained model on test rows, and how well each score detects out-of-distribution inputs."""
+    """Evaluates a trained model on test rows, and how well each score detects out-of-distribution inputs."""
     with errors():
         from tfp_hybrid import commands, strict_json
         from tfp_hybrid.commands import tables
@@ -74,10 +74,15 @@ def evaluate(
 def score(
     model: options.Model,
     file: options.Inputs,
-    out: Annotated[pathlib.Path | None, typer.Option(help="A .csv or .parquet file; by default prints CSV.")] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="A .csv or .parquet file for the table; by default, prints CSV.")
+    ] = None,
     abstain_below: options.AbstainBelow = None,
 ):
-    """Scores each row: prediction, uncertainty, log p(x), its percentile among held-out rows, whether to abstain."""
+    """Predicts each row of a file, with its uncertainty, log p(x), percentile and whether to abstain.
+
+    The percentile is among the held-out rows; 0 is the least likely.
+    """
     with errors():
         from tfp_hybrid import commands
 
@@ -91,15 +96,16 @@ def drift(
     model: options.Model,
     file: options.Inputs,
     significance: Annotated[float, typer.Option(min=0, max=1, help="False-alarm rate of each test.")] = 0.05,
-    picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf of both distributions.")] = None,
+    picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf file for a picture.")] = None,
     as_json: options.Json = False,
 ):
-    """Tests whether a file's inputs, as a whole, look like held-out training rows.
+    """Tests whether the inputs in a file are distributed like the held-out training rows.
 
-    By the rejector's score of each input, -log p(x) after `train`: KS compares distributions, typicality means.
+    The tests compare the rejector's scores, which are -log p(x) after `train`. KS compares their distributions, and
+    typicality their means.
 
-    The tests see scores only. Inputs from another population that are as likely pass: "no" means as likely as the
-    held-out rows, not the same.
+    Inputs from another population with the same scores are not detected: "no" means that the inputs are as likely as
+    the held-out rows, not that they are from the same population.
     """
     with errors():
         from tfp_hybrid import commands, strict_json
@@ -109,7 +115,7 @@ def drift(
         print(strict_json.dumps(answer)) if as_json else tables.show([tables.drift_table(answer)])
 
 
-def _how_to_continue(out):
+def _how_to_resume(out):
     if (out / "config.json").exists():
         return "The last epoch is saved. Run the same command with --resume to continue."
     return "Nothing is saved yet. Run the same command again to start."

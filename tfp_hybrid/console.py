@@ -1,4 +1,4 @@
-"""How a command ends: a user's mistakes as one line, and signals that save before they end the process."""
+"""`errors`: how a command reports errors and interruptions."""
 
 import contextlib
 import signal
@@ -11,15 +11,17 @@ import typer
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM; like Ctrl-C, it saves what it interrupts."""
+    """Raised on SIGTERM, so that it is handled like Ctrl-C."""
 
 
 @contextlib.contextmanager
 def errors(how_to_continue: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Prints a user's mistakes as one line on the error stream, with exit status 1; signals with 130 and 143.
+    """Reports errors in one line on the standard error stream, and exits with status 1.
+
+    After an interruption, the exit status is 130 (SIGINT) or 143 (SIGTERM).
 
     Args:
-      how_to_continue: returns what to say after an interruption.
+      how_to_continue: A function that returns instructions to print after an interruption.
     """
     console = rich.console.Console(stderr=True)
     try:
@@ -27,8 +29,8 @@ def errors(how_to_continue: Callable[[], str] = lambda: "") -> Iterator[None]:
             yield
     except KeyboardInterrupt as signal_received:
         terminated = isinstance(signal_received, _Terminated)
-        said = f"{'Terminated' if terminated else 'Interrupted'}. {how_to_continue()}"
-        console.print(rich.markup.escape(said.strip()), soft_wrap=True, highlight=False)
+        message = f"{'Terminated' if terminated else 'Interrupted'}. {how_to_continue()}"
+        console.print(rich.markup.escape(message.strip()), soft_wrap=True, highlight=False)
         raise typer.Exit(143 if terminated else 130) from None
     except (ValueError, ConnectionError, FloatingPointError, ImportError, OSError) as error:
         console.print(f"[bold red]Error:[/] {rich.markup.escape(str(error))}", soft_wrap=True)
@@ -37,7 +39,7 @@ def errors(how_to_continue: Callable[[], str] = lambda: "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sigterm_raised():
-    """Raises `_Terminated` in the main thread on SIGTERM."""
+    """A context in which SIGTERM raises `_Terminated` in the main thread."""
 
     def terminate(number, frame):
         raise _Terminated

@@ -1,4 +1,4 @@
-"""Arguments, options and examples of the command line: those that several commands share or that take many words."""
+"""Arguments, options and examples of the command line that are shared by several commands or have long texts."""
 
 import pathlib
 from typing import Annotated
@@ -7,47 +7,51 @@ import typer
 
 Dataset = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
 Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
-Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: .npz with an array x, .csv or .parquet.")]
+Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file.")]
 Ood = Annotated[
     list[str] | None,
-    typer.Option(help="Out-of-distribution set: a data set, or noise, inverted, rotated, shuffled. Repeatable."),
+    typer.Option(help="Out-of-distribution set: a data set, or noise, inverted, rotated or shuffled. Repeatable."),
 ]
 DataDir = Annotated[
     pathlib.Path | None,
-    typer.Option(help="Folder of the data sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."),
+    typer.Option(help="Folder of the data sets; defaults to $TFDS_DATA_DIR, or else ~/tensorflow_datasets."),
 ]
 Json = Annotated[
     bool,
     typer.Option(
         "--json",
-        help='Print JSON instead of tables. Infinite numbers, which JSON lacks, are the strings "Infinity" and '
-        '"-Infinity", and NaN is "NaN".',
+        help='Print JSON instead of tables. Infinite numbers and NaN, which JSON lacks, are the strings "Infinity", '
+        '"-Infinity" and "NaN".',
     ),
 ]
 GenerativeWeight = Annotated[
-    float | None, typer.Option(help="lambda, on log p(x) in nats (eq. 5 of the paper); 0 trains a plain classifier.")
+    float | None,
+    typer.Option(help="lambda, the weight of log p(x) in nats (eq. 5 of the paper); 0 trains p(y|x) alone."),
 ]
 Other = Annotated[
     list[pathlib.Path] | None,
-    typer.Option(help="A run on the same data set with another seed, for the score WAIC. Repeatable."),
+    typer.Option(help="Run on the same data set with another seed, for the score WAIC. Repeatable."),
 ]
 LikelihoodRatio = Annotated[
     bool,
-    typer.Option("--likelihood-ratio", help="Include this score, which trains a background model for two epochs."),
+    typer.Option(
+        "--likelihood-ratio",
+        help="Include the likelihood ratio, for which a background model is trained for two epochs.",
+    ),
 ]
 AbstainBelow = Annotated[
     float | None,
     typer.Option(
         min=0,
         max=100,
-        help="Abstain below this percentile of the held-out rows; by default at the rejector's threshold, percentile 1 "
-        "after `train`.",
+        help="Abstain below this percentile of the held-out rows; defaults to the rejector's threshold, which is "
+        "percentile 1 after `train`.",
     ),
 ]
 
 
 def _examples(*commands):
-    """The epilog of a command's help, with a line for each example."""
+    """Returns the epilog of a command's help, with one line for each example."""
     return "\n\n".join(["Examples:", *(f"  tfp-hybrid {command}" for command in commands)])
 
 

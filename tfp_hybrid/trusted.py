@@ -100,7 +100,9 @@ def class_named(name: str) -> type:
     Raises:
       ValueError: If there is no such class, or if a saved model may not name it.
     """
-    prefix, _, short = str(name).rpartition(".")
+    if not isinstance(name, str):
+        raise ValueError(f"tfp_hybrid: the saved model names a class {name!r}; wanted a string.")
+    prefix, _, short = name.rpartition(".")
     found = registry.find(name) or _CLASSES.get(name)
     if found is None and isinstance(getattr(_MODULES.get(prefix), short, None), type):
         raise ValueError(f"tfp_hybrid: {name} is not among the classes of TFP that a saved model may hold.")
@@ -161,7 +163,11 @@ def _check_keras(config):
     name = config.get("config") if is_function else config["class_name"]
     module = config.get("module")
     registered = name if is_function else config.get("registered_name", name)
-    if not isinstance(name, str) or not isinstance(module, str) or keras.saving.get_registered_object(registered):
+    if not isinstance(name, str) or not isinstance(module, str):
+        return
+    if registered is not None and not isinstance(registered, str):
+        raise ValueError(f"tfp_hybrid: the saved model has the registered name {registered!r}; wanted a string.")
+    if keras.saving.get_registered_object(registered):
         return
     if module == "builtins":
         allowed = any(_public(f"keras.{part}", name) for part in _BUILTINS) and name not in _LOOKUPS

@@ -58,12 +58,12 @@ def test_score_returns_what_is_printed_and_written(folder, tmp_path):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda folder: commands.evaluate(folder, "imagenet"), "Unknown data set 'imagenet'"),
+        (lambda folder: commands.evaluate(folder, "imagenet"), "data set 'imagenet' is unknown"),
         (lambda folder: commands.evaluate(folder / "absent", "simulation"), "There is no model"),
         (lambda folder: commands.score(folder, folder / "new.npz", abstain_below=101), "is 101; wanted a percentile"),
         (lambda folder: commands.score(folder, folder / "new.npz", out="scores.txt"), "wanted .csv or .parquet"),
         (lambda folder: commands.drift(folder, folder / "new.npz", significance=2), "is 2; wanted a rate"),
-        (lambda folder: commands.drift(folder, folder / "absent.npz"), "There is no file"),
+        (lambda folder: commands.drift(folder, folder / "absent.npz"), "absent.npz does not exist"),
     ],
 )
 def test_bad_arguments_are_value_errors(folder, call, message):

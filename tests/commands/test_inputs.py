@@ -71,9 +71,9 @@ def test_a_name_that_is_there_twice_is_refused(read, header, names):
 @pytest.mark.parametrize(
     "header, message",
     [
-        ("1,0,2,3", "numbers for column names, such as 1"),
-        ("1,2,3,4", "numbers for column names, such as 1"),
-        ("0.5,0.5,1,2", "numbers for column names"),
+        ("1,0,2,3", "numbers as column names, such as 1"),
+        ("1,2,3,4", "numbers as column names, such as 1"),
+        ("0.5,0.5,1,2", "numbers as column names"),
         ("x2,x1,x3,x4", "numbered columns out of order, x2, x1, x3, x4"),
         ("pixel0,pixel2,pixel1,pixel10", "numbered columns out of order"),
         ("p0_0,p1_0,p0_1,p1_1", "numbered columns out of order"),
@@ -167,12 +167,12 @@ def renamed_npy():
     [
         (b"", "not a zip file"),
         (renamed_npy(), "not a zip file"),
-        (b"PK\x05\x06" + bytes(18), "it holds the arrays ..; wanted one named 'x'"),
+        (b"PK\x05\x06" + bytes(18), "it has the arrays ..; wanted one named 'x'"),
         (
             npz(descr="<f8", fortran_order=False, shape=(3_150_000_000, 2)),
-            "50,400,000,000 bytes; 64 are there",
+            "50,400,000,000 bytes, but the file has 64",
         ),
-        (npz(descr="<f8", fortran_order=False, shape=(10**30, 2)), "64 are there"),
+        (npz(descr="<f8", fortran_order=False, shape=(10**30, 2)), "but the file has 64"),
         (npz(descr="<f8", fortran_order=False, shape=(-4, -2)), "has shape"),
         (npz(descr="|O", fortran_order=False, shape=(3, 2)), "dtype object; wanted numbers"),
         (npz(descr="<c16", fortran_order=False, shape=(2, 2)), "dtype complex128; wanted numbers"),

@@ -24,10 +24,10 @@ def test_models_that_cannot_be_loaded_are_explained(tmp_path):
     with pytest.raises(ValueError, match="There is no model at"):
         saved.load_model(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="damaged or no Keras model"):
+    with pytest.raises(ValueError, match="damaged or not a Keras model"):
         saved.load_model(tmp_path)
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "foreign.keras")
-    with pytest.raises(ValueError, match="holds a Sequential; wanted a HybridModel or a Rejector"):
+    with pytest.raises(ValueError, match="has a Sequential; wanted a HybridModel or a Rejector"):
         saved.load_model(tmp_path / "foreign.keras")
 
 
@@ -45,7 +45,7 @@ def test_a_rejector_of_another_model_is_refused(model, tmp_path):
     other.save(tmp_path / "model.keras")
     loaded, _ = saved.load_model(tmp_path)
     assert (loaded.predict(ROWS, verbose=0) == other.predict(ROWS, verbose=0)).all()
-    with pytest.raises(ValueError, match="holds another model than"):
+    with pytest.raises(ValueError, match="has another model than"):
         saved.load_rejector(tmp_path, loaded)
 
 

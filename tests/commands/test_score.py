@@ -70,7 +70,7 @@ def bad_files(folder):
         ("nan.csv", "holds nan"),
         ("short.csv", "lacks the columns .'height'"),
         ("rows.txt", "wanted one of .npz"),
-        ("absent.csv", "There is no file"),
+        ("absent.csv", "absent.csv does not exist"),
         ("junk.npz", "cannot be read"),
         ("junk.parquet", "cannot be read"),
         ("two.npz", "one named 'x'"),
@@ -110,7 +110,7 @@ def test_a_rejector_by_another_score_shows_it(model, tmp_path):
 
 def test_a_file_without_a_line_of_names_is_refused(model, tmp_path):
     pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False, header=False)
-    with pytest.raises(ValueError, match="numbers for column names"):
+    with pytest.raises(ValueError, match="numbers as column names"):
         read_inputs(tmp_path / "rows.csv", model)
     pd.DataFrame(ROWS).to_csv(tmp_path / "named.csv", index=False)  # 0, 1, ... are names
     assert len(read_inputs(tmp_path / "named.csv", model)) == len(ROWS)

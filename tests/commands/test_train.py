@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
     assert int(steps) == 2 * 20
 
     monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", on_epoch_end)
-    with pytest.raises(ValueError, match="seed was 0, is 5"):
+    with pytest.raises(ValueError, match="seed was 0 and is now 5"):
         train(out=folder, **settings, seed=5, resume=True)
     train(out=folder, **settings, resume=True)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
@@ -110,10 +110,10 @@ def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"dataset": "imagenet"}, "'imagenet'; wanted one of digits"),
+        ({"dataset": "imagenet"}, "'imagenet' is unknown; wanted one of digits"),
         ({"dataset": "digits", "epochs": 0}, "--epochs is 0"),
         ({"dataset": "digits", "batch_size": -3}, "--batch-size is -3"),
-        ({"dataset": "digits", "batch_size": 5000}, "--batch-size is 5000; digits has 1000"),
+        ({"dataset": "digits", "batch_size": 5000}, "--batch-size is 5000, but digits has 1000 .* at most as many"),
         ({"dataset": "digits", "generative_weight": -1.0}, "--generative-weight is -1.0"),
         ({"dataset": "digits", "generative_weight": float("nan")}, "--generative-weight is nan"),
         ({"dataset": "digits", "learning_rate": 0.0}, "--learning-rate is 0.0"),
@@ -253,7 +253,7 @@ def test_a_run_killed_while_it_tidied_up_is_not_trained_again(run, interrupted, 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(files, "remove", killed)
             fitting.finish(copy)
-        with pytest.raises(ValueError, match="seed was 0, is 5"):
+        with pytest.raises(ValueError, match="seed was 0 and is now 5"):
             train(out=copy, **TINY, seed=5, resume=True)
         assert json.dumps(train(out=copy, **TINY, resume=True)) == json.dumps(metrics)
         assert {file.name for file in copy.iterdir()} == {file.name for file in folder.iterdir()}

@@ -49,7 +49,7 @@ def test_no_network_is_told_at_once(data_dir, files_of):
 
 def test_missing_file_is_told_at_once(web):
     address = web[1]
-    with pytest.raises(ConnectionError, match=f"{re.escape(address)}/no.csv answers .* 404"):
+    with pytest.raises(ConnectionError, match=f"{re.escape(address)}/no.csv responds .* 404"):
         download("numbers", {"no.csv": f"{address}/no.csv"})
 
 

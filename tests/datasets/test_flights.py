@@ -76,7 +76,7 @@ def test_the_papers_data_come_first(data_dir):
 @pytest.mark.parametrize("years", [[2016] * 30, [2017] * 30, [2016, 2017]])
 def test_composite_that_cannot_be_split(data_dir, years):
     write_composite(data_dir / "flights", years)
-    with pytest.raises(ValueError, match="bts_8attr.parquet has too few rows, or dates"):
+    with pytest.raises(ValueError, match="bts_8attr.parquet has too few rows or dates"):
         flights.load()
 
 

@@ -22,10 +22,10 @@ def test_reads_plain_and_compressed(tmp_path, content):
     ("content", "complaint"),
     [
         (b"", "is not an idx file"),
-        (b"\x89PNG" + IMAGES[4:], "starts with 89504e47, wanted 00000803"),
-        (struct.pack(">BBBBI", 0, 0, 8, 1, 2) + b"ab", "starts with 00000801, wanted 00000803"),
+        (b"\x89PNG" + IMAGES[4:], "starts with 89504e47; wanted 00000803"),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 2) + b"ab", "starts with 00000801; wanted 00000803"),
         (IMAGES[:9], "is not an idx file"),
-        (IMAGES[:-1], r"has 11 values, but its header announces \(2, 2, 3\)"),
+        (IMAGES[:-1], r"has 11 values, but its header gives the shape \(2, 2, 3\)"),
         (IMAGES + b"!", "has 13 values"),
         (gzip.compress(IMAGES)[:-9], "is a damaged gzip file"),
     ],

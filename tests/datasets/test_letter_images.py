@@ -61,7 +61,7 @@ def test_missing_letter(letters):
 
 def test_wrong_size(letters):
     PIL.Image.new("L", (32, 28)).save(letters / "E" / "wide.png")
-    with pytest.raises(ValueError, match=r"E/wide.png in .* \(28, 32\), wanted \(28, 28\)"):
+    with pytest.raises(ValueError, match=r"E/wide.png in .* \(28, 32\); wanted \(28, 28\)"):
         read_letter_images(letters)
 
 

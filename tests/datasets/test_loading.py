@@ -8,7 +8,7 @@ from tfp_hybrid.datasets import loading
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="'cifar'; known are digits, .*, simulation"):
+    with pytest.raises(ValueError, match="'cifar' is unknown; wanted one of digits, .*, simulation"):
         datasets.load("cifar")
 
 

@@ -63,11 +63,11 @@ def test_writable_directory(tmp_path, data_dir, read_only):
 
 
 def test_the_place_that_users_are_told_is_searched(data_dir, read_only):
-    told = manual.by_hand("flights")
+    told = manual.folder_for("flights")
     assert told == data_dir / "downloads" / "manual" / "flights"
     assert manual.find("flights", recognize) is None
     read_only()
-    told = manual.by_hand("flights")
+    told = manual.folder_for("flights")
     assert data_dir not in told.parents
     place(told)
     assert manual.find("flights", recognize) == told

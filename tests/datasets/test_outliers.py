@@ -38,8 +38,9 @@ def test_shuffled_keeps_each_column_and_breaks_rows():
 
 @pytest.mark.parametrize(
     "name, dataset, message",
-    [("nothing", DIGITS, "'nothing' is unknown"), ("simulation", DIGITS, "inputs of shape"),
-     ("inverted", SIMULATION, "wants images"), ("rotated", SIMULATION, "wants square images")],
+    [("nothing", DIGITS, "'nothing' is unknown"), ("simulation", DIGITS, r"shape \(1,\) .* wanted \(8, 8, 1\)"),
+     ("inverted", SIMULATION, "'inverted' needs images.* Use 'noise'"),
+     ("rotated", SIMULATION, "'rotated' needs square images.* Use 'noise'")],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named(name, dataset, message):
     with pytest.raises(ValueError, match=message):

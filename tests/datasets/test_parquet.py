@@ -181,11 +181,11 @@ def test_what_cannot_be_streamed_is_told_before_any_work(write, tmp_path):
         r"other.parquet has no column 'a'; it has row, A": ([path, other], ["a"], "row", 4),
         "rows.parquet has no column 'y'": (path, ["a"], "y", 4),
         "'text' of .*rows.parquet has the type (large_)?string; wanted numbers": (path, ["a", "text"], "row", 4),
-        "'label' has integers in .*rows.parquet, but real numbers in .*real.parquet": ([path, real], ["a"], "label", 4),
+        "'label' has integers in .*rows.parquet but real numbers in .*real.parquet": ([path, real], ["a"], "label", 4),
         "features is 'a'; wanted a list": (path, "a", "row", 4),
         r"features is \[\]; wanted": (path, [], "row", 4),
         "features has 'a' twice": (path, ["a", "b", "a"], "row", 4),
-        "response is 'a', which is among the features": (path, ["a"], "a", 4),
+        "response is 'a', which is also one of the features": (path, ["a"], "a", 4),
         "paths is empty": ([], ["a"], "row", 4),
         "paths has .* twice": ([path, path], ["a"], "row", 4),
         "batch_size is 0; wanted": (path, ["a"], "row", 0),
@@ -209,7 +209,7 @@ def test_missing_values_are_told_before_any_work(write, column, value):
     frame.loc[500, column] = value
     path = write(frame)
     response = "label" if column == "label" else "row"
-    with pytest.raises(ValueError, match=f"column '{column}' of .*rows.parquet misses 1 values in its row group 4"):
+    with pytest.raises(ValueError, match=f"column '{column}' of .*rows.parquet has 1 missing values in row group 4"):
         from_parquet(path, ["a", "b"], response, 64)
     kept = from_parquet(path, ["a", "b"], response, 64, filters=[(column, ">=", -100)], shuffle_rows=0)
     np.testing.assert_array_equal(rows_of(kept)[1], frame.drop(index=500)[response])

@@ -166,7 +166,7 @@ def test_a_run_killed_before_its_result_was_written_is_not_trained_again(tmp_pat
 def test_one_model_of_an_experiment_says_what_lacks(tmp_path):
     result = invoke("simulation", "--quick", "--only", "truth", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "simulation is not shown yet: it lacks gaussian_process, hybrid" in " ".join(result.output.split())
+    assert "simulation is not shown yet, because it lacks gaussian_process, hybrid" in " ".join(result.output.split())
     assert not (tmp_path / "report.html").exists()
 
 
@@ -178,9 +178,9 @@ def test_help_has_examples():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("imagenet",), "'imagenet'; wanted one of simulation, mnist, flights, report"),
+        (("imagenet",), "'imagenet' is unknown; wanted one of simulation, mnist, flights, report"),
         (("simulation", "--quick", "--only", "nothing"), "--only 'nothing' is unknown"),
-        (("report", "--markdown", "missing.md"), "there is no such file"),
+        (("report", "--markdown", "missing.md"), "--markdown missing.md does not exist"),
         (("report",), "has no results"),
         (("report", "--quick"), "takes neither --quick, --only nor --data-dir"),
         (("simulation", "--quick", "--markdown", "README.md"), "--quick is a trial run"),
@@ -214,7 +214,7 @@ def test_the_readme_holds_the_tables_of_the_kept_results(tmp_path):
 def test_published_figures_are_marked():
     metrics = {
         "test": {"error": 0.5, "nll": 0.5, "bits_per_dim": 5.0},
-        "ood": {name: {"auroc": 0.5, "fpr95": 0.5, "nll": 5.0, "entropy": 0.5} for name in mnist.FOREIGN},
+        "ood": {name: {"auroc": 0.5, "fpr95": 0.5, "nll": 5.0, "entropy": 0.5} for name in mnist.OOD},
         "training_seconds": 60.0,
     }
     kept = {name: Result(name, "a test", {}, metrics, 1.0, {}) for name in mnist.NEEDED}

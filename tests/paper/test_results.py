@@ -22,7 +22,9 @@ def test_jobs_by_name_and_results_of_other_settings(tmp_path):
     (tmp_path / "two.json").unlink()
     with pytest.raises(ValueError, match=r"models/two has other settings \(seed\)"):
         place.obtain(other)
-    with pytest.raises(ValueError, match="one starts from .*models/zero/model.keras, which is not there"):
+    with pytest.raises(
+        ValueError, match="one starts from .*models/zero/model.keras, which does not exist. Run zero first"
+    ):
         place.obtain({"zero": jobs["one"], "one": Job({}, lambda: {}, ("zero",))}, ["one"])
     assert not (tmp_path / "one.json").exists(), "nothing is measured before all is checked"
 
@@ -30,22 +32,16 @@ def test_jobs_by_name_and_results_of_other_settings(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{", r"is damaged: Expecting.*\. Remove the file"),
-        ("[]", r"is damaged: it holds \[\]; wanted a JSON object\. Remove the file"),
-        ('{"name": "one"}', "is no result: wanted name, command.*; remove it"),
-        (
-            '{"name": "one", "command": "", "settings": null, "metrics": {}, "seconds": 1.0, "versions": {}}',
-            "wanted.*; remove it",
-        ),
-        (
-            '{"name": "one", "command": "", "settings": {}, "metrics": {}, "seconds": 1.0, "versions": {}}',
-            "no metrics.*; remove it",
-        ),
+        ("{", r"is damaged: Expecting"),
+        ("[]", r"is damaged: it holds \[\]; wanted a JSON object"),
+        ('{"name": "one"}', "is not a result; wanted name, command"),
+        ('{"name": "one", "command": "", "settings": null, "metrics": {}, "seconds": 1.0, "versions": {}}', "wanted"),
+        ('{"name": "one", "command": "", "settings": {}, "metrics": {}, "seconds": 1.0, "versions": {}}', "no metrics"),
     ],
 )
 def test_damaged_results_are_named(text, message, tmp_path):
     (tmp_path / "one.json").write_text(text)
-    with pytest.raises(ValueError, match=f"one.json.* {message}"):
+    with pytest.raises(ValueError, match=f"one.json.* {message}.*[Rr]emove (it|the file)"):
         Place(tmp_path, "test").obtain({"one": Job({}, lambda: {"rmse": 1.0})})
 
 

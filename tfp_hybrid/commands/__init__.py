@@ -1,6 +1,7 @@
-"""The commands of `tfp-hybrid`, as functions: `train`, `evaluate`, `score` and `drift`.
+"""The commands of `tfp-hybrid` as functions: `train`, `evaluate`, `score` and `drift`.
 
-Each takes plain arguments, returns a dict or a DataFrame, and raises ValueError for bad input. For example,
+Each function takes plain arguments, returns a dict or a DataFrame, and raises ValueError for invalid input. For
+example:
 
     from tfp_hybrid import commands
 
@@ -10,7 +11,7 @@ Each takes plain arguments, returns a dict or a DataFrame, and raises ValueError
     tests = commands.drift("runs/digits", "new.npz")
 """
 
-from tfp_hybrid import _backend  # noqa: F401 (the console script comes here without it)
+from tfp_hybrid import _backend  # noqa: F401 (the console script has not imported it yet)
 from tfp_hybrid.commands.drift import drift
 from tfp_hybrid.commands.evaluate import evaluate
 from tfp_hybrid.commands.score import score

@@ -1,8 +1,9 @@
-"""Interruptible training: batches that depend on the epoch only, and a checkpoint to resume from."""
+"""Resumable training: checkpoints, and batches that depend only on the seed and the epoch."""
 
 import csv
 import pathlib
 import time
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -16,19 +17,19 @@ HISTORY, CHECKPOINT = "history.csv", "checkpoint.keras"
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the model, its optimizer and the history at the end of an epoch, at most once in `seconds`.
+    """Saves the model, its optimizer and the history at the end of an epoch, at most once every `seconds`.
 
-    Each file is replaced as a whole, the model last. A run resumes after the model's last epoch; if the run was killed
-    between the two, later rows of the history are dropped.
+    Both files are replaced atomically, the model last. A run resumes after the last epoch of the saved model; if the
+    run was killed between the two writes, later rows of the history are dropped.
 
     Args:
-      folder: folder of the two files.
-      history: a row for each epoch that the model has been trained.
-      seconds_before: training time in seconds before an interruption.
-      seconds: least time between two checkpoints.
+      folder: Folder of the two files.
+      history: One row for each epoch that the model has been trained.
+      seconds_before: Training time in seconds before an interruption.
+      seconds: Minimum time in seconds between two checkpoints.
     """
 
-    def __init__(self, folder, history, seconds_before, seconds=10.0):
+    def __init__(self, folder: pathlib.Path, history: list[dict], seconds_before: float, seconds: float = 10.0):
         super().__init__()
         self._folder, self.history, self.seconds_before, self._seconds = folder, history, seconds_before, seconds
         self._started = self._last = time.perf_counter()
@@ -46,11 +47,11 @@ class Checkpoint(keras.callbacks.Callback):
             self._last = time.perf_counter()
 
     def keep(self):
-        """Remembers the current state, the end of an epoch, for `return_to_kept`."""
+        """Keeps a copy of the state at the end of an epoch, for `return_to_kept`."""
         self._kept = len(self.history), State(self.model)
 
     def return_to_kept(self):
-        """Restores the state at the end of the last epoch; the time since then still counts."""
+        """Restores the state at the end of the last epoch; the time since then is still counted."""
         epochs, state = self._kept
         del self.history[epochs:]
         if self.history:
@@ -58,21 +59,24 @@ class Checkpoint(keras.callbacks.Callback):
         state.restore()
 
     def save(self):
-        """Writes both files now."""
-        with files.replacing(self._folder / HISTORY) as beside, open(beside, "w", newline="") as file:
+        """Writes both files."""
+        with files.replacing(self._folder / HISTORY) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, self.history[0] if self.history else ["epoch"])
             writer.writeheader()
             writer.writerows(self.history)
-        with files.replacing(self._folder / CHECKPOINT) as beside:
-            self.model.save(beside)
+        with files.replacing(self._folder / CHECKPOINT) as temporary:
+            self.model.save(temporary)
 
 
 def resumed(folder: pathlib.Path, steps: int) -> tuple[keras.Model, list[dict], float]:
-    """The model in the folder's checkpoint, the history up to it, and the training time in seconds.
+    """Loads the checkpoint of an interrupted run.
 
     Args:
-      folder: folder of the checkpoint.
-      steps: steps of an epoch.
+      folder: Folder of the checkpoint.
+      steps: Number of steps per epoch.
+
+    Returns:
+      The model, the history up to its last epoch, and the training time in seconds.
     """
     model = keras.models.load_model(folder / CHECKPOINT)
     epochs = int(model.optimizer.iterations) // steps
@@ -81,7 +85,7 @@ def resumed(folder: pathlib.Path, steps: int) -> tuple[keras.Model, list[dict], 
 
 
 def seconds_of(folder: pathlib.Path) -> float:
-    """Training time in seconds up to the last epoch of the history in a folder; 0 without any."""
+    """Returns the training time in seconds up to the last epoch of the history in a folder; 0 if there is none."""
     history = _read_history(folder) if (folder / HISTORY).exists() else []
     return history[-1]["seconds"] if history else 0.0
 
@@ -92,21 +96,21 @@ def _read_history(folder):
 
 
 def fit(model: keras.Model, data: tf.data.Dataset, steps: int, epochs: int, checkpoint: Checkpoint, **options):
-    """`model.fit` with a progress bar and checkpoints, from the last epoch of the checkpoint's history on.
+    """Trains a model from the last epoch in the checkpoint's history, with a progress bar and checkpoints.
 
-    If training is interrupted or diverges, the model returns to the end of its last epoch, and is saved.
+    If training is interrupted or diverges, the model is restored to the end of its last epoch and saved.
 
     Args:
-      model: a compiled model.
-      data: `epoch_batches` from that epoch on.
-      steps: steps of an epoch.
-      epochs: number of the last epoch.
-      checkpoint: the `Checkpoint`, with the history so far.
-      **options: further arguments of `fit`.
+      model: A compiled model.
+      data: Batches from `epoch_batches` for the remaining epochs.
+      steps: Number of steps per epoch.
+      epochs: Number of epochs in total, including those in the history.
+      checkpoint: The `Checkpoint` with the history so far.
+      **options: Passed to `model.fit`.
 
     Raises:
-      KeyboardInterrupt: if training is interrupted, once everything is saved.
-      FloatingPointError: if the loss becomes NaN or infinite, once everything is saved.
+      KeyboardInterrupt: If training is interrupted, after everything is saved.
+      FloatingPointError: If the loss becomes NaN or infinite, after everything is saved.
     """
     checkpoint.set_model(model)
     checkpoint.keep()
@@ -133,21 +137,23 @@ def fit(model: keras.Model, data: tf.data.Dataset, steps: int, epochs: int, chec
     checkpoint.save()
 
 
-def epoch_batches(rows, batch_size: int, seed: int, epochs: range, augment=None) -> tf.data.Dataset:
-    """The batches of several epochs in sequence; each epoch has all full batches of its shuffled rows.
+def epoch_batches(
+    rows: tuple, batch_size: int, seed: int, epochs: range, augment: Callable | None = None
+) -> tf.data.Dataset:
+    """Returns the batches of several epochs in sequence; each epoch has all full batches of the shuffled rows.
 
-    Every random number follows from the seed, the epoch and the step, so that interrupted training resumes with the
-    batches that it would have had.
+    Every random number is determined by the seed, the epoch and the step, so that training resumes with the same
+    batches as without the interruption.
 
     Args:
-      rows: a tuple of arrays with equally many rows, the inputs first.
-      batch_size: rows of a batch.
-      seed: random seed of the order and of `augment`.
-      epochs: numbers of the epochs.
-      augment: a function of a batch of inputs and a seed of shape (2,); or None.
+      rows: A tuple of arrays with the same number of rows, the inputs first.
+      batch_size: Batch size.
+      seed: Random seed of the order and of `augment`.
+      epochs: Indices of the epochs.
+      augment: A function of a batch of inputs and a seed of shape (2,), or None.
 
     Returns:
-      Tuples of tensors.
+      A dataset of tuples of tensors.
     """
     count = len(rows[0])
     steps = count // batch_size
@@ -156,11 +162,11 @@ def epoch_batches(rows, batch_size: int, seed: int, epochs: range, augment=None)
     def plan(epoch):
         seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), epoch]), steps + 1)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seeds[0])
-        places = tf.reshape(order[: steps * batch_size], (steps, batch_size))
-        return tf.data.Dataset.from_tensor_slices((places, seeds[1:]))
+        indices = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+        return tf.data.Dataset.from_tensor_slices((indices, seeds[1:]))
 
-    def batch(places, seed):
-        x, *others = (tf.gather(tensor, places) for tensor in tensors)
+    def batch(indices, seed):
+        x, *others = (tf.gather(tensor, indices) for tensor in tensors)
         return (x if augment is None else augment(x, seed=seed), *others)
 
     data = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(plan).map(batch)

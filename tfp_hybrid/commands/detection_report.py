@@ -1,33 +1,42 @@
-"""How well each score detects out-of-distribution inputs, and what rejecting by it is worth: a table and pictures."""
+"""Measures how well each score detects out-of-distribution inputs and how much rejection by it helps."""
 
 import contextlib
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from tfp_hybrid.commands import predictions
-from tfp_hybrid.uncertainty import all_scores, detection_table, pictures, risk_coverage_curve
+from tfp_hybrid.datasets import Dataset
+from tfp_hybrid.models import HybridModel
+from tfp_hybrid.uncertainty import LikelihoodRatio, all_scores, detection_table, pictures, risk_coverage_curve
 from tfp_hybrid.uncertainty.classification import reliability
 
 KEPT = 0.95
 
 
-def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
-    """Every score of the test rows and of out-of-distribution sets, from one pass over each.
+def measure(
+    model: HybridModel,
+    dataset: Dataset,
+    ood_sets: dict,
+    others: Sequence[HybridModel] = (),
+    likelihood_ratio: LikelihoodRatio | None = None,
+) -> tuple[predictions.Predictions, dict[str, predictions.Predictions], pd.DataFrame]:
+    """Evaluates every score on the test rows and on out-of-distribution sets, in one pass over each.
 
     Args:
-      model: a trained `HybridModel`.
-      dataset: the in-distribution `Dataset`; its validation rows fit the scores.
-      foreign: inputs and labels (or None) of each out-of-distribution set, by name.
-      others: as for `all_scores`.
-      likelihood_ratio: None, or a `LikelihoodRatio`, whose background model is trained on the training rows.
+      model: A trained `HybridModel`.
+      dataset: The in-distribution `Dataset`. The scores are fitted on its validation rows.
+      ood_sets: Inputs and labels (or None) of each out-of-distribution set, by name.
+      others: Models for the score WAIC, as in `all_scores`.
+      likelihood_ratio: A `LikelihoodRatio` to include, whose background model is trained on the training rows; or None.
 
     Returns:
-      The `Predictions` of the test rows; those of each out-of-distribution set, by name; and the `detection_table`,
-      for classifiers with one more column, "risk95": the fraction of errors among the 95 % that are kept of
-      `mixed_risks`.
+      The `Predictions` for the test rows, those for each out-of-distribution set by name, and the `detection_table`.
+      For classifiers, the table has a further column "risk95": the error rate among the 95 % that are kept of the
+      mixes of `mixed_risks`.
     """
     held_out = dataset.validation[0] if len(dataset.validation[0]) else None
     if likelihood_ratio is not None:
@@ -35,7 +44,7 @@ def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
             likelihood_ratio.fit(model, dataset.train[0])
     wanted = all_scores(model, held_out, others, likelihood_ratio)
     test = predictions.predict(model, *dataset.test, "test rows", wanted)
-    outside = {name: predictions.predict(model, *rows, name, wanted) for name, rows in foreign.items()}
+    outside = {name: predictions.predict(model, *rows, name, wanted) for name, rows in ood_sets.items()}
     titles = [score.title for score in wanted]
     tables = {name: pd.DataFrame(rows.scores, columns=titles) for name, rows in outside.items()}
     table = detection_table(pd.DataFrame(test.scores, columns=titles), tables)
@@ -45,20 +54,26 @@ def measure(model, dataset, foreign: dict, others=(), likelihood_ratio=None):
     return test, outside, table
 
 
-def mixed_risks(model, dataset, test, outside, titles) -> dict[str, dict]:
-    """Risk-coverage curves of a classifier on half-and-half mixes of test rows and out-of-distribution inputs.
+def mixed_risks(
+    model: HybridModel,
+    dataset: Dataset,
+    test: predictions.Predictions,
+    outside: dict[str, predictions.Predictions],
+    titles: list[str],
+) -> dict[str, dict]:
+    """Computes risk-coverage curves of a classifier on equal mixes of test rows and out-of-distribution inputs.
 
-    Every answer to an out-of-distribution input counts as an error.
+    Every prediction for an out-of-distribution input counts as an error.
 
     Args:
-      model: a trained `HybridModel`.
-      dataset: the in-distribution `Dataset`.
-      test: what `measure` returned for the test rows.
-      outside: what `measure` returned for the out-of-distribution sets, by name.
-      titles: titles of the scores, the columns of `Predictions.scores`.
+      model: A trained `HybridModel`.
+      dataset: The in-distribution `Dataset`.
+      test: Predictions for the test rows, from `measure`.
+      outside: Predictions for the out-of-distribution sets by name, from `measure`.
+      titles: Titles of the scores in the columns of `Predictions.scores`.
 
     Returns:
-      The curve by name of the set and title of the score; empty for regression.
+      The curves by the name of the set and the title of the score; empty for regression.
     """
     if not model.head.classifies or test.mean.ndim != 2:
         return {}
@@ -72,8 +87,24 @@ def mixed_risks(model, dataset, test, outside, titles) -> dict[str, dict]:
     return risks
 
 
-def draw(folder: pathlib.Path, model, dataset, test, outside, table):
-    """Writes pictures of what `measure` returned for a model and a data set, into a folder."""
+def draw(
+    folder: pathlib.Path,
+    model: HybridModel,
+    dataset: Dataset,
+    test: predictions.Predictions,
+    outside: dict[str, predictions.Predictions],
+    table: pd.DataFrame,
+):
+    """Writes pictures of the results of `measure` into a folder.
+
+    Args:
+      folder: Folder for the pictures.
+      model: The trained `HybridModel`.
+      dataset: The in-distribution `Dataset`.
+      test: Predictions for the test rows, from `measure`.
+      outside: Predictions for the out-of-distribution sets by name, from `measure`.
+      table: The table from `measure`.
+    """
     log_probs = {f"{dataset.name} (test)": test.log_prob_x}
     log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
     density = {name: -answers.log_prob_x for name, answers in outside.items()}

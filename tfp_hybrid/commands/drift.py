@@ -1,4 +1,4 @@
-"""Testing a file of inputs, as a whole, for drift."""
+"""`drift`: tests a file of inputs for drift."""
 
 import dataclasses
 import os
@@ -17,36 +17,38 @@ def drift(
     significance: float = 0.05,
     picture: str | os.PathLike | None = None,
 ) -> dict:
-    """Tests whether the inputs in a file, as a whole, look like held-out training rows.
+    """Tests whether the inputs in a file are distributed like the held-out training rows.
 
-    They are compared by the rejector's score of each input: -log p(x), after `train`. KS compares the distributions of
-    the scores, typicality their means. The tests see scores only: inputs from another population that are as likely
-    pass.
+    The tests compare the rejector's scores of the inputs, which are -log p(x) after `train`: the KS test compares the
+    distributions of the scores, and the typicality test their means. Inputs from another population with the same
+    scores are not detected.
 
     Args:
-      model: the folder of a run, or a file with a saved rejector.
-      file: inputs, `.npz` with an array x, `.csv` or `.parquet`.
-      significance: false-alarm rate; a lower p-value is called drift.
-      picture: a `.png`, `.svg` or `.pdf` file for the two distributions; None draws nothing.
+      model: Folder of a run, or file of a saved rejector.
+      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file.
+      significance: False-alarm rate of each test. Drift is reported if the p-value is lower.
+      picture: A `.png`, `.svg` or `.pdf` file for a picture of both distributions; None draws nothing.
 
     Returns:
-      "score": title of the score; "reference_rows" and "rows": numbers of held-out and of new inputs; "tests": for
-      each test a dict with "name", "statistic", "p_value", "effect_size" and "drifted".
+      A dict with "score", the title of the score; "reference_rows" and "rows", the numbers of held-out and new inputs;
+      and "tests", a list with a dict of "name", "statistic", "p_value", "effect_size" and "drifted" for each test.
 
     Raises:
-      ValueError: for files that cannot be read or written, and inputs that the model cannot take.
+      ValueError: If a file cannot be read or written, or the model cannot take the inputs.
     """
     picture = None if picture is None else pathlib.Path(picture)
     if picture is not None and picture.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"--picture {picture} ends in {picture.suffix!r}; wanted .png, .svg or .pdf.")
     if picture is not None and not picture.parent.is_dir():
-        raise ValueError(f"--picture {picture}: there is no folder {picture.parent}.")
+        raise ValueError(f"--picture {picture} cannot be written, because the folder {picture.parent} does not exist.")
     if not 0 <= significance <= 1:
-        raise ValueError(f"--significance is {significance}; wanted a rate, 0 to 1.")
+        raise ValueError(f"--significance is {significance}; wanted a rate between 0 and 1.")
     loaded, metrics = load_model(model)
     rejector = load_rejector(model, loaded)
     if rejector is None:
-        raise ValueError(f"{model} has no rejector with a reference; wanted a run's folder, or a saved Rejector.")
+        raise ValueError(
+            f"{model} has no rejector with reference scores; wanted the folder of a run, or a saved Rejector."
+        )
     new = rejector.score.score(loaded, read_inputs(file, loaded, metrics.get("feature_names")))
     answers = [tests.ks_test(rejector.reference, new), tests.typicality_test(rejector.reference, new)]
     if picture is not None:

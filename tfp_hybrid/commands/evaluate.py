@@ -1,4 +1,4 @@
-"""Evaluating a trained model on a data set, and comparing out-of-distribution scores."""
+"""`evaluate`: evaluates a trained model on a data set and compares out-of-distribution scores."""
 
 import os
 import pathlib
@@ -22,25 +22,26 @@ def evaluate(
     pictures: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
 ) -> dict[str, dict]:
-    """Measures a trained model on the test rows of a data set, and how well each score detects other inputs.
+    """Evaluates a trained model on test rows, and how well each score detects out-of-distribution inputs.
 
     Args:
-      model: the folder of a run, or a file with a saved model or rejector.
-      dataset: name of the data set, one of `datasets.NAMES`.
-      ood: names of out-of-distribution sets; see `datasets.outliers.load_outliers`.
-      other: runs on the same data set with other seeds, for the score WAIC.
-      likelihood_ratio: whether to include this score, which trains a background model for two epochs.
-      pictures: folder for histograms, ROC curves, risk-coverage curves, ...; None draws nothing.
-      data_dir: root folder of TFDS' data, as in `datasets.load`.
+      model: Folder of a run, or file of a saved model or rejector.
+      dataset: Name of the data set, one of `datasets.NAMES`.
+      ood: Names of out-of-distribution sets; see `datasets.outliers.load_outliers`.
+      other: Runs on the same data set with other seeds, for the score WAIC.
+      likelihood_ratio: Whether to include the likelihood ratio, which trains a background model for two epochs.
+      pictures: Folder for histograms, ROC curves, risk-coverage curves and so on; None draws nothing.
+      data_dir: Root folder of TFDS' data, as in `datasets.load`.
 
     Returns:
-      "test": metrics of the test rows, as `predictions.test_metrics`; "ood": for each set, as
-      `predictions.ood_metrics`; "scores": for each set and score, the columns of `uncertainty.detection_table`, for
-      classifiers with "risk95", the fraction of errors among the 95 % that are kept of a half-and-half mix.
+      A dict with "test", the metrics of the test rows from `predictions.test_metrics`; "ood", those of each
+      out-of-distribution set from `predictions.ood_metrics`; and "scores", the columns of
+      `uncertainty.detection_table` for each set and score. For classifiers the latter include "risk95", the error rate
+      among the 95 % that are kept of an equal mix of test rows and out-of-distribution inputs.
 
     Raises:
-      ValueError: for models, data sets and folders that cannot be used.
-      ConnectionError: if the data cannot be downloaded; the message says what to put where.
+      ValueError: If the model, a data set or the folder is invalid.
+      ConnectionError: If the data cannot be downloaded. The message says which files to put where.
     """
     pictures = None if pictures is None else pathlib.Path(pictures)
     if pictures is not None and pictures.exists() and not pictures.is_dir():
@@ -50,14 +51,14 @@ def evaluate(
     data = datasets.load(dataset, data_dir=data_dir, seed=seed)
     checks.check_inputs(data.test[0], loaded.distribution)
     checks.check_labels(data.test[1], loaded.head)
-    foreign = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood}
+    ood_sets = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood}
     others = [load_model(path)[0] for path in other]
     ratio = LikelihoodRatio() if likelihood_ratio else None
-    test, outside, table = detection_report.measure(loaded, data, foreign, others, ratio)
+    test, outside, table = detection_report.measure(loaded, data, ood_sets, others, ratio)
     if pictures is not None:
         detection_report.draw(pictures, loaded, data, test, outside, table)
     return {
         "test": predictions.test_metrics(loaded, test, data.test[1]),
         "ood": {name: predictions.ood_metrics(test, answers) for name, answers in outside.items()},
-        "scores": {name: table.loc[name].to_dict("index") for name in foreign},
+        "scores": {name: table.loc[name].to_dict("index") for name in ood_sets},
     }

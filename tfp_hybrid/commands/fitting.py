@@ -1,13 +1,14 @@
-"""Training one model on one data set, resumable after an interruption."""
+"""`Run`: resumable training of one model on one data set."""
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import keras
 import tensorflow as tf
 
-from tfp_hybrid import files, recipes, strict_json
+from tfp_hybrid import datasets, files, recipes, strict_json
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, epoch_batches, fit, resumed
 from tfp_hybrid.commands.progress import CONSOLE
@@ -21,14 +22,14 @@ class Config:
     """The settings of a run; None stands for the recipe's value.
 
     Attributes:
-      dataset: name of the data set.
-      generative_weight: lambda, on log p(x) in nats.
-      epochs: passes over the training rows.
-      batch_size: rows of a batch.
-      learning_rate: peak of the cosine schedule.
-      seed: random seed.
-      ood: names of the out-of-distribution sets.
-      data_dir: root folder of TFDS' data.
+      dataset: Name of the data set.
+      generative_weight: lambda, the weight of log p(x) in nats.
+      epochs: Number of epochs.
+      batch_size: Batch size.
+      learning_rate: Peak learning rate of the cosine schedule.
+      seed: Random seed.
+      ood: Names of the out-of-distribution sets.
+      data_dir: Root folder of TFDS' data.
     """
 
     dataset: str
@@ -41,21 +42,21 @@ class Config:
     data_dir: str | None = None
 
     def check(self):
-        """Raises ValueError for settings that cannot be used, before anything is loaded."""
+        """Raises ValueError for invalid settings, before anything is loaded."""
         if self.dataset not in recipes.NAMES:
-            raise ValueError(f"Unknown data set {self.dataset!r}; wanted one of {', '.join(recipes.NAMES)}.")
+            raise ValueError(f"The data set {self.dataset!r} is unknown; wanted one of {', '.join(recipes.NAMES)}.")
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; wanted at least {least}.")
         weight, rate = self.generative_weight, self.learning_rate
         if weight is not None and not 0 <= weight < float("inf"):
-            raise ValueError(f"--generative-weight is {weight}; wanted lambda >= 0, finite.")
+            raise ValueError(f"--generative-weight is {weight}; wanted a finite number, at least 0.")
         if rate is not None and not 0 < rate < float("inf"):
-            raise ValueError(f"--learning-rate is {rate}; wanted a positive number.")
+            raise ValueError(f"--learning-rate is {rate}; wanted a finite positive number.")
 
     def complete(self, recipe: recipes.Recipe) -> "Config":
-        """These settings with the recipe's values in place of None."""
+        """Returns these settings with the recipe's values in place of None."""
         values = dataclasses.asdict(self)
         for name in ("generative_weight", "epochs", "batch_size", "learning_rate"):
             values[name] = getattr(recipe, name) if values[name] is None else values[name]
@@ -64,27 +65,35 @@ class Config:
 
 
 class Run:
-    """A model of a data set, and the folder that holds its checkpoint during training.
+    """Trains a model of a data set, with checkpoints in a folder.
 
-    The constructor validates everything and builds or restores the model; it writes nothing. A run that was interrupted
-    and resumed ends with exactly the weights and the history of an uninterrupted one.
+    The constructor validates everything and builds or restores the model; it writes nothing. A resumed run ends with
+    exactly the same weights and history as an uninterrupted one.
 
     Args:
-      dataset: the `Dataset`; the model is trained on its training rows and validated on its validation rows.
-      recipe: the recipe of the model and its training.
-      config: the settings, complete.
-      out: folder for the checkpoint, the history and, until `finish`, the settings; locked by the caller.
-      resume: continue the interrupted run in the folder; from a new model if the run had not saved a checkpoint.
+      dataset: The `Dataset`. The model is trained on its training rows and validated on its validation rows.
+      recipe: Recipe of the model and its training.
+      config: Settings without None, from `Config.complete`.
+      out: Folder for the checkpoint, the history and, until `finish`, the settings. The caller must lock it.
+      resume: Whether to continue the interrupted run in the folder. If that run has not saved a checkpoint, training
+        starts from a new model.
 
     Attributes:
-      model: the `HybridModel`.
-      seconds_before: training time in seconds before the interruption; 0 for a new run.
+      model: The `HybridModel`.
+      seconds_before: Training time in seconds before the interruption; 0 for a new run.
 
     Raises:
-      ValueError: for settings that do not fit the data or, with `resume`, differ from those of the interrupted run.
+      ValueError: If the settings do not fit the data or, with `resume`, differ from those of the interrupted run.
     """
 
-    def __init__(self, dataset, recipe, config, out, resume=False):
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        recipe: recipes.Recipe,
+        config: Config,
+        out: str | os.PathLike,
+        resume: bool = False,
+    ):
         self._dataset, self._config, self._out = dataset, config, pathlib.Path(out)
         self._steps = _steps_per_epoch(dataset, config)
         if resume:
@@ -100,7 +109,7 @@ class Run:
         self._checkpoint = Checkpoint(self._out, history, self.seconds_before)
 
     def fit(self):
-        """Trains up to the last epoch, with a progress bar and checkpoints."""
+        """Trains the model for the remaining epochs, with a progress bar and checkpoints."""
         files.write(self._out / CONFIG, json.dumps(_settings(self._config), indent=1))
         fit(
             self.model,
@@ -118,7 +127,7 @@ class Run:
         return self._checkpoint.history[-1]["seconds"]
 
     def columns(self) -> dict[str, list[float]]:
-        """The history by column, with accuracy converted to error."""
+        """Returns the columns of the history, with accuracy converted to error."""
         history = self._checkpoint.history
         columns = {name: [row[name] for row in history] for name in history[0]}
         for name in ("accuracy", "val_accuracy"):
@@ -128,7 +137,7 @@ class Run:
 
 
 def finish(out: pathlib.Path):
-    """Removes what an interrupted run resumes from. The settings go last: a run is unfinished while they exist."""
+    """Removes the checkpoint and then the settings, whose presence marks a run as unfinished."""
     files.remove(out / CHECKPOINT)
     files.remove(out / CONFIG)
 
@@ -138,39 +147,41 @@ def _settings(config):
 
 
 def check_folder(out: pathlib.Path, resume: bool):
-    """Raises ValueError if the folder is not empty (without `resume`), or holds no interrupted run (with it).
+    """Raises ValueError unless the folder is empty or, with `resume`, has an interrupted run.
 
-    The folder of a run that was killed before it wrote anything counts both as empty and as an interrupted run.
+    The folder of a run that was killed before it wrote anything is accepted in both cases.
     """
     empty = all(map(files.is_leftover, out.iterdir()))
     if not resume and not empty:
-        raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to continue a run in it.")
+        raise ValueError(f"--out {out} is not empty; wanted a new folder, or --resume to continue the run in it.")
     if resume and not empty and not (out / CONFIG).exists():
-        done = " It holds a finished run." if (out / METRICS).exists() else ""
-        raise ValueError(f"--out {out} holds no interrupted run to resume.{done}")
+        done = " The run in it is finished." if (out / METRICS).exists() else ""
+        raise ValueError(f"--out {out} has no interrupted run to resume.{done}")
 
 
 def check_same_settings(out: pathlib.Path, config: Config):
     """Raises ValueError if the interrupted run had other settings, except for the learning rate.
 
-    After a run that diverged, the learning rate may be lowered.
+    The learning rate may be lowered to resume a run that diverged.
     """
     if not (out / CONFIG).exists():  # killed before it wrote anything
         return
     before, now = strict_json.read(out / CONFIG), _settings(config)
     changed = [
-        f"{name} was {before.get(name)}, is {value}"
+        f"{name} was {before.get(name)} and is now {value}"
         for name, value in now.items()
         if before.get(name) != value and name != "learning_rate"
     ]
     if changed:
-        raise ValueError(f"--resume wants the settings of the run in {out}; {'; '.join(changed)}.")
+        raise ValueError(f"--resume needs the same settings as the run in {out}, but {'; '.join(changed)}.")
 
 
 def _steps_per_epoch(dataset, config):
     rows = len(dataset.train[0])
     if rows < config.batch_size:
-        raise ValueError(f"--batch-size is {config.batch_size}; {dataset.name} has {rows} training rows.")
+        raise ValueError(
+            f"--batch-size is {config.batch_size}, but {dataset.name} has {rows} training rows; wanted at most as many."
+        )
     return rows // config.batch_size
 
 
@@ -181,7 +192,9 @@ def _new_model(dataset, recipe, config, steps):
     return model
 
 
-def training_data(dataset, recipe, config, first_epoch: int = 0) -> tf.data.Dataset:
-    """Shuffled, augmented batches of the training rows, from `first_epoch` to the last."""
+def training_data(
+    dataset: datasets.Dataset, recipe: recipes.Recipe, config: Config, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Returns shuffled, augmented batches of the training rows for all epochs from `first_epoch`."""
     epochs = range(first_epoch, config.epochs)
     return epoch_batches(dataset.train, config.batch_size, config.seed, epochs, recipe.augment)

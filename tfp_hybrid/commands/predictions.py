@@ -1,11 +1,13 @@
-"""Predictions of a trained model, and the metrics that are reported of them."""
+"""Predictions of a trained model and their metrics."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.commands.progress import batches
+from tfp_hybrid.models import HybridModel
 from tfp_hybrid.models.checks import quantization_levels
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty import detection, scores
@@ -15,15 +17,15 @@ BATCH_SIZE = 500
 
 @dataclasses.dataclass
 class Predictions:
-    """A model's answers for n inputs, all from one pass.
+    """A model's predictions for n inputs, from one pass.
 
     Attributes:
-      mean: E[y|x], `(n, K)` class probabilities or `(n,)`.
-      stddev: predictive standard deviation, `(n,)`; None for classification.
-      entropy: entropy of p(y|x) in nats, `(n,)`; None where it has no closed form.
+      mean: E[y|x], class probabilities `(n, K)` or numbers `(n,)`.
+      stddev: Predictive standard deviation, `(n,)`; None for classification.
+      entropy: Entropy of p(y|x) in nats, `(n,)`; None if it has no closed form.
       nll: -log p(y|x) in nats, `(n,)`; None without labels.
-      log_prob_x: log p(x) in nats, `(n,)`; -inf for inputs so far out that the density overflows.
-      scores: values of the scores that were asked for, `(n, len(scores))`.
+      log_prob_x: log p(x) in nats, `(n,)`; -inf for extreme inputs whose density overflows.
+      scores: Values of the requested scores, `(n, len(scores))`.
     """
 
     mean: np.ndarray
@@ -34,14 +36,16 @@ class Predictions:
     scores: np.ndarray
 
 
-def predict(model, x, y=None, description="predicting", wanted=()) -> Predictions:
-    """Runs the model over the inputs, with a progress bar.
+def predict(
+    model: HybridModel, x, y=None, description: str = "predicting", wanted: Sequence[scores.Score] = ()
+) -> Predictions:
+    """Runs the model on the inputs, with a progress bar.
 
     Args:
-      model: a `HybridModel`.
-      x: `(n, *event_shape)`.
-      y: labels, `(n, ...)`, or None.
-      description: text beside the progress bar.
+      model: A `HybridModel`.
+      x: Inputs, `(n, *event_shape)`.
+      y: Labels, `(n, ...)`, or None.
+      description: Text next to the progress bar.
       wanted: `Score`s to evaluate in the same pass.
     """
     for score in wanted:
@@ -68,8 +72,18 @@ def predict(model, x, y=None, description="predicting", wanted=()) -> Prediction
     return Predictions(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
-def test_metrics(model, predictions: Predictions, y) -> dict[str, float]:
-    """Metrics of labelled rows: "error" (a fraction) or "rmse", "nll", "log_prob_x", "bits_per_dim" (integers)."""
+def test_metrics(model: HybridModel, predictions: Predictions, y) -> dict[str, float]:
+    """Computes metrics of labelled rows.
+
+    Args:
+      model: The `HybridModel` that made the predictions.
+      predictions: Its predictions.
+      y: Labels, `(n, ...)`.
+
+    Returns:
+      "error" (a fraction) for classifiers or "rmse" for regressors; "nll" and "log_prob_x", means in nats;
+      "bits_per_dim" for integer inputs; and "entropy", the mean entropy of p(y|x) in nats, if it has a closed form.
+    """
     if model.head.classifies:
         metrics = {"error": float(np.mean(labels(predictions.mean) != y))}
     else:
@@ -85,11 +99,15 @@ def test_metrics(model, predictions: Predictions, y) -> dict[str, float]:
 
 
 def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | None]:
-    """How well -log p(x) detects `outside` (higher is more out-of-distribution, which is the positive class).
+    """Computes how well -log p(x) detects out-of-distribution inputs, which are the positive class.
+
+    Args:
+      inside: Predictions for in-distribution inputs.
+      outside: Predictions for out-of-distribution inputs.
 
     Returns:
-      "auroc"; "fpr95", the false positive rate at 95 % true positives; "nll" of the set's own labels, None if it has
-      none; "entropy", the mean entropy of p(y|x) in nats, None where it has no closed form.
+      "auroc"; "fpr95", the false positive rate at 95 % true positives; "nll" of the labels of `outside`, None without
+      labels; and "entropy", the mean entropy of p(y|x) for `outside` in nats, None if it has no closed form.
     """
     score = -inside.log_prob_x, -outside.log_prob_x
     return {
@@ -101,7 +119,7 @@ def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | 
 
 
 def labels(mean) -> np.ndarray:
-    """Most probable class of class probabilities `(n, K)`, or of probabilities of class 1 `(n,)`."""
+    """Returns the most probable classes from class probabilities `(n, K)` or probabilities of class 1 `(n,)`."""
     return mean.argmax(-1) if mean.ndim == 2 else (mean > 0.5).astype(int)
 
 

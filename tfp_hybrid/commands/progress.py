@@ -1,4 +1,6 @@
-"""Progress bars on the error stream, so that results can be piped."""
+"""Progress bars on the standard error stream, so that results can be piped."""
+
+from collections.abc import Iterator
 
 import keras
 import rich.console
@@ -8,7 +10,7 @@ CONSOLE = rich.console.Console(stderr=True)
 
 
 def bar(*columns) -> rich.progress.Progress:
-    """A progress bar with the remaining time, followed by `columns`."""
+    """Returns a progress bar with the remaining time, followed by `columns`."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(bar_width=20),
@@ -19,8 +21,8 @@ def bar(*columns) -> rich.progress.Progress:
     )
 
 
-def batches(rows: int, batch_size: int, description: str):
-    """Yields slices over `rows` rows, with a progress bar."""
+def batches(rows: int, batch_size: int, description: str) -> Iterator[slice]:
+    """Yields the slices of consecutive batches of `rows` rows, with a progress bar."""
     with bar() as progress:
         task = progress.add_task(description, total=rows)
         for start in range(0, rows, batch_size):
@@ -29,9 +31,15 @@ def batches(rows: int, batch_size: int, description: str):
 
 
 class TrainingBar(keras.callbacks.Callback):
-    """One bar for all of `fit`, with the last epoch's metrics beside it; a context manager, since `fit` may raise."""
+    """One progress bar for all epochs, with the metrics of the last epoch.
 
-    def __init__(self, initial_epoch=0):
+    It is a context manager, so that the bar is removed if `fit` raises an exception.
+
+    Args:
+      initial_epoch: Number of epochs that the model has been trained.
+    """
+
+    def __init__(self, initial_epoch: int = 0):
         super().__init__()
         self._epoch = initial_epoch
         self._bar = bar(rich.progress.TextColumn("{task.fields[metrics]}"))

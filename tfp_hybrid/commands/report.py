@@ -1,10 +1,13 @@
-"""The report of a run: one self-contained HTML file with tables and pictures."""
+"""The report of a run, a self-contained HTML file with tables and pictures."""
 
 import pathlib
 
 import jinja2
 
 from tfp_hybrid import files
+from tfp_hybrid.commands.predictions import Predictions
+from tfp_hybrid.datasets import Dataset
+from tfp_hybrid.models import HybridModel
 from tfp_hybrid.uncertainty import classification, pictures
 
 REPORT = "report.html"
@@ -18,22 +21,30 @@ _LABELS = {
 }
 
 
-def write(path: pathlib.Path, model, dataset, metrics, history, test, outside):
+def write(
+    path: pathlib.Path,
+    model: HybridModel,
+    dataset: Dataset,
+    metrics: dict,
+    history: dict[str, list[float]],
+    test: Predictions,
+    outside: dict[str, Predictions],
+):
     """Writes the report.
 
     Args:
-      path: the HTML file.
-      model: the trained `HybridModel`, which also draws the samples.
-      dataset: the `Dataset`.
-      metrics: the content of `metrics.json`.
-      history: learning curves by column.
-      test: `Predictions` of the test rows.
-      outside: `Predictions` of each out-of-distribution set, by name.
+      path: Path of the HTML file.
+      model: The trained `HybridModel`, from which samples are drawn.
+      dataset: The `Dataset`.
+      metrics: Content of `metrics.json`.
+      history: Columns of the training history.
+      test: `Predictions` for the test rows.
+      outside: `Predictions` for each out-of-distribution set, by name.
     """
     log_probs = {f"{dataset.name} (test)": test.log_prob_x}
     log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
     drawn = [
-        ("Learning curves", "Training curves are means over the epoch; validation rows are held out.")
+        ("Learning curves", "Training curves are means over each epoch. Validation curves are for held-out rows.")
         + (pictures.learning_curves(history),),
         ("Density of the inputs", "log p(x) of test rows and of out-of-distribution inputs.")
         + (pictures.log_prob_histograms(log_probs),),
@@ -60,6 +71,6 @@ def _reliability(model, dataset, test):
         caption = "Accuracy on test rows against the model's confidence, in ten groups of equal size."
         curve = classification.reliability(test.mean, dataset.test[1], bins=10, strategy="mass")
         return title, caption, pictures.reliability_diagram({"model": curve})
-    caption = "How many test rows lie in the central predictive interval of each level."
+    caption = "Fraction of test rows in the central predictive interval of each level."
     x, y = dataset.test
     return title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y)

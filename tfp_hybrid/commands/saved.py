@@ -1,4 +1,4 @@
-"""Saved models and rejectors, alone or in the folder of a run."""
+"""Loading saved models and rejectors, from single files or from the folder of a run."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-# Everything that a saved model may name is registered when these are imported.
+# Importing these registers everything that a saved model may name.
 from tfp_hybrid import bijectors, heads, interop, networks, recipes, strict_json, uncertainty  # noqa: F401
 from tfp_hybrid.commands.archives import open_archive
 from tfp_hybrid.models import HybridModel
@@ -18,16 +18,16 @@ MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
 
 
 def load_model(path: str | os.PathLike) -> tuple[HybridModel, dict]:
-    """Loads a model and the metrics beside it.
+    """Loads a model and the metrics next to it.
 
     Args:
-      path: the folder of a run; or a file with a `HybridModel` or a `Rejector`.
+      path: Folder of a run, or file of a `HybridModel` or a `Rejector`.
 
     Returns:
       The model, and the metrics, which are empty if there are none.
 
     Raises:
-      ValueError: if there is no file, if it or the metrics are damaged, or if it holds another kind of model.
+      ValueError: If the file does not exist, it or the metrics are damaged, or it has another kind of model.
     """
     file = _file(path, MODEL)
     model = _load(file)
@@ -39,14 +39,14 @@ def load_rejector(path: str | os.PathLike, model: HybridModel) -> Rejector | Non
     """Loads the rejector of a model.
 
     Args:
-      path: as for `load_model`.
-      model: the model that `load_model` returned.
+      path: Folder of a run, or file of a `Rejector`.
+      model: The model that `load_model` returned for the same path.
 
     Returns:
-      The rejector; None if there is none, or if it has no threshold.
+      The rejector, or None if there is none or it has no threshold.
 
     Raises:
-      ValueError: if it is damaged, or if its model is not `model`.
+      ValueError: If the file is damaged, or its model is not `model`.
     """
     file = _file(path, REJECTOR)
     rejector = _load(file) if file.is_file() else None
@@ -54,7 +54,7 @@ def load_rejector(path: str | os.PathLike, model: HybridModel) -> Rejector | Non
         return None
     if fingerprint(rejector.model) != fingerprint(model):
         raise ValueError(
-            f"{file} holds another model than {file.with_name(MODEL)}; wanted the same. Make it again: "
+            f"{file} has another model than {file.with_name(MODEL)}; wanted the same. Save the rejector again with "
             "`Rejector(model).fit_threshold(...).save(...)`."
         )
     rejector.check_fitted()
@@ -68,16 +68,16 @@ def _file(path, name):
 
 def _load(file):
     if not file.is_file():
-        raise ValueError(f"There is no model at {file}; wanted a file written by `tfp-hybrid train`.")
+        raise ValueError(f"There is no model at {file}; wanted a file that `tfp-hybrid train` wrote.")
     try:
         with open_archive(file) as archive:
             check_config(json.loads(archive.read("config.json")))
         model = keras.models.load_model(file)
     except Exception as error:  # the classes and functions that the file names raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ValueError(f"{file} cannot be loaded; it is damaged or no Keras model. ({reason})") from error
+        raise ValueError(f"{file} cannot be loaded; it is damaged or not a Keras model. ({reason})") from error
     if not isinstance(model, (HybridModel, Rejector)):
-        raise ValueError(f"{file} holds a {type(model).__name__}; wanted a HybridModel or a Rejector.")
+        raise ValueError(f"{file} has a {type(model).__name__}; wanted a HybridModel or a Rejector.")
     return model
 
 

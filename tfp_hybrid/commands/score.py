@@ -1,4 +1,4 @@
-"""Scoring the rows of a file: predictions, their uncertainty, and whether to trust them."""
+"""`score`: predicts the rows of a file, with their uncertainty and whether to abstain."""
 
 import os
 import pathlib
@@ -21,55 +21,55 @@ def score(
     out: str | os.PathLike | None = None,
     abstain_below: float | None = None,
 ) -> pd.DataFrame:
-    """Predicts each row of a file, and says whether to trust the prediction.
+    """Predicts each row of a file, and decides whether to abstain.
 
     Args:
-      model: the folder of a run, or a file with a saved model or rejector.
-      file: inputs, `.npz` with an array x, `.csv` or `.parquet`.
-      out: a `.csv` or `.parquet` file to write the table to; None writes nothing.
-      abstain_below: percentile, 0 to 100, of the held-out scores below which to abstain; None for the rejector's own
+      model: Folder of a run, or file of a saved model or rejector.
+      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file.
+      out: A `.csv` or `.parquet` file to which the table is written; None writes nothing.
+      abstain_below: Percentile of the held-out rows, 0 to 100, below which to abstain; None uses the rejector's
         threshold.
 
     Returns:
-      The table described at `prediction_table`.
+      The table from `prediction_table`.
 
     Raises:
-      ValueError: for files that cannot be read or written, and inputs that the model cannot take.
+      ValueError: If a file cannot be read or written, or the model cannot take the inputs.
     """
     out = None if out is None else pathlib.Path(out)
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--out {out} ends in {out.suffix!r}; wanted .csv or .parquet.")
     if out is not None and not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.parent}.")
+        raise ValueError(f"--out {out} cannot be written, because the folder {out.parent} does not exist.")
     if abstain_below is not None and not 0 <= abstain_below <= 100:
-        raise ValueError(f"--abstain-below is {abstain_below}; wanted a percentile, 0 to 100.")
+        raise ValueError(f"--abstain-below is {abstain_below}; wanted a percentile between 0 and 100.")
     loaded, metrics = load_model(model)
     rejector = load_rejector(model, loaded)
     if rejector is None and abstain_below is not None:
-        raise ValueError(f"{model} has no rejector, which --abstain-below wants: a run's folder has one.")
+        raise ValueError(f"--abstain-below needs a rejector, but {model} has none; wanted the folder of a run.")
     table = prediction_table(loaded, read_inputs(file, loaded, metrics.get("feature_names")), rejector, abstain_below)
     if out is not None:
-        with files.replacing(out) as beside:
-            table.to_csv(beside, index=False) if out.suffix == ".csv" else table.to_parquet(beside, index=False)
+        with files.replacing(out) as temporary:
+            table.to_csv(temporary, index=False) if out.suffix == ".csv" else table.to_parquet(temporary, index=False)
     return table
 
 
 def prediction_table(
     model: HybridModel, x: np.ndarray, rejector: Rejector | None, abstain_below: float | None = None
 ) -> pd.DataFrame:
-    """One row for each input.
+    """Returns a table with one row for each input.
 
     Args:
-      model: the model.
-      x: `(n, *event_shape)`.
-      rejector: the rejector of this model, or None.
-      abstain_below: percentile below which to abstain; None for the rejector's own threshold.
+      model: The model.
+      x: Inputs, `(n, *event_shape)`.
+      rejector: The rejector of this model, or None.
+      abstain_below: Percentile below which to abstain; None uses the rejector's threshold.
 
     Returns:
-      Columns "prediction" (a class, or E[y|x]), "uncertainty" (of classes: entropy of p(y|x) in nats; of numbers:
-      predictive standard deviation), "probability" (that of the predicted class) and "log_prob_x" (nats); with a
-      rejector also "score" (unless it is -log p(x)), "percentile" (percentage of the held-out inputs that the
-      rejector's score trusts less, 0 to 100) and "abstain".
+      A table with the columns "prediction" (the class, or E[y|x]), "probability" (that of the predicted class; only for
+      classes), "uncertainty" (for classes, the entropy of p(y|x) in nats; for numbers, the predictive standard
+      deviation) and "log_prob_x" (nats). With a rejector, it also has "score" (unless it is -log p(x)), "percentile"
+      (percentage of the held-out inputs with a higher score, 0 to 100) and "abstain".
     """
     answers = predictions.predict(model, x, wanted=[] if rejector is None else [rejector.score])
     if answers.stddev is None:
@@ -94,7 +94,7 @@ def prediction_table(
 
 
 def _columns(name, values):
-    """One column, or one for each entry of a vector response."""
+    """Returns one column, or one for each entry of a vector response."""
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{i}": column for i, column in enumerate(values.T)}

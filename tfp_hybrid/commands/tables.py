@@ -1,4 +1,4 @@
-"""Tables of results, for a terminal and as Markdown."""
+"""Tables of results for terminals and Markdown files."""
 
 import dataclasses
 
@@ -17,12 +17,12 @@ class Table:
     """A table whose rows have a label, a source and cells.
 
     Attributes:
-      title: one line.
-      columns: titles of the cells.
-      rows: for each row its label, its source (`MEASURED`, `PUBLISHED`, `TRUTH` or ""), and its cells. A terminal does
-        not show labels or sources if all of them are "".
-      note: what a reader must know, or "".
-      heading: title of the labels.
+      title: Title of the table.
+      columns: Titles of the columns of cells.
+      rows: Label, source (`MEASURED`, `PUBLISHED`, `TRUTH` or "") and cells of each row. In a terminal, labels or
+        sources are not shown if all of them are "".
+      note: A note below the table, or "".
+      heading: Title of the column of labels.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Table:
     heading: str = ""
 
     def rich(self) -> rich.table.Table:
-        """The table for a terminal; published rows are in italics."""
+        """Returns the table for a terminal; published rows are in italics."""
         leading = [i for i in (0, 1) if any(row[i] for row in self.rows)]
         table = rich.table.Table(*((self.heading, "")[i] for i in leading), title=self.title)
         for column in self.columns:
@@ -43,7 +43,7 @@ class Table:
         return table
 
     def markdown(self) -> str:
-        """The table in GitHub's Markdown; published rows are in italics."""
+        """Returns the table in GitHub's Markdown; published rows are in italics."""
         titles = [self.heading, "", *self.columns]
         lines = [f"**{self.title}**", "", _line(titles), "|---" * len(titles) + "|"]
         for label, source, cells in self.rows:
@@ -53,7 +53,7 @@ class Table:
 
 
 def show(tables: list[Table]):
-    """Prints tables and their notes."""
+    """Prints tables with their notes."""
     console = rich.console.Console()
     for table in tables:
         console.print(table.rich())
@@ -62,7 +62,7 @@ def show(tables: list[Table]):
 
 
 def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
-    """The tables of what `train` or `evaluate` returned."""
+    """Returns the tables of the metrics from `train` or `evaluate`."""
     test = Table("test rows", tuple(metrics["test"]), [("", "", [number(v, 4) for v in metrics["test"].values()])])
     tables = [test]
     if metrics["ood"]:
@@ -75,7 +75,7 @@ def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
 
 
 def drift_table(answer: dict) -> Table:
-    """The table of what `drift` returned."""
+    """Returns the table of the result of `drift`."""
     title = f"{answer['rows']:,} inputs against {answer['reference_rows']:,} held-out ones, by {answer['score']}"
     rows = [
         (
@@ -94,12 +94,12 @@ def drift_table(answer: dict) -> Table:
 
 
 def number(values, digits: int, scale: float = 1.0) -> str:
-    """A number, or the mean and standard deviation of several; "-" for None.
+    """Formats a number, or the mean and standard deviation of several numbers; "-" stands for None.
 
     Args:
-      values: a number, None, or several numbers.
-      digits: digits after the point.
-      scale: a factor, such as 100 for per cent.
+      values: A number, several numbers, or None.
+      digits: Number of digits after the decimal point.
+      scale: Factor of the values, such as 100 for per cent.
     """
     if values is None:
         return "-"
@@ -110,10 +110,10 @@ def number(values, digits: int, scale: float = 1.0) -> str:
 
 
 def _score_tables(sets):
-    """AUROC, and for classifiers the risk of a mix, of each score and out-of-distribution set."""
+    """Yields tables, by score and out-of-distribution set, of the AUROC and (for classifiers) the risk on a mix."""
     yield _by_score("AUROC of each score", "auroc", sets)
     if any("risk95" in row for rows in sets.values() for row in rows.values()):
-        yield _by_score("errors among the 95 % kept of a half-and-half mix", "risk95", sets)
+        yield _by_score("error rate among the 95 % kept of an equal mix", "risk95", sets)
 
 
 def _by_score(title, column, sets):

@@ -1,4 +1,4 @@
-"""One training run: from the name of a data set to a folder with a model, its metrics and a report."""
+"""`train`: trains a model on a data set, and writes the model, its metrics and a report."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from tfp_hybrid.models import checks
 from tfp_hybrid.uncertainty import Rejector
 
 KEPT = 0.99
-"""Fraction of held-out rows that the rejector keeps."""
+"""Fraction of the held-out rows on which the rejector does not abstain."""
 
 
 def train(
@@ -34,30 +34,32 @@ def train(
 ) -> dict:
     """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
 
-    Everything is loaded and checked before the first step. A checkpoint is kept during training: killed at any moment,
-    the folder holds either a run to resume or a finished one, and a resumed run ends with the figures of an
-    uninterrupted one. A kill loses at most one epoch or, if epochs are shorter, ten seconds of work.
+    Everything is loaded and checked before the first step. The process can be killed at any moment: the folder then has
+    either a run that can be resumed or a finished one, and a resumed run gives the same results as an uninterrupted
+    one. A kill loses at most one epoch or ten seconds of training, whichever is longer.
 
     Args:
-      dataset: name of the data set, one of `recipes.NAMES`.
-      out: folder for the results, new or empty unless `resume`. It is locked, so that one run at a time writes into it.
-      generative_weight: lambda, on log p(x) in nats; like the next four, None stands for the recipe's value.
-      epochs: passes over the training rows.
-      batch_size: rows of a batch.
-      learning_rate: peak of the cosine schedule.
-      seed: random seed.
-      ood: names of out-of-distribution sets to report on; see `datasets.outliers.load_outliers`.
-      resume: continue an interrupted run that had the same settings.
-      data_dir: root folder of TFDS' data, as in `datasets.load`.
+      dataset: Name of the data set, one of `recipes.NAMES`.
+      out: Folder for the results. It must be new or empty, unless `resume`. It is locked, so that only one run at a
+        time writes into it.
+      generative_weight: lambda, the weight of log p(x) in nats. None uses the recipe's value, as for `epochs`,
+        `batch_size`, `learning_rate` and `ood`.
+      epochs: Number of epochs.
+      batch_size: Batch size.
+      learning_rate: Peak learning rate of the cosine schedule.
+      seed: Random seed.
+      ood: Names of the out-of-distribution sets in the report; see `datasets.outliers.load_outliers`.
+      resume: Whether to continue an interrupted run, which must have had the same settings.
+      data_dir: Root folder of TFDS' data, as in `datasets.load`.
 
     Returns:
-      The content of `metrics.json`, in which infinite numbers and NaN are strings such as "Infinity".
+      The content of `metrics.json`. In the file, infinite numbers and NaN are strings such as "Infinity".
 
     Raises:
-      ValueError: for settings, data or a folder that cannot be used.
-      ConnectionError: if the data cannot be downloaded; the message says what to put where.
-      FloatingPointError: if the loss becomes NaN; the last good epoch is saved.
-      KeyboardInterrupt: if training is interrupted; the last epoch is saved.
+      ValueError: If the settings, the data or the folder are invalid.
+      ConnectionError: If the data cannot be downloaded. The message says which files to put where.
+      FloatingPointError: If the loss becomes NaN. The last good epoch is saved.
+      KeyboardInterrupt: If training is interrupted. The last epoch is saved.
     """
     started = time.perf_counter()
     out = pathlib.Path(out)
@@ -73,7 +75,7 @@ def train(
     )
     config.check()
     if resume and not out.exists():
-        raise ValueError(f"--out {out} does not exist; it holds no interrupted run to resume.")
+        raise ValueError(f"--out {out} does not exist, so it has no interrupted run to resume.")
     with files.locked(out):
         fitting.check_folder(out, resume)
         return _train(config, out, resume, started)
@@ -84,20 +86,20 @@ def _train(config, out, resume, started):
         dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
         recipe = recipes.recipe_for(dataset)
         config = config.complete(recipe)
-        foreign = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
+        ood_sets = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
     if (out / METRICS).exists():  # killed in `finish`
         fitting.check_same_settings(out, config)
         fitting.finish(out)
         return strict_json.read(out / METRICS)
     run = fitting.Run(dataset, recipe, config, out, resume)
     model = run.model
-    for name, (x, _) in foreign.items():
+    for name, (x, _) in ood_sets.items():
         checks.check_inputs(x, model.distribution, f"--ood {name}: x")
     run.fit()
 
     test = predictions.predict(model, *dataset.test, "test rows")
     held_out = predictions.predict(model, *dataset.validation, "held-out rows")
-    outside = {name: predictions.predict(model, *data, name) for name, data in foreign.items()}
+    outside = {name: predictions.predict(model, *data, name) for name, data in ood_sets.items()}
     rejector = Rejector(model).fit_threshold(dataset.validation[0], quantile=KEPT)
     metrics = {
         "config": dataclasses.asdict(config) | {"data": dataset.description},
@@ -110,11 +112,11 @@ def _train(config, out, resume, started):
         "versions": provenance.record(),
     }
     with CONSOLE.status("writing the report"):
-        with files.replacing(out / MODEL) as beside:
-            model.save(beside)
-        with files.replacing(out / REJECTOR) as beside:
-            rejector.save(beside)
+        with files.replacing(out / MODEL) as temporary:
+            model.save(temporary)
+        with files.replacing(out / REJECTOR) as temporary:
+            rejector.save(temporary)
         report.write(out / report.REPORT, model, dataset, metrics, run.columns(), test, outside)
-        files.write(out / METRICS, strict_json.dumps(metrics))  # the last file: it marks the run as complete
+        files.write(out / METRICS, strict_json.dumps(metrics))  # last, because it marks the run as complete
     fitting.finish(out)
     return metrics

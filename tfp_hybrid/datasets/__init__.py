@@ -1,4 +1,4 @@
-"""Data sets as arrays, through tensorflow-datasets, and the builders they need; streams of files of any size."""
+"""Data sets as arrays, their tensorflow-datasets builders, and streams of batches from files of any size."""
 
 from tfp_hybrid.datasets.dataset import Dataset
 from tfp_hybrid.datasets.flights import Flights

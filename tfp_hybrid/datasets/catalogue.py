@@ -1,4 +1,4 @@
-"""MNIST and FashionMNIST, from the catalogue of tensorflow-datasets."""
+"""MNIST and FashionMNIST from the tensorflow-datasets catalogue."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ _ENTRIES = {
 
 
 def load(name: str, data_dir: manual.PathLike | None = None) -> Dataset:
-    """Loads `mnist` or `fashion_mnist`, downloading and preparing it once if need be.
+    """Loads MNIST or FashionMNIST; downloads and prepares it first if necessary.
 
-    Training rows 0 ... 54,999 of the original training set, validation rows 55,000 ... 59,999,
-    and the 10,000 rows of the original test set.
+    The training part is rows 0 ... 54,999 of the original training set, and the validation part is rows
+    55,000 ... 59,999. The test part is the original test set of 10,000 rows.
 
     Args:
-        name: `"mnist"` or `"fashion_mnist"`.
-        data_dir: See `manual.data_directory`. A set that is not prepared there is prepared there,
-            or in the user's cache directory where `data_dir` is read-only.
+      name: `"mnist"` or `"fashion_mnist"`.
+      data_dir: Root folder of TFDS' data; see `manual.data_directory`. The set is prepared there, or in the user's
+        cache directory if `data_dir` is read-only.
 
     Returns:
-        A `Dataset` with uint8 images `(n, 28, 28, 1)` and int32 labels `(n,)`.
+      A `Dataset` with uint8 images `(n, 28, 28, 1)` and int32 labels `(n,)`.
 
     Raises:
-        ConnectionError: The set is not prepared and cannot be downloaded. The four original idx
-            files may then be put into `<data_dir>/downloads/manual/<name>`.
+      ConnectionError: If the set is not prepared and cannot be downloaded. You can then put the four original idx
+        files into `<data_dir>/downloads/manual/<name>`.
 
     References:
-        Y. LeCun, C. Cortes, C. J. C. Burges. The MNIST database of handwritten digits, 1998.
-        H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking
-        Machine Learning Algorithms. arXiv:1708.07747, 2017. MIT licence.
+      Y. LeCun, C. Cortes, C. J. C. Burges. The MNIST database of handwritten digits, 1998.
+      H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking
+      Machine Learning Algorithms. arXiv:1708.07747, 2017. MIT licence.
     """
     entry = _ENTRIES[name]
     builder = _prepared_builder(name, data_dir)
@@ -101,7 +101,7 @@ def _prepared_builder(name: str, data_dir: manual.PathLike | None) -> tfds.core.
     files = {url.rsplit("/", 1)[-1]: url for url in builder.url_infos}
 
     def recognize(folder: pathlib.Path) -> pathlib.Path | None:
-        # The shared folder is passed over: both sets, and others, have files of the same names.
+        # The shared folder is skipped, because several data sets have files with these names.
         complete = all((folder / file).exists() for file in files)
         return folder if complete and not manual.is_shared(folder) else None
 
@@ -109,14 +109,14 @@ def _prepared_builder(name: str, data_dir: manual.PathLike | None) -> tfds.core.
     with explain_failure(name, files, data_dir):
         if placed is None:
             check_reachable(files.values(), writable / "downloads")
-        config = tfds.download.DownloadConfig(manual_dir=placed or manual.by_hand(name, data_dir))
+        config = tfds.download.DownloadConfig(manual_dir=placed or manual.folder_for(name, data_dir))
         builder.download_and_prepare(download_config=config)
     return builder
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silences TFDS' warning that a set is not prepared yet, which is no news before a download."""
+    """Silences TFDS' warning that a set is not prepared yet, which is expected before a download."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

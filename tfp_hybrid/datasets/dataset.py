@@ -1,4 +1,4 @@
-"""The container every loader returns."""
+"""`Dataset`, the container that every loader returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 Split = tuple[np.ndarray, np.ndarray]
-"""Inputs of shape `(n, ...)` and targets of shape `(n,)`, row by row."""
+"""Inputs `(n, ...)` and their targets `(n,)`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,19 +15,19 @@ class Dataset:
     """A supervised data set in memory, ready for `model.fit(*dataset.train)`.
 
     Attributes:
-        name: The name given to `load`.
-        task: `"classification"` (int32 labels) or `"regression"` (float32 targets).
-        train: Inputs `(n, ...)` and targets `(n,)` to learn from.
-        validation: Rows held out of the training part, for choosing settings.
-        test: Rows to report results on. A set that exists only for testing has empty `train` and
-            `validation` parts, of shape `(0, ...)`.
-        num_classes: Number of classes; labels are `0 ... num_classes - 1`. None for regression.
-        quantization_levels: Number of values an integer input can take, `0 ... levels - 1`: what
-            dequantization needs. None for continuous inputs.
-        feature_names: A name for each input column, where columns have names.
-        target_name: What the target is, with its unit in brackets if it has one.
-        class_names: A name for each label.
-        description: One sentence for reports: which data exactly, and how they were split.
+      name: Name of the data set, as passed to `load`.
+      task: `"classification"` (int32 labels) or `"regression"` (float32 targets).
+      train: Training inputs `(n, ...)` and targets `(n,)`.
+      validation: Rows held out of the training set for choosing settings.
+      test: Rows for reporting results. A set that is used only for testing has empty `train` and `validation` parts
+        of shape `(0, ...)`.
+      num_classes: Number of classes; labels are `0 ... num_classes - 1`. None for regression.
+      quantization_levels: Number of values that an integer input can take, `0 ... levels - 1`, as needed for
+        dequantization. None for continuous inputs.
+      feature_names: Names of the input columns, or None if they have no names.
+      target_name: Name of the target, with its unit in brackets if it has one.
+      class_names: Names of the classes.
+      description: Which data these are and how they were split, for reports.
     """
 
     name: str

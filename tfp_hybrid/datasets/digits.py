@@ -1,4 +1,4 @@
-"""Handwritten digits of 8x8 pixels that come with scikit-learn: the default, no download."""
+"""scikit-learn's handwritten digits, 8x8 pixels; no download."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _TRAIN, _VALIDATION = 1000, 350
 def load() -> Dataset:
     """Loads 1,797 images of handwritten digits, split 1000 / 350 / 447 in scikit-learn's order.
 
-    The order follows the collection, so the writers of the test part are largely others than those
-    of the training part: a little harder than a random split.
+    The images are in the order in which they were collected, so most writers in the test part do not occur in the
+    training part. This is slightly harder than a random split.
 
     Returns:
-        A `Dataset` with uint8 images `(n, 8, 8, 1)` of values `0 ... 16` and int32 labels `(n,)`.
+      A `Dataset` with uint8 images `(n, 8, 8, 1)` of values `0 ... 16` and int32 labels `(n,)`.
 
     References:
-        E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning
-        Repository, 1998. doi:10.24432/C50P49. CC BY 4.0.
+      E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning
+      Repository, 1998. doi:10.24432/C50P49. CC BY 4.0.
     """
     source = sklearn.datasets.load_digits()
     x = source.images.astype(np.uint8)[..., np.newaxis]

@@ -1,4 +1,4 @@
-"""Downloads through TFDS that fail at once, and say what to do by hand."""
+"""Downloads through TFDS that fail fast and explain how to place the files manually."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tfp_hybrid.datasets import manual
 
 _TIMEOUT = 10.0
-"""Seconds within which a server must answer."""
+"""Seconds to wait for a server's answer."""
 
 
 def download(
@@ -25,23 +25,21 @@ def download(
     dl_manager: tfds.download.DownloadManager | None = None,
     known: Mapping[str, tuple[int, str]] | None = None,
 ) -> dict[str, pathlib.Path]:
-    """Downloads files, or returns the copies kept from an earlier download.
+    """Downloads files, or returns the copies from an earlier download.
 
     Args:
-        name: Name of the data set.
-        files: Address of each file, by the name the file has in public.
-        data_dir: See `manual.data_directory`. Files go to its `downloads` folder, or to that of
-            the user's cache where it is read-only.
-        dl_manager: TFDS' manager, if a builder has one already.
-        known: Size in bytes and MD5 of files, by their public names. One that differs is not kept.
+      name: Name of the data set.
+      files: URLs by the files' public names.
+      data_dir: Root folder of TFDS' data; see `manual.data_directory`. Files are stored in its `downloads` folder, or
+        in the user's cache directory if it is read-only.
+      dl_manager: TFDS' download manager; None creates one.
+      known: Expected size in bytes and MD5 of files, by their public names. A file that differs is deleted.
 
     Returns:
-        Path of each file, by its public name. The path itself is of TFDS' making: trust the
-        content of a file, not its suffix.
+      Paths by the files' public names. TFDS chooses the paths, so a file's suffix says nothing about its format.
 
     Raises:
-        ConnectionError: A file cannot be had, or is another than the known one; the message says where to put it by
-            hand.
+      ConnectionError: If a file cannot be downloaded or differs from the known one. The message says where to put it.
     """
     folder = manual.writable_directory(data_dir) / "downloads"
     with explain_failure(name, files, data_dir):
@@ -56,37 +54,37 @@ def download(
 
 @contextlib.contextmanager
 def explain_failure(name: str, files: Mapping[str, str], data_dir: manual.PathLike | None) -> Iterator[None]:
-    """Turns whatever a failing download raises into one sentence: which file to put where."""
+    """Turns any error of a download into a ConnectionError that says which files to put where."""
     try:
         yield
     except (OSError, tfds.core.download.DownloadError, NonMatchingChecksumError) as error:
         listing = ", ".join(f"{file} ({url})" for file, url in files.items())
         raise ConnectionError(
-            f"Cannot download the data set {name!r}: put {listing} by hand into the folder "
-            f"{manual.by_hand(name, data_dir)}, and load it again. Reason: {_first_line(error)}"
+            f"The data set {name!r} could not be downloaded. Put {listing} into the folder "
+            f"{manual.folder_for(name, data_dir)}, and load it again. Reason: {_first_line(error)}"
         ) from None
 
 
 def check_reachable(urls: Iterable[str], download_dir: pathlib.Path) -> None:
-    """Asks servers for a sign of life, for files that are not yet in `download_dir`.
+    """Checks that the servers of all files that are not yet in `download_dir` respond.
 
-    TFDS retries for minutes, with neither a time limit nor a word to the user.
+    Without this check, TFDS would silently retry for minutes, without a time limit.
 
     Raises:
-        OSError: A server does not answer, or does not have the file.
+      OSError: If a server does not respond or does not have the file.
     """
     urls = set(urls)
     for record in download_dir.rglob("*.INFO"):
         urls -= set(json.loads(record.read_text()).get("urls", ()))
     for url in sorted(urls):
         answer = requests.head(url, timeout=_TIMEOUT, allow_redirects=True)
-        # Other codes may concern HEAD alone, which some servers refuse: the download will tell.
+        # Some servers refuse HEAD requests with other status codes; then the download itself decides.
         if answer.status_code in (404, 410) or answer.status_code >= 500:
-            raise OSError(f"{url} answers with HTTP status {answer.status_code}")
+            raise OSError(f"{url} responds with HTTP status {answer.status_code}")
 
 
 def manual_dir(dl_manager: tfds.download.DownloadManager) -> pathlib.Path | None:
-    """Returns TFDS' folder for files placed by hand, or None while it is absent or empty."""
+    """Returns TFDS' folder for manually placed files, or None if it is missing or empty."""
     try:
         return pathlib.Path(dl_manager.manual_dir)
     except AssertionError:
@@ -97,10 +95,10 @@ def _check_content(path: pathlib.Path, url: str, wanted: tuple[int, str]) -> Non
     with path.open("rb") as file:
         found = path.stat().st_size, hashlib.file_digest(file, "md5").hexdigest()
     if found != wanted:
-        for part in (path, path.with_name(f"{path.name}.INFO")):  # TFDS would take it for the copy of an earlier time
+        for part in (path, path.with_name(f"{path.name}.INFO")):  # else TFDS would reuse it as an earlier download
             part.unlink(missing_ok=True)
         raise OSError(
-            f"what {url} gave has {found[0]:,} bytes and the MD5 {found[1]}; wanted {wanted[0]:,} and {wanted[1]}"
+            f"the file at {url} has {found[0]:,} bytes and the MD5 {found[1]}; wanted {wanted[0]:,} and {wanted[1]}"
         )
 
 

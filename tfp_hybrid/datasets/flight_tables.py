@@ -1,4 +1,4 @@
-"""Readers of the two forms of the flight data, to one table of the same columns."""
+"""Readers for the two formats of the flight data."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _CHUNK_ROWS = 500_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlightTable:
-    """Complete flights in the order of their dates.
+    """Flights without missing values, in the order of their dates.
 
     Attributes:
-        x: The eight attributes of `FEATURES`, float32 `(n, 8)`.
-        y: Arrival delay in minutes, float32 `(n,)`.
-        year: Year of the flight, int32 `(n,)`.
-        num_dropped: Rows left out because an attribute or the delay was missing.
+      x: Attributes in the order of `FEATURES`, float32 `(n, 8)`.
+      y: Arrival delays in minutes, float32 `(n,)`.
+      year: Years of the flights, int32 `(n,)`.
+      num_dropped: Number of rows dropped because an attribute or the delay was missing.
     """
 
     x: np.ndarray
@@ -54,7 +54,7 @@ def read_composite(path: pathlib.Path) -> FlightTable:
     """Reads a Parquet table with the columns Year, ArrDelay and those of `FEATURES`.
 
     Raises:
-        ValueError: The file is not a Parquet file, lacks a column, or has no complete row.
+      ValueError: If the file is not a Parquet file, lacks a column, or has no complete row.
     """
     with _named_errors(path, "Parquet table"):
         columns = pyarrow.parquet.read_schema(path).names
@@ -65,21 +65,21 @@ def read_composite(path: pathlib.Path) -> FlightTable:
 
 
 def read_data_expo(flights: pathlib.Path, planes: pathlib.Path) -> FlightTable:
-    """Reads a year of the ASA Data Expo 2009; PlaneAge is Year minus the aircraft's year.
+    """Reads one year of the ASA Data Expo 2009; PlaneAge is Year minus the aircraft's year.
 
     Args:
-        flights: A yearly CSV file, plain or compressed by bzip2.
-        planes: The CSV file with columns `tailnum` and `year`, likewise.
+      flights: The CSV file of that year, plain or compressed with bzip2.
+      planes: The CSV file with the columns `tailnum` and `year`, plain or compressed with bzip2.
 
     Raises:
-        ValueError: A file is damaged, lacks a column, or no row is complete.
+      ValueError: If a file is damaged or lacks a column, or no row is complete.
     """
     plane_years = _read_plane_years(planes)
     num_read, blocks = 0, []
     for chunk in _csv_chunks(flights):
         num_read += len(chunk)
         age = chunk["Year"] - chunk["TailNum"].map(plane_years).astype(np.float32)
-        # A tail number given anew makes the plane younger than the flight.
+        # A tail number that was reused gives a plane that is younger than the flight.
         rows = chunk.assign(PlaneAge=age.where(age >= 0))[list(_COLUMNS)].to_numpy(np.float32)
         blocks.append(rows[np.isfinite(rows).all(axis=1)])
     return _table(flights, blocks, num_read)
@@ -89,7 +89,7 @@ def _read_plane_years(path: pathlib.Path) -> pd.Series:
     with _named_errors(path, "CSV file"), _open(path) as file:
         frame = pd.read_csv(file, dtype=str, encoding="latin-1")
     _check_columns(path, frame.columns, ("tailnum", "year"))
-    years = pd.to_numeric(frame["year"], errors="coerce")  # "None" and "0000" occur
+    years = pd.to_numeric(frame["year"], errors="coerce")  # the file contains "None" and "0000"
     years = years.where(years >= _FIRST_PLANE_YEAR)
     return pd.Series(years.to_numpy(), index=frame["tailnum"]).groupby(level=0).first()
 
@@ -99,7 +99,7 @@ def _csv_chunks(path: pathlib.Path) -> Iterator[pd.DataFrame]:
         columns = pd.read_csv(file, nrows=0, encoding="latin-1").columns
     _check_columns(path, columns, _CSV_COLUMNS)
     types = dict.fromkeys(_CSV_COLUMNS, np.float32) | {"TailNum": str}
-    # TFDS' bar, so that `tfds.disable_progress_bar` holds for it.
+    # TFDS' progress bar, so that `tfds.disable_progress_bar` applies.
     bar = tfds.core.utils.tqdm(desc=f"Reading {path.name}", unit=" rows", unit_scale=True, leave=False)
     with _named_errors(path, "CSV file of flights"), _open(path) as file, bar:
         for chunk in pd.read_csv(file, usecols=_CSV_COLUMNS, dtype=types, chunksize=_CHUNK_ROWS, encoding="latin-1"):
@@ -108,7 +108,7 @@ def _csv_chunks(path: pathlib.Path) -> Iterator[pd.DataFrame]:
 
 
 def _open(path: pathlib.Path) -> BinaryIO:
-    # By content, since TFDS gives downloads a name of its own.
+    # Recognized by its content, because TFDS renames downloads.
     with path.open("rb") as file:
         compressed = file.read(3) == b"BZh"
     return bz2.open(path) if compressed else path.open("rb")
@@ -125,16 +125,16 @@ def _named_errors(path: pathlib.Path, wanted: str) -> Iterator[None]:
 def _check_columns(path: pathlib.Path, present: object, wanted: tuple[str, ...]) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; wanted {list(wanted)}")
+        raise ValueError(f"{path} lacks the columns {missing}; wanted {list(wanted)}.")
 
 
 def _table(path: pathlib.Path, blocks: list[np.ndarray], num_read: int) -> FlightTable:
     rows = np.concatenate(blocks) if blocks else np.empty((0, len(_COLUMNS)), np.float32)
     complete = np.flatnonzero(np.isfinite(rows).all(axis=1))
     if not complete.size:
-        raise ValueError(f"{path} has no row with all of {list(_COLUMNS)}")
+        raise ValueError(f"{path} has no row with all of {list(_COLUMNS)}; wanted at least one complete row.")
     year, month, day = rows[complete, :3].T
-    order = complete[np.lexsort((day, month, year))]  # stable: flights of a day keep their order
+    order = complete[np.lexsort((day, month, year))]  # stable, so flights of the same day keep their order
     return FlightTable(
         x=np.take(rows[:, 1:-1], order, axis=0),
         y=rows[order, -1],

@@ -1,4 +1,4 @@
-"""US flights: predict the arrival delay from eight attributes."""
+"""US flights: arrival delays and eight attributes."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class _Source(NamedTuple):
 
 
 class Flights(tfds.core.GeneratorBasedBuilder):
-    """US flights for `tfds.load("flights/data_expo_2008")` or `"flights/bts_composite"`.
+    """Builder for `tfds.load("flights/data_expo_2008")` and `tfds.load("flights/bts_composite")`.
 
-    Splits `train`, `validation` and `test` as in `load`. One example a flight: `attributes`, a
-    vector of the eight attributes, and `arr_delay`, in minutes.
+    It has the splits `train`, `validation` and `test`, as in `load`. Each example is a flight with `attributes`, a
+    vector of the eight attributes, and `arr_delay` in minutes.
     """
 
     name = "flights"
@@ -49,9 +49,7 @@ class Flights(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Optional: {' and '.join(_FILES)}, or {_COMPOSITE}."
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(name="data_expo_2008", description="The year 2008 of the ASA Data Expo 2009."),
-        tfds.core.BuilderConfig(
-            name="bts_composite", description=f"A table {_COMPOSITE} that is put in place by hand."
-        ),
+        tfds.core.BuilderConfig(name="bts_composite", description=f"A manually placed table {_COMPOSITE}."),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -73,7 +71,9 @@ class Flights(tfds.core.GeneratorBasedBuilder):
         config, root = self.builder_config.name, self.data_dir_root
         source = manual.find(self.name, _RECOGNIZERS[config], root, manual_dir(dl_manager))
         if source is None and config == "bts_composite":
-            raise FileNotFoundError(f"Put {_COMPOSITE} into {manual.by_hand(self.name, root)}")
+            raise FileNotFoundError(
+                f"{_COMPOSITE} was not found. Put {_COMPOSITE} into {manual.folder_for(self.name, root)}."
+            )
         splits, _ = _read(source or _download(root, dl_manager))
         return {split: self._generate_examples(*rows) for split, rows in splits.items()}
 
@@ -83,39 +83,39 @@ class Flights(tfds.core.GeneratorBasedBuilder):
 
 
 def load(data_dir: manual.PathLike | None = None) -> Dataset:
-    """Loads flights with the eight attributes of the paper, and their arrival delay in minutes.
+    """Loads flights with the eight attributes of the paper and their arrival delays in minutes.
 
-    From the first folder of `manual.find` that has one of these; else 2008 is downloaded:
+    The flights are read from the first folder of `manual.find` that has one of the following; if there is none, 2008
+    is downloaded.
 
-    * `2008.csv` or `2008.csv.bz2`, and `plane-data.csv`, of the ASA Data Expo 2009: the data of the
-      paper. The flights of each day stay in the order of the file, the days are sorted. The first
-      5,000,000 complete rows are for training, the next 100,000 for testing; where the file has
-      fewer, the last 2 % are for testing (at most 100,000) and all before them for training.
-    * `bts_8attr.parquet`, with the columns of `FEATURES`, Year and ArrDelay: any collection of
-      reports of the Bureau of Transportation Statistics. Training rows up to the end of 2016,
-      testing on the first 100,000 rows after it.
+    * `2008.csv` or `2008.csv.bz2`, and `plane-data.csv`, of the ASA Data Expo 2009, the data of the paper. Flights are
+      sorted by date; those of the same day keep the order of the file. The first 5,000,000 complete rows are for
+      training and the next 100,000 for testing. If the file has fewer rows, the last 2 % (at most 100,000) are for
+      testing and all rows before them for training.
+    * `bts_8attr.parquet` with the columns of `FEATURES`, Year and ArrDelay: any collection of reports of the Bureau of
+      Transportation Statistics. Rows up to the end of 2016 are for training and the next 100,000 for testing.
 
-    Every 20th training row is held out to validate. A row that lacks an attribute or the delay, as
-    cancelled flights do, is dropped; `description` counts them.
+    Every 20th training row is held out for validation. Rows that lack an attribute or the delay, such as cancelled
+    flights, are dropped; `description` gives their number.
 
     Args:
-        data_dir: See `manual.data_directory`.
+      data_dir: Root folder of TFDS' data; see `manual.data_directory`.
 
     Returns:
-        A `Dataset` with float32 inputs `(n, 8)`, in the units of the file (times of day are hhmm
-        numbers, AirTime minutes, Distance miles, PlaneAge years), and float32 targets `(n,)`.
+      A `Dataset` with float32 inputs `(n, 8)` in the units of the file (times of day as hhmm numbers, AirTime in
+      minutes, Distance in miles, PlaneAge in years) and float32 targets `(n,)`.
 
     Raises:
-        ConnectionError: No file is in place and the download fails.
-        ValueError: A file is damaged, lacks columns, or has no rows to train or to test on.
+      ConnectionError: If the files are missing and cannot be downloaded.
+      ValueError: If a file is damaged, lacks columns, or has no rows for training or testing.
 
     References:
-        J. Hensman, N. Fusi, N. D. Lawrence. Gaussian Processes for Big Data. UAI 2013.
-        Data Expo 2009: Airline on time data. Harvard Dataverse, 2008. doi:10.7910/DVN/HG7NV7. CC0;
-        from public reports of the US Bureau of Transportation Statistics.
+      J. Hensman, N. Fusi, N. D. Lawrence. Gaussian Processes for Big Data. UAI 2013.
+      Data Expo 2009: Airline on time data. Harvard Dataverse, 2008. doi:10.7910/DVN/HG7NV7. CC0;
+      from public reports of the US Bureau of Transportation Statistics.
     """
-    # Read from the table itself, in a second for two million rows: rows prepared by the builder
-    # come back at some 25,000 a second.
+    # Reading the table takes a second for two million rows. Reading rows that the builder has prepared is far slower,
+    # at about 25,000 rows per second.
     source = _find(data_dir) or _download(data_dir)
     splits, description = _read(source)
     return Dataset(
@@ -133,7 +133,7 @@ def _recognize_data_expo(folder: pathlib.Path) -> _Source | None:
         if (folder / file).is_file():
             planes = folder / "plane-data.csv"
             if not planes.is_file():
-                raise ValueError(f"{folder} has {file}, but not the plane-data.csv to go with it")
+                raise ValueError(f"{folder} has {file}, but not the plane-data.csv that belongs to it; wanted both.")
             return _Source("data_expo_2008", (folder / file, planes))
     return None
 
@@ -159,7 +159,7 @@ def _download(data_dir: manual.PathLike | None, dl_manager: tfds.download.Downlo
 
 
 def _read(source: _Source) -> tuple[dict[str, Split], str]:
-    """Returns the three parts and a sentence about them."""
+    """Returns the splits and their description."""
     if source.config == "bts_composite":
         table = read_composite(*source.paths)
         num_train = int(np.searchsorted(table.year, _LAST_TRAIN_YEAR, side="right"))
@@ -172,7 +172,7 @@ def _read(source: _Source) -> tuple[dict[str, Split], str]:
     splits = _split(table, num_train)
     if not all(len(y) for _, y in splits.values()):
         sizes = {split: len(y) for split, (_, y) in splits.items()}
-        raise ValueError(f"{source.paths[0]} has too few rows, or dates, to split: {sizes}")
+        raise ValueError(f"{source.paths[0]} has too few rows or dates to split; the parts would have {sizes} rows.")
     return splits, f"{title}; {table.num_dropped:,} incomplete rows dropped"
 
 

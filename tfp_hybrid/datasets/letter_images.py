@@ -1,4 +1,4 @@
-"""The original form of NotMNIST: a folder, or an archive, of one PNG file an image."""
+"""Reader for NotMNIST's original format: a folder or an archive with one PNG file per image."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ SIZE = 28
 
 
 def read_letter_images(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images from `A/*.png ... J/*.png`, passing over the few unreadable files.
+    """Reads images from `A/*.png ... J/*.png`, and skips unreadable files.
 
-    The public archive holds some empty and broken PNG files. The images come in a fixed random
-    order, so that the first rows are not all of them an A.
+    The public archive contains a few empty and damaged PNG files. The images are returned in a fixed random order, so
+    that the first rows contain all letters.
 
     Args:
-        path: The folder that holds the ten folders, or a tar archive of it.
+      path: The folder with the ten folders `A ... J`, or a tar archive of it.
 
     Returns:
-        uint8 images `(n, 28, 28)` and uint8 labels `(n,)`, 0 for A ... 9 for J.
+      uint8 images `(n, 28, 28)` and uint8 labels `(n,)`, 0 for A ... 9 for J.
 
     Raises:
-        ValueError: The archive is damaged, a letter has no readable image, or an image is not of
-            28x28 pixels.
+      ValueError: If the archive is damaged, a letter has no readable image, or an image does not have 28x28 pixels.
     """
     files = _files_in_folder(path) if path.is_dir() else _files_in_archive(path)
     images, labels = [], []
@@ -38,12 +37,12 @@ def read_letter_images(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         if image is None:
             continue
         if image.shape != (SIZE, SIZE):
-            raise ValueError(f"{key} in {path} has shape {image.shape}, wanted {(SIZE, SIZE)}")
+            raise ValueError(f"{key} in {path} has shape {image.shape}; wanted {(SIZE, SIZE)}.")
         images.append(image)
         labels.append(CLASS_NAMES.index(key[0]))
     missing = [name for label, name in enumerate(CLASS_NAMES) if label not in labels]
     if missing:
-        raise ValueError(f"{path} has no readable image A/*.png ... J/*.png of {missing}")
+        raise ValueError(f"{path} has no readable image A/*.png ... J/*.png of {missing}; wanted all ten letters.")
     order = np.random.default_rng(0).permutation(len(images))
     return np.stack(images)[order], np.asarray(labels, np.uint8)[order]
 
@@ -69,5 +68,5 @@ def _decode(content: bytes) -> np.ndarray | None:
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises on empty and broken files
+    except (OSError, SyntaxError, ValueError):  # Pillow raises these for empty and damaged files
         return None

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""`load`: a data set by its name."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ NAMES = tuple(_LOADERS)
 
 
 def load(name: str, *, data_dir: manual.PathLike | None = None, seed: int = 0) -> Dataset:
-    """Loads a data set into memory, downloading it first where that is necessary and possible.
+    """Loads a data set into memory; downloads it first if necessary.
 
     >>> dataset = load("digits")
     >>> dataset.train[0].shape, dataset.quantization_levels
     ((1000, 8, 8, 1), 17)
 
     Args:
-        name: One of `NAMES`.
-        data_dir: Root folder of TFDS' data. By default `$TFDS_DATA_DIR`, else
-            `~/tensorflow_datasets`. A read-only folder is read, and never written.
-        seed: Seed of a simulated set. The others are the same in every run.
+      name: One of `NAMES`.
+      data_dir: Root folder of TFDS' data. Defaults to `$TFDS_DATA_DIR`, or `~/tensorflow_datasets` if that is not
+        set. It may be read-only.
+      seed: Random seed of a simulated set; ignored for the other sets.
 
     Returns:
-        A `Dataset`.
+      A `Dataset`.
 
     Raises:
-        ValueError: The name is unknown, or a file is damaged or lacks something.
-        ConnectionError: Files are missing and cannot be downloaded; the message says which ones
-            to put where.
+      ValueError: If the name is unknown, or a file is damaged or incomplete.
+      ConnectionError: If files are missing and cannot be downloaded. The message says which files to put where.
     """
     if name not in _LOADERS:
-        raise ValueError(f"Unknown data set {name!r}; known are {', '.join(NAMES)}")
+        raise ValueError(f"The data set {name!r} is unknown; wanted one of {', '.join(NAMES)}.")
     return _LOADERS[name](data_dir, seed)

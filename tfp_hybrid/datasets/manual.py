@@ -1,4 +1,4 @@
-"""Where data files are looked for, and where downloads and prepared files may be written."""
+"""Folders of data files: where they are searched for, and where downloads and prepared files are written."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ PathLike = str | os.PathLike
 
 
 def data_directory(data_dir: PathLike | None = None) -> pathlib.Path:
-    """Returns the root of prepared data: `data_dir`, else `$TFDS_DATA_DIR`, else TFDS' default."""
+    """Returns the root folder of the data: `data_dir` if given, else `$TFDS_DATA_DIR`, else TFDS' default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return pathlib.Path(chosen).expanduser().absolute()
 
 
 def writable_directory(data_dir: PathLike | None = None) -> pathlib.Path:
-    """Returns the data directory if it may be written, else the user's cache directory.
+    """Returns the data directory if it is writable, else the user's cache directory.
 
     The cache directory is `$XDG_CACHE_HOME/tfp_hybrid`, by default `~/.cache/tfp_hybrid`.
     """
     root = data_directory(data_dir)
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
-    # root passes `os.access` everywhere, so a folder without any write bit is left alone as well.
+    # For root, `os.access` succeeds everywhere, so a folder without any write permission also counts as read-only.
     if os.access(existing, os.W_OK) and existing.stat().st_mode & 0o222:
         return root
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return pathlib.Path(cache).expanduser().absolute() / "tfp_hybrid"
 
 
-def by_hand(name: str, data_dir: PathLike | None = None) -> pathlib.Path:
-    """Returns the folder a user is told to put files into when a download fails."""
+def folder_for(name: str, data_dir: PathLike | None = None) -> pathlib.Path:
+    """Returns the folder where a user should put the files of a data set if the download fails."""
     return writable_directory(data_dir) / "downloads" / "manual" / name
 
 
 def is_shared(folder: pathlib.Path) -> bool:
-    """Whether a folder serves all data sets, so that a generic file name in it proves nothing."""
+    """Whether a folder is shared by all data sets, so that a generic file name does not identify one of them."""
     return folder.name == "manual"
 
 
@@ -47,29 +47,27 @@ def find(
     data_dir: PathLike | None = None,
     first: pathlib.Path | None = None,
 ) -> T | None:
-    """Looks for files that were put in place by hand.
+    """Searches for manually placed files; writes nothing.
 
-    Folders are tried in this order:
+    Folders are searched in this order:
 
     1. `<data_dir>/downloads/manual/<name>`, then `<data_dir>/downloads/manual`;
-    2. a folder named like the data set, beside `data_dir` and then inside it; case and underscores
-       do not count, so `notMNIST` and `notmnist` are found for `not_mnist`;
-    3. where `data_dir` is read-only, the folders of 1. in the user's cache directory.
-
-    Nothing is ever written to them.
+    2. a folder with the name of the data set, first next to `data_dir` and then inside it; case and underscores are
+       ignored, so `notMNIST` and `notmnist` match `not_mnist`;
+    3. if `data_dir` is read-only, the folders of 1. in the user's cache directory.
 
     Args:
-        name: Name of the data set.
-        recognize: Maps a folder to a description of the wanted files in it, or to None.
-        data_dir: See `data_directory`.
-        first: A folder to try before all others, such as the `manual_dir` given to TFDS.
+      name: Name of the data set.
+      recognize: A function that returns a description of the files in a folder, or None if they are not there.
+      data_dir: Root folder of TFDS' data; see `data_directory`.
+      first: A folder to search before all others, such as the `manual_dir` given to TFDS.
 
     Returns:
-        The first answer of `recognize` that is not None, or None.
+      The first result of `recognize` that is not None, or None.
     """
     root = data_directory(data_dir)
     manual = root / "downloads" / "manual"
-    cached = by_hand(name, data_dir)
+    cached = folder_for(name, data_dir)
     folders = [manual / name, manual, *_named_like(name, root.parent), *_named_like(name, root)]
     folders += [cached, cached.parent]
     for folder in folders if first is None else [first, *folders]:
@@ -84,5 +82,5 @@ def _named_like(name: str, parent: pathlib.Path) -> list[pathlib.Path]:
 
     try:
         return sorted(folder for folder in parent.iterdir() if plain(folder.name) == plain(name))
-    except OSError:  # `parent` is absent, or may not be listed
+    except OSError:  # `parent` does not exist or cannot be listed
         return []

@@ -1,4 +1,4 @@
-"""NotMNIST: the letters A to J in many typefaces, in the format of MNIST."""
+"""NotMNIST: the letters A to J in many typefaces, in MNIST's format."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tfp_hybrid.datasets.letter_images import CLASS_NAMES, SIZE, read_letter_ima
 _ARCHIVE = "notMNIST_small.tar.gz"
 _FILES = {_ARCHIVE: f"http://yaroslavvb.com/upload/notMNIST/{_ARCHIVE}"}
 _KNOWN = {_ARCHIVE: (8_458_043, "c9890a473a9769fda4bdf314aaf500dd")}
-"""Its size and MD5, as several public projects give them."""
+"""Its size in bytes and its MD5, as published by several public projects."""
 
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
-_VALIDATION_SHARE = 12  # one training row in twelve, as in MNIST's 55,000 / 5,000
+_TRAIN_ROWS_PER_VALIDATION_ROW = 12  # as in MNIST's 55,000 / 5,000
 _HOMEPAGE = "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html"
 
 
 class NotMnist(tfds.core.GeneratorBasedBuilder):
-    """NotMNIST for `tfds.load("not_mnist")`: a `test` split, and `train` where there is one.
+    """Builder for `tfds.load("not_mnist")`, with a `test` split and, if the files have one, a `train` split.
 
-    Takes the files that `load` takes, and downloads the public archive if none are in place.
+    It reads the same files as `load`, and downloads the public archive if there are none.
     """
 
     name = "not_mnist"
@@ -61,42 +61,41 @@ class NotMnist(tfds.core.GeneratorBasedBuilder):
 
 
 def load(data_dir: manual.PathLike | None = None) -> Dataset:
-    """Loads NotMNIST, foremost its test part, as out-of-distribution inputs for MNIST.
+    """Loads NotMNIST; its test part serves as out-of-distribution inputs for MNIST.
 
-    Read from the first of these that `manual.find` meets, else from a download of the last:
+    It is read from the first of the following that `manual.find` finds; if there is none, the archive is downloaded.
 
-    * idx files `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, plain or `.gz`: the test
-      part; `train-...` files beside them are the training part, its last twelfth for validation;
-    * a folder with PNG files `A/*.png ... J/*.png`, or with `notMNIST_small/A/*.png ...`;
-    * the archive `notMNIST_small.tar.gz` of such a folder. All its images are the test part.
+    * The idx files `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, plain or `.gz`, are the test part. If there
+      are `train-...` files next to them, these are the training part, whose last twelfth is for validation.
+    * A folder with PNG files `A/*.png ... J/*.png`, or with `notMNIST_small/A/*.png ...`: the test part.
+    * The archive `notMNIST_small.tar.gz` of such a folder: the test part.
 
-    The archive's address is plain http, so what comes from there is compared with the size and the MD5 that several
-    public projects give; its author published neither. Files that you put in place yourself are taken as they are,
-    if they are whole and in their format.
+    The archive's URL is plain http, so a download is checked against the size and the MD5 that several public projects
+    give; its author published neither. Manually placed files are checked only for their format.
 
-    In the folder `downloads/manual` that all data sets share, only the names with `notMNIST` are
-    looked for: MNIST's own files are called `t10k-...` as well.
+    In the folder `downloads/manual`, which all data sets share, only names with `notMNIST` are searched for, because
+    MNIST's own files are also called `t10k-...`.
 
     Args:
-        data_dir: See `manual.data_directory`.
+      data_dir: Root folder of TFDS' data; see `manual.data_directory`.
 
     Returns:
-        A `Dataset` with uint8 images `(n, 28, 28, 1)` and int32 labels `(n,)`, 0 for A ... 9 for J.
+      A `Dataset` with uint8 images `(n, 28, 28, 1)` and int32 labels `(n,)`, 0 for A ... 9 for J.
 
     Raises:
-        ConnectionError: No file is in place and the download fails, or is not the known archive.
-        ValueError: A file is damaged or not in its format.
+      ConnectionError: If the files are missing and the download fails or does not give the known archive.
+      ValueError: If a file is damaged or has another format.
 
     References:
-        Y. Bulatov. notMNIST dataset, 2011, made from publicly available typefaces.
-        http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html
+      Y. Bulatov. notMNIST dataset, 2011, made from publicly available typefaces.
+      http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html
     """
-    # The files are read as they are: it takes a second, so preparing them first saves nothing.
+    # Reading the original files takes a second, so preparing them first would save nothing.
     source = manual.find("not_mnist", _recognize, data_dir)
     splits = _read(source or download("not_mnist", _FILES, data_dir, known=_KNOWN)[_ARCHIVE])
     empty = (np.zeros((0, SIZE, SIZE, 1), np.uint8), np.zeros(0, np.int32))
     x, y = splits.get("train", empty)
-    held_out = len(x) - len(x) // _VALIDATION_SHARE
+    held_out = len(x) - len(x) // _TRAIN_ROWS_PER_VALIDATION_ROW
     return Dataset(
         name="not_mnist",
         task="classification",
@@ -139,13 +138,13 @@ def _read_idx_pair(folder: pathlib.Path, prefix: str) -> Split:
     images = find_idx(folder, f"{prefix}-images-idx3-ubyte")
     labels = find_idx(folder, f"{prefix}-labels-idx1-ubyte")
     if labels is None:
-        raise ValueError(f"{folder} has {images.name}, but no {prefix}-labels-idx1-ubyte[.gz]")
+        raise ValueError(f"{folder} has {images.name} but no {prefix}-labels-idx1-ubyte[.gz]; wanted both.")
     x, y = read_idx(images, rank=3), read_idx(labels, rank=1)
     if x.shape != (len(y), SIZE, SIZE):
         raise ValueError(
-            f"{images} has shape {x.shape}, wanted ({len(y)}, {SIZE}, {SIZE}) to go with "
-            f"the {len(y)} labels of {labels.name}"
+            f"{images} has shape {x.shape}; wanted ({len(y)}, {SIZE}, {SIZE}), because {labels.name} has {len(y)} "
+            "labels."
         )
     if len(y) and y.max() >= len(CLASS_NAMES):
-        raise ValueError(f"{labels} has the label {y.max()}, wanted 0 ... {len(CLASS_NAMES) - 1}")
+        raise ValueError(f"{labels} has the label {y.max()}; wanted 0 ... {len(CLASS_NAMES) - 1}.")
     return x, y

@@ -1,27 +1,31 @@
-"""Out-of-distribution inputs: other data sets, and transformed rows of the same one."""
+"""Out-of-distribution inputs: other data sets, and transformed rows of the same data set."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from tfp_hybrid.datasets import loading
+from tfp_hybrid.datasets import loading, manual
 from tfp_hybrid.datasets.dataset import Dataset
 
 
-def load_outliers(name: str, dataset: Dataset, data_dir=None, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-    """Inputs that are out-of-distribution for `dataset`, and their labels if they have the same classes.
+def load_outliers(
+    name: str, dataset: Dataset, data_dir: manual.PathLike | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Loads or makes inputs that are out-of-distribution for a data set.
 
     Args:
-      name: "noise", "inverted", "rotated" or "shuffled" (made from `dataset`), or the name of another data set.
-      dataset: the in-distribution `Dataset`.
-      data_dir: root folder of TFDS' data, as in `datasets.load`.
-      seed: random seed of "noise" and "shuffled".
+      name: "noise", "inverted", "rotated" or "shuffled", which are made from `dataset`; or the name of another data
+        set.
+      dataset: The in-distribution `Dataset`.
+      data_dir: Root folder of TFDS' data, as in `datasets.load`.
+      seed: Random seed of "noise" and "shuffled".
 
     Returns:
-      x, `(n, *event_shape)`; and y, `(n,)`, or None.
+      A pair of the inputs `(n, *event_shape)` and their labels `(n,)`. The labels are None unless the other data set
+      has as many classes as `dataset`.
 
     Raises:
-      ValueError: if the name is unknown, or the inputs have another shape.
+      ValueError: If the name is unknown, or the inputs have another shape or other quantization levels.
     """
     if name in TRANSFORMS:
         return TRANSFORMS[name](dataset, np.random.default_rng(seed)), None
@@ -32,14 +36,14 @@ def load_outliers(name: str, dataset: Dataset, data_dir=None, seed: int = 0) -> 
     x, y = other.test
     if x.shape[1:] != dataset.test[0].shape[1:] or other.quantization_levels != dataset.quantization_levels:
         raise ValueError(
-            f"--ood {name!r} has inputs of shape {x.shape[1:]}; wanted {dataset.test[0].shape[1:]}, as {dataset.name} "
-            "has."
+            f"--ood {name!r} has inputs of shape {x.shape[1:]} and quantization_levels {other.quantization_levels}; "
+            f"wanted {dataset.test[0].shape[1:]} and {dataset.quantization_levels}, as in {dataset.name}."
         )
     return x, y if other.num_classes == dataset.num_classes else None
 
 
 def _noise(dataset, rng):
-    """Each entry drawn uniformly between the smallest and the largest one of the training rows."""
+    """Returns uniform noise between the smallest and the largest training values."""
     x, shape = dataset.train[0], dataset.test[0].shape
     axes = tuple(range(x.ndim)) if dataset.quantization_levels else 0
     low, high = x.min(axes), x.max(axes)
@@ -49,22 +53,24 @@ def _noise(dataset, rng):
 
 
 def _inverted(dataset, rng):
-    """Test images with dark and light swapped."""
+    """Returns the test images with dark and light swapped."""
     if dataset.quantization_levels is None:
-        raise ValueError(f"'inverted' wants images; {dataset.name} has none. Take 'noise' or 'shuffled'.")
+        raise ValueError(f"--ood 'inverted' needs images, but {dataset.name} has none. Use 'noise' or 'shuffled'.")
     return dataset.quantization_levels - 1 - dataset.test[0]
 
 
 def _rotated(dataset, rng):
-    """Test images rotated by 90 degrees."""
+    """Returns the test images rotated by 90 degrees."""
     shape = dataset.test[0].shape[1:]
     if dataset.quantization_levels is None or len(shape) != 3 or shape[0] != shape[1]:
-        raise ValueError(f"'rotated' wants square images; {dataset.name} has none. Take 'noise' or 'shuffled'.")
+        raise ValueError(
+            f"--ood 'rotated' needs square images, but {dataset.name} has none. Use 'noise' or 'shuffled'."
+        )
     return np.rot90(dataset.test[0], axes=(1, 2)).copy()
 
 
 def _shuffled(dataset, rng):
-    """Test rows with each column permuted independently."""
+    """Returns the test rows with each column permuted independently."""
     return rng.permuted(dataset.test[0], axis=0)
 
 

@@ -1,4 +1,4 @@
-"""Batches from Parquet files of any size."""
+"""`from_parquet`: batches from Parquet files of any size."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def from_parquet(
 ) -> tf.data.Dataset:
     """Streams batches `(x, y)` for `HybridModel.fit` from Parquet files that need not fit into memory.
 
-    Each row comes once an epoch. To shuffle, the row groups of all files are visited in random order, 16 at a time, a
-    block of each in turn; and each `shuffle_rows` rows that have come in leave in a uniformly random order, another
-    one at each epoch. So the order of all rows is uniformly random if `shuffle_rows` is at least their number; and
-    rows that lie together in a large row group are better spread if the file is written in row groups of
-    about `shuffle_rows / 16` rows.
+    Each epoch yields every row once. To shuffle, 16 row groups at a time are read in random order, one block from each
+    in turn, and every `shuffle_rows` rows are permuted uniformly at random; each epoch has a new order. The order of
+    all rows is therefore uniformly random if `shuffle_rows` is at least their number. Otherwise, rows that are close
+    together in a large row group are mixed better if the file is written in row groups of about `shuffle_rows / 16`
+    rows.
 
-    Memory does not grow with the files: it is that of some six times `shuffle_rows` rows of the columns in use, and
-    at most 2 MB for each of them in each open row group. Where that would be over 512 MB, fewer are open at a time.
-    (An iteration that is given up keeps as much until the next one is under way.)
+    Memory does not grow with the files. It holds about six times `shuffle_rows` rows of the selected columns, and up to
+    2 MB per column and open row group; if the latter exceeded 512 MB in total, fewer row groups are open at a time. (An
+    abandoned iteration keeps its memory until the next one has started.)
 
     >>> import pandas, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -47,28 +47,28 @@ def from_parquet(
     [[[31.0, 5.0], [45.0, 1.5]], [[28.0, 2.5]]]
 
     Args:
-      paths: A file, or several with the same columns.
-      features: Names of the columns of x, in this order; numbers or booleans.
-      response: Name of the column of y, likewise.
-      batch_size: Rows of a batch.
-      filters: Keeps the rows for which these conditions hold, as in `pandas.read_parquet`: `[("year", "<=", 2016),
-        ("age", ">=", 0)]`, or a list of such lists, one of which has to hold. A comparison with a missing value
-        does not hold. The rows that are kept are counted by one pass over the columns of the conditions.
-      shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
-      seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
-      drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
-        a training step anew for a batch of another size.
+      paths: One file, or several files with the same columns.
+      features: Names of the columns of x, in this order. They hold numbers or booleans.
+      response: Name of the column of y. It holds numbers or booleans.
+      batch_size: Batch size.
+      filters: Conditions on the rows to keep, as in `pandas.read_parquet`: `[("year", "<=", 2016), ("age", ">=", 0)]`
+        keeps the rows that satisfy both; of a list of such lists, at least one must be satisfied. A comparison with a
+        missing value is false. The rows are counted in advance, in one pass over the columns of the conditions.
+      shuffle_rows: Number of rows to shuffle at a time; 0 keeps the order of the files, for example for evaluation.
+      seed: Random seed of the order. None follows `keras.utils.set_random_seed`.
+      drop_remainder: Whether to drop the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles the
+        training step again for a batch of another size.
 
     Returns:
       A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, len(features))`; whole numbers beyond
-      2**24 are rounded. y is `(batch_size,)`: int64 for a column of integers or booleans, else float32.
+      2**24 are rounded. y is `(batch_size,)`, int64 for a column of integers or booleans, else float32.
 
     Raises:
-      FileNotFoundError: A file is missing.
-      ValueError: A file is damaged or lacks a column, a column has no numbers or misses some, the response is an
-        integer in one file only, or no row is left.
-      tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; names its file, column
-        and row. (What the files' statistics tell is a ValueError before any work.)
+      FileNotFoundError: If a file is missing.
+      ValueError: If a file is damaged or lacks a column, a column is not numeric or has missing values according to
+        the file's statistics, the response is integer in some files only, or no row is left.
+      tf.errors.InvalidArgumentError: While reading, if a value is missing, NaN or infinite. The message names its
+        file, column and row.
     """
     paths, features = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     table = ParquetTable.open(paths, tuple(features), response, filters)
@@ -76,8 +76,8 @@ def from_parquet(
     size = streaming.block_rows(shuffle_rows, len(features) + 1, together)
     groups = table.row_groups(size)
     rows = sum(group.rows for group in groups)
-    of = f"{paths[0]}{' and the other files' if len(paths) > 1 else ''}{' after filters' if filters else ''}"
-    streaming.check_rows(rows, batch_size, drop_remainder, of)
+    origin = f"{paths[0]}{' and the other files' if len(paths) > 1 else ''}{' after filters' if filters else ''}"
+    streaming.check_rows(rows, batch_size, drop_remainder, origin)
 
     readers = Readers(lambda source: table.blocks(groups[source], size), most=2 * together)
     end = np.empty((0, len(features)), np.float32), np.empty(0, table.response_dtype)
@@ -95,5 +95,5 @@ def from_parquet(
         return blocks.take_while(lambda _, y: tf.size(y) > 0)
 
     dataset = streaming.batches(read, len(groups), batch_size, shuffle_rows, seed, drop_remainder, rows, together)
-    weakref.finalize(dataset, readers.close)  # TensorFlow never forgets a Python function
+    weakref.finalize(dataset, readers.close)  # TensorFlow never releases a Python function
     return dataset

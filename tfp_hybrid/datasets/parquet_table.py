@@ -1,4 +1,4 @@
-"""The rows of Parquet files, block by block."""
+"""`ParquetTable`: reads the rows of Parquet files block by block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import pyarrow.parquet
 
 _ROW = "row of the file"
 _PAGE_BYTES, _OPEN_BYTES = 2**21, 2**29
-"""What one column of an open row group takes at most, its page and its dictionary; and what all of them may take."""
+"""Bytes of one column of an open row group, at most (its page and its dictionary); and limit for all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RowGroup:
-    """A row group of a file: its number, its first row, and how many rows it has to give."""
+    """A row group of a file.
+
+    Attributes:
+      path: Path of the file.
+      number: Index of the row group in the file.
+      first_row: Index of its first row in the file.
+      rows: Number of its rows that satisfy the condition.
+    """
 
     path: str
     number: int
@@ -26,14 +33,15 @@ class RowGroup:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ParquetTable:
-    """The rows of Parquet files of the same columns.
+    """The rows of Parquet files with the same columns.
 
     Attributes:
-      files: The metadata of each file, by its path.
-      features, response: Names of columns.
-      response_dtype: Of y.
-      condition: What a row has to fulfil, or None.
-      condition_columns: Names of the columns that it is about.
+      files: Metadata of each file, by its path.
+      features: Names of the columns of x.
+      response: Name of the column of y.
+      response_dtype: Dtype of y.
+      condition: Condition on the rows to keep, or None.
+      condition_columns: Names of the columns in the condition.
     """
 
     files: dict[str, pyarrow.parquet.FileMetaData]
@@ -44,8 +52,8 @@ class ParquetTable:
     condition_columns: tuple[str, ...]
 
     @classmethod
-    def open(cls, paths, features, response, filters) -> ParquetTable:
-        """Opens the files, and raises ValueError if their columns are not those wanted."""
+    def open(cls, paths: list[str], features: tuple[str, ...], response: str, filters: list | None) -> ParquetTable:
+        """Opens the files; raises ValueError if they lack a column or a column is not numeric."""
         condition_columns = _columns_of(filters)
         files, integer = {}, {}
         for path in paths:
@@ -54,7 +62,10 @@ class ParquetTable:
             integer[path] = pyarrow.types.is_integer(types[response]) or pyarrow.types.is_boolean(types[response])
         if len(set(integer.values())) > 1:
             whole, real = (next(path for path in paths if integer[path] == kind) for kind in (True, False))
-            raise ValueError(f"The column {response!r} has integers in {whole}, but real numbers in {real}.")
+            raise ValueError(
+                f"The column {response!r} has integers in {whole} but real numbers in {real}; wanted the same type in "
+                "all files."
+            )
         condition = pyarrow.parquet.filters_to_expression(filters) if filters else None
         dtype = np.int64 if integer[paths[0]] else np.float32
         table = cls(files, features, response, dtype, condition, condition_columns)
@@ -64,11 +75,11 @@ class ParquetTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all columns to read, each once."""
+        """Names of all columns to read, without duplicates."""
         return tuple(dict.fromkeys((*self.features, self.response, *self.condition_columns)))
 
     def row_groups_at_a_time(self, most: int) -> int:
-        """How many row groups to open, at most, so that their pages fit into `_OPEN_BYTES`."""
+        """Returns how many row groups, at most `most`, can be open while their pages fit into `_OPEN_BYTES`."""
         sizes = {}
         for path, number, column in self._column_chunks():
             group = path, number
@@ -76,7 +87,11 @@ class ParquetTable:
         return max(1, min(most, _OPEN_BYTES // max(sizes.values(), default=1)))
 
     def row_groups(self, size: int) -> list[RowGroup]:
-        """The row groups of all files that have rows to give, with the number of these."""
+        """Returns the row groups with at least one row that satisfies the condition.
+
+        Args:
+          size: Number of rows to read at a time.
+        """
         groups = []
         for path, metadata in self.files.items():
             first_row = 0
@@ -92,7 +107,7 @@ class ParquetTable:
         return groups
 
     def blocks(self, group: RowGroup, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields x, float32 `(n, d)`, and y, `(n,)`, of 1 to `size` rows at a time."""
+        """Yields blocks of x, float32 `(n, d)`, and y, `(n,)`, with 1 to `size` rows each."""
         for table in filter(len, self._tables(group, size, self.columns)):
             x = np.empty((table.num_rows, len(self.features)), np.float32)
             for i, name in enumerate(self.features):
@@ -103,7 +118,7 @@ class ParquetTable:
             yield x, y
 
     def _tables(self, group: RowGroup, size: int, columns: tuple[str, ...]) -> Iterator[pyarrow.Table]:
-        """Yields the rows that fulfil the condition, each with its number in the file."""
+        """Yields the rows that satisfy the condition, with a column for their index in the file."""
         try:
             yield from self._read(group, size, columns)
         except (pyarrow.ArrowException, OSError) as error:
@@ -111,7 +126,7 @@ class ParquetTable:
 
     def _read(self, group, size, columns):
         row = group.first_row
-        # By default pyarrow holds a whole row group.
+        # By default, pyarrow keeps a whole row group in memory.
         bounded = dict(pre_buffer=False, buffer_size=2**16)
         with pyarrow.parquet.ParquetFile(group.path, metadata=self.files[group.path], **bounded) as file:
             options = dict(columns=list(columns), row_groups=[group.number], use_threads=False)
@@ -122,7 +137,7 @@ class ParquetTable:
                 yield table if self.condition is None else table.filter(self.condition)
 
     def _column_chunks(self) -> Iterator[tuple[str, int, pyarrow.parquet.ColumnChunkMetaData]]:
-        """Yields path, number of the row group and metadata of each column in each row group."""
+        """Yields the path, the index of the row group and the metadata of each column in each row group."""
         for path, metadata in self.files.items():
             indices = [i for i, name in enumerate(_leaves(metadata)) if name in self.columns]
             for number in range(metadata.num_row_groups):
@@ -131,12 +146,12 @@ class ParquetTable:
                     yield path, number, group.column(i)
 
     def check_null_counts(self):
-        """Raises ValueError if the files' statistics tell of missing values."""
+        """Raises ValueError if the files' statistics report missing values."""
         for path, number, column in self._column_chunks():
             if column.statistics is not None and column.statistics.null_count:
                 raise ValueError(
-                    f"The column {column.path_in_schema!r} of {path} misses {column.statistics.null_count} values in "
-                    f"its row group {number}; fill them, or leave such rows out by `filters`."
+                    f"The column {column.path_in_schema!r} of {path} has {column.statistics.null_count} missing values "
+                    f"in row group {number}. Fill them, or exclude such rows with `filters`."
                 )
 
 
@@ -166,14 +181,15 @@ def _check_columns(path, schema, numeric, others) -> dict[str, pyarrow.DataType]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(types)}.")
     for name in numeric:
-        of = pyarrow.types
-        if not any(test(types[name]) for test in (of.is_integer, of.is_floating, of.is_boolean, of.is_decimal)):
+        kinds = pyarrow.types
+        tests = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal)
+        if not any(test(types[name]) for test in tests):
             raise ValueError(f"The column {name!r} of {path} has the type {types[name]}; wanted numbers.")
     return types
 
 
 def _numbers(table: pyarrow.Table, name: str, dtype: type) -> np.ndarray:
-    """A column; NaN where a value is missing."""
+    """Returns a column as an array, with NaN for missing values."""
     return np.asarray(table.column(name).cast(pyarrow.from_numpy_dtype(dtype), safe=False))
 
 

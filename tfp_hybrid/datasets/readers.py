@@ -1,4 +1,4 @@
-"""Sources that can only be read from their start on, block by block, as if any block could be had."""
+"""`Readers`: access to any block of sources that can only be read sequentially."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Block = TypeVar("Block")
 
 
 class Readers:
-    """The blocks of sources by their numbers. To read on where one has stopped takes no time.
+    """Returns blocks of sources by number; sequential reading is efficient.
 
-    What a block is does not depend on what was read before, so several iterations may be under way, or be
-    given up. Readers wait, open, at the block after the one that they have read. (`tf.data.Dataset.from_generator`
-    would do, but it has the whole process return freed memory to the system at once, and so makes every training
-    step slower, by a fifth to a half on a CPU.)
+    A block does not depend on what was read before it, so several iterations can run at the same time, and any of them
+    can be abandoned. After a block is read, its reader stays open at the next block. (`tf.data.Dataset.from_generator`
+    would make the whole process return freed memory to the system immediately, which slows down every training step by
+    a fifth to a half on a CPU.)
 
     Args:
-      open_source: From the number of a source to an iterator over its blocks.
-      most: Readers that may wait; the one that has waited longest is closed first. A block whose reader was closed
-        takes the time to read all blocks before it.
+      open_source: A function from the number of a source to an iterator over its blocks.
+      most: Maximum number of open readers; the one that has been idle longest is closed first. If a block's reader was
+        closed, all blocks before it are read again.
     """
 
     def __init__(self, open_source: Callable[[int], Iterator[Block]], most: int):
@@ -30,7 +30,7 @@ class Readers:
         self._lock = threading.Lock()
 
     def block(self, source: int, number: int) -> Block | None:
-        """Returns a block of a source, or None after its last one."""
+        """Returns a block of a source, or None after the last block."""
         blocks = self._take(source, number)
         if blocks is None:
             blocks = itertools.islice(self._open_source(source), number, None)
@@ -42,7 +42,7 @@ class Readers:
         return block
 
     def close(self):
-        """Closes all readers; from now on none waits."""
+        """Closes all readers; readers that are opened later do not stay open."""
         with self._lock:
             self._most = 0
             self._waiting.clear()

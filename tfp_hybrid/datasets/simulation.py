@@ -1,4 +1,4 @@
-"""A simulated regression whose noise depends on the input, and whose inputs leave a gap."""
+"""A simulated heteroscedastic regression with a gap in the inputs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SIZES = {"train": 1000, "validation": 200, "test": 1000}
 
 
 def load(seed: int = 0) -> Dataset:
-    """Simulates 1000 / 200 / 1000 rows; see `simulate` for the law.
+    """Simulates 1000 / 200 / 1000 rows from the distribution described at `simulate`.
 
     Args:
-        seed: Seed of the random numbers. The parts are disjoint pieces of one stream.
+      seed: Random seed. The parts are disjoint pieces of one random stream.
 
     Returns:
-        A `Dataset` with float32 inputs `(n, 1)` and float32 targets `(n,)`.
+      A `Dataset` with float32 inputs `(n, 1)` and float32 targets `(n,)`.
     """
     rng = np.random.default_rng(seed)
     return Dataset(
@@ -38,15 +38,14 @@ def simulate(num_rows: int, seed: int = 0) -> Split:
         p(x)     = 1/2 Normal(x | -2.5, 0.7) + 1/2 Normal(x | 2.5, 0.7)
         p(y | x) = Normal(y | true_mean(x), true_stddev(x))
 
-    Around x = 0, between the two groups, there are next to no inputs: a model should know there
-    that it does not know.
+    There are almost no inputs around x = 0, between the two groups, so a model should be uncertain there.
 
     Args:
-        num_rows: Number of rows `n`.
-        seed: Seed of the random numbers.
+      num_rows: Number of rows `n`.
+      seed: Random seed.
 
     Returns:
-        float32 inputs `(n, 1)` and float32 targets `(n,)`.
+      A pair of float32 inputs `(n, 1)` and float32 targets `(n,)`.
     """
     return _draw(np.random.default_rng(seed), num_rows)
 
@@ -58,12 +57,12 @@ def true_log_prob(x: np.ndarray) -> np.ndarray:
 
 
 def true_mean(x: np.ndarray) -> np.ndarray:
-    """Returns `E[y | x] = 8 x + 3.5 sin(2 x)`, elementwise; increasing, as an invertible feature of one input is."""
+    """Returns `E[y | x] = 8 x + 3.5 sin(2 x)`, elementwise; it increases with x, as any flow of a single input does."""
     return 8.0 * x + 3.5 * np.sin(2.0 * x)
 
 
 def true_stddev(x: np.ndarray) -> np.ndarray:
-    """Returns `sd[y | x] = 0.5 + 6 / (1 + exp(-x))`, elementwise: noise grows to the right."""
+    """Returns `sd[y | x] = 0.5 + 6 / (1 + exp(-x))`, elementwise; the noise increases with x."""
     return 0.5 + 6.0 / (1.0 + np.exp(-x))
 
 

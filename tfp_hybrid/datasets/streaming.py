@@ -1,4 +1,4 @@
-"""Blocks of rows to shuffled batches, in memory that does not grow with the data."""
+"""Shuffled batches from blocks of rows, in memory that does not grow with the data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tfp_hybrid.datasets.manual import PathLike
 from tfp_hybrid.pipeline import untuned
 
 SOURCES = 16
-"""Sources read at a time when shuffling, if memory allows."""
+"""Number of sources to read at a time when shuffling, if memory allows."""
 
 _BLOCK_ROWS, _BLOCK_VALUES = 2**14, 2**22
-"""Rows of a block when not shuffling; and the most numbers in one, which narrows that for wide rows."""
+"""Rows per block when not shuffling; and the maximum number of values in a block, which limits the rows."""
 
 
 def block_rows(shuffle_rows: int, columns: int, together: int = SOURCES) -> int:
-    """Returns how many rows to read at a time, so that a pool has blocks of all sources that are read together."""
+    """Returns how many rows to read at a time, so that a pool has a block of each source that is read in parallel."""
     wanted = shuffle_rows // together if shuffle_rows else _BLOCK_ROWS
     return max(1, min(wanted, _BLOCK_VALUES // columns))
 
@@ -33,24 +33,23 @@ def batches(
     rows: int,
     together: int = SOURCES,
 ) -> tf.data.Dataset:
-    """Reads sources block by block, shuffles their rows, and deals them out in batches.
+    """Reads sources block by block, shuffles their rows, and batches them.
 
-    With `shuffle_rows`, the sources are visited in random order, `together` at a time, a block of each in turn; and
-    each `shuffle_rows` rows that have come in, a pool, leave in a uniformly random order. One pool is dealt out
-    while the next is read.
+    With `shuffle_rows`, the sources are read in random order, `together` at a time, one block from each in turn. Every
+    `shuffle_rows` rows form a pool, which is permuted uniformly at random. While one pool is batched, the next is read.
 
     Args:
-      read: From the number of a source, an int64 scalar, to its blocks `(x, y)`.
+      read: A function from the number of a source, an int64 scalar, to a dataset of its blocks `(x, y)`.
       sources: Number of sources.
-      batch_size: Rows of a batch.
-      shuffle_rows: Rows of a pool; 0 keeps the order.
-      seed: Of the order. None follows the global seed.
-      drop_remainder: Leave out the last batch if it is smaller.
-      rows: Rows of all sources.
-      together: Sources that are read at a time when shuffling.
+      batch_size: Batch size.
+      shuffle_rows: Number of rows in a pool; 0 keeps the order.
+      seed: Random seed of the order. None follows the global seed.
+      drop_remainder: Whether to drop the last batch if it is smaller.
+      rows: Total number of rows.
+      together: Number of sources to read at a time when shuffling.
 
     Returns:
-      Batches `(x, y)`, each source's rows once an iteration, in another order at each iteration.
+      A dataset of batches `(x, y)`. Each iteration yields every row once, in a new order when shuffling.
     """
     blocks = tf.data.Dataset.range(sources)
     if shuffle_rows:
@@ -74,7 +73,7 @@ def check_arguments(
     batch_size: int,
     shuffle_rows: int,
 ) -> tuple[list[str], list[str]]:
-    """Returns the paths and the features as lists; raises ValueError for arguments that cannot be used."""
+    """Returns the paths and the features as lists; raises ValueError for invalid arguments."""
     paths = [str(path) for path in ([paths] if isinstance(paths, PathLike) else paths)]
     if not paths:
         raise ValueError("paths is empty; wanted at least one file.")
@@ -84,20 +83,30 @@ def check_arguments(
     for argument, names in (("paths", paths), ("features", features)):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"{argument} has {twice[0]!r} twice; wanted each once.")
+            raise ValueError(f"{argument} has {twice[0]!r} twice; wanted each only once.")
     if response in features:
-        raise ValueError(f"response is {response!r}, which is among the features.")
+        raise ValueError(f"response is {response!r}, which is also one of the features; wanted another column.")
     arguments.check_count(batch_size, "batch_size")
     arguments.check_count(shuffle_rows, "shuffle_rows", least=0)
     return paths, features
 
 
-def check_rows(rows: int, batch_size: int, drop_remainder: bool, of: str):
-    """Raises ValueError if there is not one batch."""
+def check_rows(rows: int, batch_size: int, drop_remainder: bool, source: str):
+    """Raises ValueError if there is not a single batch.
+
+    Args:
+      rows: Total number of rows.
+      batch_size: Batch size.
+      drop_remainder: Whether a smaller last batch is dropped.
+      source: Description of the files, for the message.
+    """
     if not rows:
-        raise ValueError(f"{of} has no rows; wanted at least one.")
+        raise ValueError(f"{source} has no rows; wanted at least one.")
     if drop_remainder and rows < batch_size:
-        raise ValueError(f"batch_size is {batch_size}; {of} has {rows} rows, of which drop_remainder leaves none.")
+        raise ValueError(
+            f"batch_size is {batch_size}; {source} has {rows} rows, so drop_remainder leaves no batch. Use a smaller "
+            "batch size, or drop_remainder=False."
+        )
 
 
 def _permute(block, seed):

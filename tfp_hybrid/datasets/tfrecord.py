@@ -1,4 +1,4 @@
-"""Batches from TFRecord files of any size."""
+"""`from_tfrecord`: batches from TFRecord files of any size."""
 
 from __future__ import annotations
 
@@ -29,45 +29,47 @@ def from_tfrecord(
 ) -> tf.data.Dataset:
     """Streams batches `(x, y)` for `HybridModel.fit` from TFRecord files that need not fit into memory.
 
-    A record is a `tf.train.Example`, whose features are of fixed length: numbers, or vectors of them. The first
-    record of each file tells which. Files whose names end in `.gz` are compressed by gzip.
+    Each record is a `tf.train.Example` whose features are numbers or vectors of fixed length, as determined by the
+    first record of each file. Files whose names end in `.gz` are decompressed with gzip.
 
-    Each row comes once an epoch. To shuffle, the files are visited in random order, 16 at a time, a block of each in
-    turn; and each `shuffle_rows` rows that have come in leave in a uniformly random order, another one at each epoch.
-    So rows that lie together in a large file are better spread if there are many files.
+    Each epoch yields every row once. To shuffle, 16 files at a time are read in random order, one block from each in
+    turn, and every `shuffle_rows` rows are permuted uniformly at random; each epoch has a new order. Rows that are
+    close together in a large file are mixed better if the data are split into many files.
 
-    Memory is that of some six times `shuffle_rows` rows, whatever the size of the files.
+    Memory holds about six times `shuffle_rows` rows, regardless of the size of the files.
 
         data = from_tfrecord(glob.glob("flights-*.tfrecord"), ["Month", "Distance"], "ArrDelay", batch_size=4096)
         model.fit(data, epochs=3)
 
     Args:
-      paths: A file, or several with the same features.
-      features: Names of the features that x is made of, side by side in this order.
-      response: Name of the feature of y, one number.
-      batch_size: Rows of a batch.
-      rows: Number of rows of all files, if you know it. TFRecord does not tell; None has them counted, by a pass
-        over the files.
-      shuffle_rows: Rows to shuffle at a time; 0 keeps the order of the files, as evaluation may want.
-      seed: Of the order of the rows. None follows `keras.utils.set_random_seed`.
-      drop_remainder: Leave out the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles
-        a training step anew for a batch of another size.
+      paths: One file, or several files with the same features.
+      features: Names of the features that are concatenated to x, in this order.
+      response: Name of the feature of y, which is a single number.
+      batch_size: Batch size.
+      rows: Total number of rows, if you know it; TFRecord files do not store it. None counts them in a pass over the
+        files.
+      shuffle_rows: Number of rows to shuffle at a time; 0 keeps the order of the files, for example for evaluation.
+      seed: Random seed of the order. None follows `keras.utils.set_random_seed`.
+      drop_remainder: Whether to drop the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles the
+        training step again for a batch of another size.
 
     Returns:
-      A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, with d numbers in all features;
-      whole numbers beyond 2**24 are rounded. y is `(batch_size,)`: int64 for a feature of integers, else float32.
+      A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, where d is the total length of the
+      features; whole numbers beyond 2**24 are rounded. y is `(batch_size,)`, int64 for a feature of integers, else
+      float32.
 
     Raises:
-      FileNotFoundError: A file is missing.
-      ValueError: A file is damaged, empty, ends within a record, or lacks a feature; a feature has no numbers; or the
-        first records of two files differ in type or length. (A file that was cut between two records looks whole.)
-      tf.errors.InvalidArgumentError: While reading: a value is missing, NaN or infinite; the latter name its file,
-        feature and row.
+      FileNotFoundError: If a file is missing.
+      ValueError: If a file is damaged or empty, ends within a record or lacks a feature, a feature is not numeric, or
+        the first records of two files differ in type or length. (A file that was truncated between two records cannot
+        be detected.)
+      tf.errors.InvalidArgumentError: While reading, if a value is missing, NaN or infinite. For NaN and infinity, the
+        message names the file, feature and row.
     """
     paths, features = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
     spec = _spec(paths, features, response)
     if rows is not None and rows < 1:
-        raise ValueError(f"rows is {rows}; wanted the number of rows of all files, or None to have them counted.")
+        raise ValueError(f"rows is {rows}; wanted the number of rows of all files, or None to count them.")
     for path in paths:
         _check_framing(path)
     if rows is None:
@@ -94,7 +96,7 @@ def from_tfrecord(
 
 
 def _spec(paths, features, response) -> dict[str, tf.io.FixedLenFeature]:
-    """What `tf.io.parse_example` needs, by the first record of each file."""
+    """Returns the features for `tf.io.parse_example`, from the first record of each file."""
     specs = {}
     for path in paths:
         values = _first_record(path)
@@ -103,12 +105,12 @@ def _spec(paths, features, response) -> dict[str, tf.io.FixedLenFeature]:
             first = specs[paths[0]][name]
             if feature != first:
                 raise ValueError(
-                    f"The feature {name!r} is {first.shape[0]} x {first.dtype.name} in {paths[0]}, but "
-                    f"{feature.shape[0]} x {feature.dtype.name} in {path}."
+                    f"The feature {name!r} is {first.shape[0]} x {first.dtype.name} in {paths[0]} but "
+                    f"{feature.shape[0]} x {feature.dtype.name} in {path}; wanted the same in all files."
                 )
     length = specs[paths[0]][response].shape[0]
     if length != 1:
-        raise ValueError(f"The response {response!r} of {paths[0]} has {length} numbers; wanted one.")
+        raise ValueError(f"The response {response!r} of {paths[0]} has {length} numbers; wanted a single one.")
     return specs[paths[0]]
 
 
@@ -123,12 +125,12 @@ def _first_record(path):
 
 
 def _check_framing(path):
-    """Raises ValueError if a file ends within a record: where its header is cut, TensorFlow sees the end of the file.
+    """Raises ValueError if a file ends within a record.
 
-    A record is the length of its data (8 bytes, little-endian), a checksum of that (4), the data, and a checksum of
-    these (4). The data are passed over.
+    TensorFlow takes a truncated header for the end of the file. A record consists of the length of its data (8 bytes,
+    little-endian), a checksum of the length (4), the data, and a checksum of the data (4). The data are skipped.
     """
-    end, record, most = 0, 0, 1032 * tf.io.gfile.stat(path).length  # gzip packs by no more
+    end, record, most = 0, 0, 1032 * tf.io.gfile.stat(path).length  # the largest compression ratio of gzip
     with _named_errors(path), _open(path) as file:
         while header := file.read(12):
             end += 16 + int.from_bytes(header[:8], "little")

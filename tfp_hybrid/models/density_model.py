@@ -316,7 +316,10 @@ class DensityModel(CheckedModel):
     @classmethod
     def _deserialized(cls, config: dict) -> dict:
         """The constructor's arguments from their configurations."""
-        return config | {"distribution": deserialize(config["distribution"])}
+        dtype = keras.dtype_policies.get(config["dtype"])
+        if not isinstance(dtype, keras.DTypePolicy):
+            raise ValueError(f"tfp_hybrid: the saved model has the dtype {config['dtype']!r}; wanted a dtype policy.")
+        return config | {"dtype": dtype, "distribution": deserialize(config["distribution"])}
 
     def compile_from_config(self, config):
         """As `keras.Model.compile_from_config`; raises ValueError for what a saved model may not name."""

@@ -1,12 +1,19 @@
-"""Recipes: for each data set, the model that `tfp-hybrid train` builds and how it trains it.
+"""Recipes: the models that `tfp-hybrid train` builds for each data set, and their training settings.
 
-A new data set is a loader in `tfp_hybrid.datasets`, a file with a `RECIPE` here, and a line below. Nothing here imports
-`tfp_hybrid.datasets` (except for type checkers), so that `import tfp_hybrid` can import this package cheaply.
+To add a data set, write a loader in `tfp_hybrid.datasets`, a file with a `RECIPE` here, and add an entry to `_RECIPES`
+below. This package imports `tfp_hybrid.datasets` only for type checkers, so that `import tfp_hybrid` stays fast.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from tfp_hybrid.recipes import digits, flights, images, simulation
 from tfp_hybrid.recipes.flight_times import FlightTimes
 from tfp_hybrid.recipes.recipe import Recipe, optimizer_for, schedule
+
+if TYPE_CHECKING:
+    from tfp_hybrid.datasets import Dataset
 
 _RECIPES = {
     "digits": digits.RECIPE,
@@ -20,6 +27,6 @@ NAMES = tuple(_RECIPES)
 __all__ = ["NAMES", "FlightTimes", "Recipe", "optimizer_for", "recipe_for", "schedule"]
 
 
-def recipe_for(dataset) -> Recipe:
-    """The recipe of a `Dataset` of `tfp_hybrid.datasets`."""
+def recipe_for(dataset: Dataset) -> Recipe:
+    """Returns the recipe for a data set of `tfp_hybrid.datasets`."""
     return _RECIPES[dataset.name]

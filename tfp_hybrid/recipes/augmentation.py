@@ -1,4 +1,4 @@
-"""Random affine transformations of integer images, for training on small data sets."""
+"""`random_affine`: augments integer images."""
 
 import keras
 import numpy as np
@@ -15,20 +15,23 @@ def random_affine(
     shear: float = 0.1,
     seed=None,
 ) -> tf.Tensor:
-    """Transforms a random subset of the images, with bilinear interpolation rounded back to integers.
+    """Applies random affine transformations to a random subset of the images.
+
+    Pixels are interpolated bilinearly and rounded to integers.
 
     Args:
-      images: integers 0 .. levels-1, `(n, H, W, C)`.
-      levels: number of integer values.
-      fraction: fraction of the images that are transformed; the others are unchanged, so that the density learns them.
-      shift: largest translation, in pixels.
-      degrees: largest rotation.
-      zoom: largest relative change of size.
-      shear: largest shear.
-      seed: two integers, a tensor of shape (2,), that determine every random number; None draws them.
+      images: Integers 0 ... levels - 1, `(n, H, W, C)`.
+      levels: Number of integer levels.
+      fraction: Expected fraction of the images to transform. The others are unchanged, so that the density also learns
+        the original images.
+      shift: Maximum translation in pixels.
+      degrees: Maximum rotation in degrees.
+      zoom: Maximum relative change of size.
+      shear: Maximum shear.
+      seed: Random seed, two integers of shape (2,). None draws a new seed.
 
     Returns:
-      Images of the same shape and dtype.
+      The images, with the same shape and dtype.
     """
     n = tf.shape(images)[0]
     height, width = images.shape[1:3]
@@ -40,7 +43,7 @@ def random_affine(
     drawn = bounds * tf.random.stateless_uniform((6, n), seed, -1.0, 1.0)
     angle, sheared, zoom_y, zoom_x, shift_x, shift_y = tf.unstack(drawn)
     scale_y, scale_x = 1.0 + zoom_y, 1.0 + zoom_x
-    # Rows of the map from an output pixel to the input pixel, about the image's centre.
+    # Rows of the affine map from output pixels to input pixels, about the centre of the image.
     a, b = tf.cos(angle) * scale_x, (sheared - tf.sin(angle)) * scale_x
     c, d = (sheared + tf.sin(angle)) * scale_y, tf.cos(angle) * scale_y
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2

@@ -1,4 +1,4 @@
-"""The recipe of scikit-learn's 8x8 digits: a Glow whose conditioners have dropout, since there are few images."""
+"""The recipe for scikit-learn's 8x8 digits: a Glow whose conditioners have dropout, because there are few images."""
 
 import functools
 

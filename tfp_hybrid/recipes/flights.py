@@ -1,30 +1,36 @@
-"""The recipe of the flight delays: a RealNVP with invertible linear maps."""
+"""The recipe for flight delays: a RealNVP with invertible linear maps."""
+
+from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from tfp_hybrid import bijectors, networks
 from tfp_hybrid.recipes.flight_times import FlightTimes
 from tfp_hybrid.recipes.recipe import Recipe
 
+if TYPE_CHECKING:
+    from tfp_hybrid.datasets import Dataset
+
 
 def flow(
-    dataset,
+    dataset: Dataset,
     couplings: int = 8,
     hidden_units: tuple[int, ...] = (192, 192),
     dropout: float = 0.1,
     log_scale_bound: float = 0.5,
 ) -> bijectors.FusedChain:
-    """A RealNVP with an invertible linear map before each coupling, so that every attribute meets every other.
+    """Builds a RealNVP with an invertible linear map before each coupling, which mixes all attributes.
 
-    The bound of the log-scales is tight: with a wider one, the scales of successive couplings can multiply until a
-    flight with an extreme attribute lands so far out in z that its expected delay is weeks.
+    The bound of the log-scales is tight. With a wider bound, the scales of successive couplings can multiply such that
+    a flight with an extreme attribute has an extreme z and an expected delay of weeks.
 
     Args:
-      dataset: not used; the flow is the same for all years.
-      couplings: number of couplings.
-      hidden_units: units of each hidden layer of a conditioner.
-      dropout: dropout rate of the conditioners.
-      log_scale_bound: bound of a coupling's log-scales.
+      dataset: Not used; the flow is the same for all years.
+      couplings: Number of couplings.
+      hidden_units: Units of each hidden layer of a conditioner.
+      dropout: Dropout rate of the conditioners.
+      log_scale_bound: Bound of the couplings' log-scales.
     """
 
     def step():
@@ -36,7 +42,7 @@ def flow(
         ]
         return bijectors.FusedChain(parts, (8,), name="step")
 
-    # All eight attributes are whole numbers: without dequantization their density would be unbounded.
+    # All eight attributes are whole numbers, so their density would be unbounded without dequantization.
     parts = [bijectors.Dequantize((8,), 10_000), FlightTimes(), bijectors.Steps(step, couplings, (8,))]
     return bijectors.FusedChain(parts, (8,))
 

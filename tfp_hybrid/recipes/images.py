@@ -1,14 +1,25 @@
-"""The recipe of MNIST and FashionMNIST: a Glow."""
+"""The recipe for MNIST and FashionMNIST: a Glow."""
+
+from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from tfp_hybrid import bijectors
 from tfp_hybrid.recipes.augmentation import random_affine
 from tfp_hybrid.recipes.recipe import Recipe
 
+if TYPE_CHECKING:
+    from tfp_hybrid.datasets import Dataset
 
-def glow(dataset, **options) -> bijectors.Glow:
-    """A Glow of two levels for the images of a `Dataset`; `options` are those of `bijectors.Glow`."""
+
+def glow(dataset: Dataset, **options) -> bijectors.Glow:
+    """Builds a Glow of two levels for the images of a data set.
+
+    Args:
+      dataset: The data set.
+      **options: Passed to `bijectors.Glow`.
+    """
     return bijectors.Glow(
         dataset.test[0].shape[1:], levels=2, quantization_levels=dataset.quantization_levels, **options
     )

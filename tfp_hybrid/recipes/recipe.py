@@ -1,4 +1,4 @@
-"""What a recipe is: the model of a data set, and the settings of its training."""
+"""`Recipe`: the model for a data set and its training settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfp_hybrid import heads
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.models import HybridModel
 
-if TYPE_CHECKING:  # importing it takes tensorflow_datasets
+if TYPE_CHECKING:  # importing it would import tensorflow_datasets
     from tfp_hybrid.datasets import Dataset
 
 tfb = tfp.bijectors
@@ -21,25 +21,25 @@ tfd = tfp.distributions
 
 
 def head_for(dataset: Dataset) -> heads.Head:
-    """Softmax regression for classes, a heteroscedastic Normal for numbers."""
+    """Returns the default head: softmax regression for classes, a heteroscedastic Normal for numbers."""
     return heads.Categorical(dataset.num_classes) if dataset.num_classes else heads.HeteroscedasticNormal()
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Defaults for one data set.
+    """The model and the training settings for one data set.
 
     Attributes:
-      flow: makes the flow from the `Dataset`.
-      generative_weight: lambda, on log p(x) in nats.
-      epochs: passes over the training rows.
-      batch_size: rows of a batch.
-      learning_rate: peak of a cosine schedule with a short warm-up.
-      augment: a function of a batch of inputs and a `seed` that determines its random numbers; or None.
-      outliers: names of the out-of-distribution sets to report on.
-      head: makes the head from the `Dataset`.
-      latent: makes p(z) from the `Dataset`; None for a standard normal.
-      clipnorm: bound on the norm of each weight's gradient.
+      flow: A function that builds the flow from the `Dataset`.
+      generative_weight: lambda, the weight of log p(x) in nats.
+      epochs: Number of epochs.
+      batch_size: Batch size.
+      learning_rate: Peak learning rate of a cosine schedule with a short warm-up.
+      augment: A function `(inputs, seed=...) -> inputs` that augments a batch; or None.
+      outliers: Names of the out-of-distribution sets in the report.
+      head: A function that builds the head from the `Dataset`.
+      latent: A function that builds p(z) from the `Dataset`; None for a standard normal.
+      clipnorm: Upper bound on the norm of each weight's gradient.
     """
 
     flow: Callable[[Dataset], tfb.Bijector]
@@ -54,7 +54,12 @@ class Recipe:
     clipnorm: float = 50.0
 
     def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
-        """The untrained model."""
+        """Builds an untrained model.
+
+        Args:
+          dataset: The data set.
+          generative_weight: lambda, the weight of log p(x) in nats.
+        """
         latent = None if self.latent is None else self.latent(dataset)
         model = HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
         model.feature_names = dataset.feature_names
@@ -62,7 +67,12 @@ class Recipe:
 
 
 def schedule(learning_rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A linear warm-up over 5 % of the steps, at most 100, then a cosine decay to 2 % of the rate."""
+    """Returns a linear warm-up over 5 % of the steps, at most 100, followed by a cosine decay to 2 % of the peak.
+
+    Args:
+      learning_rate: Peak learning rate.
+      steps: Number of training steps.
+    """
     warmup = max(1, min(100, steps // 20))
     return keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warmup), alpha=0.02, warmup_target=learning_rate, warmup_steps=warmup
@@ -70,5 +80,11 @@ def schedule(learning_rate: float, steps: int) -> keras.optimizers.schedules.Lea
 
 
 def optimizer_for(learning_rate: float, steps: int, clipnorm: float = 50.0) -> keras.optimizers.Optimizer:
-    """Adam with that schedule, and a bound on the norm of each weight's gradient."""
+    """Returns Adam with a learning rate from `schedule` and clipped gradients.
+
+    Args:
+      learning_rate: Peak learning rate.
+      steps: Number of training steps.
+      clipnorm: Upper bound on the norm of each weight's gradient.
+    """
     return keras.optimizers.Adam(schedule(learning_rate, steps), clipnorm=clipnorm)

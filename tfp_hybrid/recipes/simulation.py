@@ -1,4 +1,4 @@
-"""The recipe of the simulation: one input feature, so splines in place of couplings."""
+"""The recipe for the simulation: it has a single input feature, so splines replace the couplings."""
 
 from tfp_hybrid import bijectors
 from tfp_hybrid.flows import flow_distribution
@@ -6,12 +6,12 @@ from tfp_hybrid.recipes.recipe import Recipe
 
 
 def _flow(dataset):
-    """A single dimension cannot be split for a coupling; a spline transforms it."""
+    """Builds a spline, because a single dimension cannot be split for a coupling."""
     return bijectors.FusedChain([bijectors.ActNorm((1,)), bijectors.Spline((1,))], (1,))
 
 
 def _latent(dataset):
-    """The mean of y is linear in z, which fixes z up to an affine map; so p(z) must be flexible to fit p(x)."""
+    """Builds a flexible p(z): the mean of y is linear in z, so only p(z) can adapt to p(x)."""
     return flow_distribution(bijectors.Spline((1,)))
 
 
