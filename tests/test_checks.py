@@ -189,7 +189,7 @@ BAD_ARGUMENTS = {
     ),
     "squeeze": (
         lambda: hy.bijectors.Squeeze((3, 4, 1)),
-        r"`event_shape` is \(3, 4, 1\); wanted .* sides that are divisible by 2",
+        r"Squeeze: `event_shape` is \(3, 4, 1\); wanted \(H, W, C\) with even H and W",
     ),
     "one feature": (lambda: hy.bijectors.RealNVP((1,)), r"`event_shape` is \(1,\).*at least 2.*ActNorm"),
     "one channel": (

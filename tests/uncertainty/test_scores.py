@@ -215,7 +215,7 @@ def test_scores_that_learn_know_their_model(name, classifier):
         (lambda m, r: uncertainty.Typicality().fit(m, np.full((2, 2), 3e38, "float32")), "2 inputs whose log p"),
         (
             lambda m, r: uncertainty.MaxProbability().score(r, X),
-            "MaxProbability: the head is Normal; wanted a classifier",
+            "MaxProbability: the head is HeteroscedasticNormal; wanted a classifier",
         ),
         (
             lambda m, r: uncertainty.PredictiveVariance().score(m, X),
@@ -225,7 +225,7 @@ def test_scores_that_learn_know_their_model(name, classifier):
             lambda m, r: uncertainty.InputComplexity().score(m, X),
             "InputComplexity: the model's inputs have shape .2,. and None levels; wanted integer images",
         ),
-        (lambda m, r: uncertainty.WAIC([]), "at least one more HybridModel"),
+        (lambda m, r: uncertainty.WAIC([]), "`others` is ..; wanted a list of at least one more HybridModel or"),
         (lambda m, r: uncertainty.WAIC([keras.Sequential()]), "model is a Sequential"),
         (lambda m, r: uncertainty.WAIC([integer_model()]).score(m, X), "inputs have shapes .*; they must match"),
         (lambda m, r: uncertainty.LikelihoodRatio(mutation_rate=0), "`mutation_rate` is 0"),
@@ -240,7 +240,7 @@ def test_scores_that_learn_know_their_model(name, classifier):
         (lambda m, r: uncertainty.Rejector(m, uncertainty.LikelihoodRatio()), "LikelihoodRatio is not fitted"),
         (
             lambda m, r: uncertainty.Rejector(r, uncertainty.MaxProbability()),
-            "MaxProbability: the head is Normal; wanted a classifier",
+            "MaxProbability: the head is HeteroscedasticNormal; wanted a classifier",
         ),
         (lambda m, r: uncertainty.NegativeLogProb().score(m, X, batch_size=0), "batch_size is 0"),
         (lambda m, r: uncertainty.NegativeLogProb().score(m, tf.data.Dataset.from_tensors(X[:, :1])), "x has shape"),

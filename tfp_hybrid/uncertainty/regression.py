@@ -14,13 +14,8 @@ import tensorflow_probability as tfp
 from tfp_hybrid.models import checks
 
 tfd = tfp.distributions
-_COUNTS = (
-    tfd.Binomial,
-    tfd.FiniteDiscrete,
-    tfd.Geometric,
-    tfd.NegativeBinomial,
-    tfd.Poisson,
-)  # discrete, but float32
+# Discrete distributions whose dtype is a floating one.
+_COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)
 
 
 def rmse(p_y: tfd.Distribution, y) -> float:

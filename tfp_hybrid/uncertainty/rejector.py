@@ -187,7 +187,7 @@ class Rejector(keras.Model):
 
         Raises:
           ValueError: If there is no threshold yet, if the model or the score changed since it was chosen, or if the
-            model cannot take the inputs (for a data set, the first batch is checked).
+            model cannot take the inputs (each batch of a data set is checked).
         """
         self.check_fitted()
         return self._answers(x, batch_size, verbose, steps, callbacks)

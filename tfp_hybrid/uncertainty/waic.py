@@ -29,7 +29,9 @@ class WAIC(Score):
     def __init__(self, others: list[DensityModel], **kwargs):
         super().__init__(**kwargs)
         if not isinstance(others, (list, tuple)) or not others:
-            raise ValueError(f"WAIC: `others` is {others!r}; wanted a list of at least one more HybridModel.")
+            raise ValueError(
+                f"WAIC: `others` is {others!r}; wanted a list of at least one more HybridModel or DensityModel."
+            )
         for other in others:
             check_model(other)
         self.others = list(others)
