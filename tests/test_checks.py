@@ -36,7 +36,7 @@ VECTOR_DATA = {
     "lengths": (X, Y[:5], "y has 5 rows but x has 8; they must match"),
     "no labels": (X, None, "y is missing; wanted responses for the head"),
     "class too high": (X, Y + 1, "y has labels from 1 to 2; wanted 0 .. 1"),
-    "one-hot": (X, np.eye(2)[Y], r"y has shape \(8, 2\): one-hot labels.*argmax"),
+    "one-hot": (X, np.eye(2)[Y], r"y has shape \(8, 2\), as one-hot labels have; wanted integer labels.*argmax"),
     "float labels": (X, Y + 0.5, "y has dtype float64; wanted integer labels"),
     "labels of another shape": (X, np.zeros((8, 5), int), r"y has shape \(.*, 5\); wanted \('n',\)"),
     "list": ([[0.0, 1.0]], Y[:1], "x is a list; wanted an array"),
@@ -177,23 +177,29 @@ BAD_ARGUMENTS = {
     ),
     "odd sides": (
         lambda: hy.bijectors.Glow((6, 6, 1), levels=2),
-        r"Glow: `event_shape` is \(6, 6, 1\) and `levels` is 2;.*divide by 2\*\*levels = 4. Pad",
+        r"Glow: `event_shape` is \(6, 6, 1\) and `levels` is 2;.*divisible by 2\*\*levels = 4. Pad",
     ),
     "odd sides of RealNVP": (
         lambda: hy.bijectors.RealNVP((4, 5, 1), levels=1),
-        r"RealNVP: `event_shape` is \(4, 5, 1\) and `levels` is 1;.*divide by 2\*\*levels = 2. Pad",
+        r"RealNVP: `event_shape` is \(4, 5, 1\) and `levels` is 1;.*divisible by 2\*\*levels = 2. Pad",
     ),
-    "no image": (lambda: hy.bijectors.Glow((4,)), r"Glow: `event_shape` is \(4,\); wanted an image's \(H, W, C\)"),
+    "no image": (
+        lambda: hy.bijectors.Glow((4,)),
+        r"Glow: `event_shape` is \(4,\); wanted \(H, W, C\), the shape of an image",
+    ),
     "squeeze": (
         lambda: hy.bijectors.Squeeze((3, 4, 1)),
-        r"`event_shape` is \(3, 4, 1\); wanted .* sides that divide by 2",
+        r"Squeeze: `event_shape` is \(3, 4, 1\); wanted \(H, W, C\) with even H and W",
     ),
     "one feature": (lambda: hy.bijectors.RealNVP((1,)), r"`event_shape` is \(1,\).*at least 2.*ActNorm"),
     "one channel": (
         lambda: hy.bijectors.FactorOut(hy.bijectors.ActNorm((2, 2, 1)), (2, 2, 1)),
         r"FactorOut: `event_shape` is \(2, 2, 1\); wanted at least 2 channels",
     ),
-    "empty chain": (lambda: hy.bijectors.FusedChain([], (2,)), "`bijectors` is empty; wanted at least one"),
+    "empty chain": (
+        lambda: hy.bijectors.FusedChain([], (2,)),
+        "`bijectors` is empty; wanted at least one `tfb.Bijector`",
+    ),
     "layer in a chain": (
         lambda: hy.bijectors.FusedChain([keras.layers.Dense(2)], (2,)),
         "`bijectors` holds <Dense.*; wanted `tfb.Bijector`s",

@@ -159,6 +159,9 @@ def test_one_hot_labels_train_as_integers_do():
     for one, other in zip(stepped(one_hot, y=np.eye(2)[Y]), stepped(integers), strict=True):
         np.testing.assert_array_equal(one, other)
     for bad in (Y, np.eye(3)[Y], np.full((32, 2), 0.5), np.ones((32, 2))):
-        with pytest.raises(ValueError, match=r"y has shape .*; wanted \('n', 2\), since the head has one_hot=True"):
+        with pytest.raises(
+            ValueError,
+            match=r"y has shape .*; wanted one-hot rows of shape \('n', 2\), since .* one_hot=True",
+        ):
             one_hot.fit(X, bad, verbose=0)
     assert hy.heads.Categorical.from_config(one_hot.head.get_config()).one_hot

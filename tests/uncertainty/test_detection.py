@@ -90,5 +90,5 @@ def test_scores_that_cannot_be_used_are_explained(inside, outside, message):
 
 
 def test_a_rate_out_of_range_is_explained():
-    with pytest.raises(ValueError, match="tpr is 0"):
+    with pytest.raises(ValueError, match="tpr is 0; wanted a rate above 0"):
         detection.fpr_at_tpr([0.0], [1.0], tpr=0)

@@ -109,7 +109,10 @@ def test_vector_responses_count_entry_by_entry():
         ((tfd.Normal(MEAN, STDDEV), Y[:3]), "y has shape"),
         ((tfd.Normal(MEAN, STDDEV), np.full(50, np.nan)), "not finite"),
         ((tfd.Normal(MEAN, STDDEV), []), "empty"),
-        ((tfd.MultivariateNormalDiag(np.zeros((3, 2))), np.zeros((3, 2))), "of vectors"),
+        (
+            (tfd.MultivariateNormalDiag(np.zeros((3, 2))), np.zeros((3, 2))),
+            "p_y is a MultivariateNormalDiag of vectors; wanted independent entries",
+        ),
         ((tfd.Laplace(0.0, 1.0), Y), "y has shape"),
     ],
 )
@@ -120,7 +123,7 @@ def test_wrong_arguments_are_explained(arguments, message):
 
 
 def test_wrong_options_are_explained():
-    with pytest.raises(ValueError, match="level is 1.0"):
+    with pytest.raises(ValueError, match="level is 1.0; wanted above 0 and below 1"):
         regression.interval_coverage(tfd.Normal(MEAN, STDDEV), Y, 1.0)
     with pytest.raises(ValueError, match="samples is 1"):
         regression.crps(tfd.Laplace(MEAN, STDDEV), Y, samples=1)

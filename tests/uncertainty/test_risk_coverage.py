@@ -48,7 +48,7 @@ def test_infinite_scores_are_rejected_first():
     "scores, losses, message",
     [
         ([], [], "scores is empty"),
-        ([1.0], [1.0, 0.0], "losses has 2 rows and scores has 1"),
+        ([1.0], [1.0, 0.0], "losses has 2 rows but scores has 1; they must match"),
         ([np.nan], [1.0], "scores holds NaN"),
         ([1.0], [np.inf], "wanted finite numbers >= 0"),
         ([1.0], [-1.0], "wanted finite numbers >= 0"),

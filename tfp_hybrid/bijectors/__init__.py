@@ -1,4 +1,4 @@
-"""`tfb.Bijector`s for hybrid models: `forward` maps latent z to data x, and `inverse` is the fast direction."""
+"""`tfb.Bijector`s for hybrid models; `forward` maps latents z to data x, and `inverse` is the fast direction."""
 
 from tfp_hybrid.bijectors import transformers
 from tfp_hybrid.bijectors.act_norm import ActNorm

@@ -1,4 +1,4 @@
-"""ActNorm: an affine map for each channel, initialized from data."""
+"""`ActNorm`: an affine map for each channel, initialized from data."""
 
 import math
 
@@ -7,11 +7,11 @@ import tensorflow as tf
 from tfp_hybrid.bijectors.channel_affine import ChannelAffine
 from tfp_hybrid.moments import location_and_scale
 
-_LEAST_TRAINED = 1e-2  # the standard deviation of a channel whose `loc` is still trained
+_LEAST_TRAINED = 1e-2  # the smallest standard deviation of a channel whose `loc` is trained
 
 
 class ActNorm(ChannelAffine):
-    """Shift and scale of each channel (the last axis), set by `adapt` so that its output is standardized.
+    """A shift and a scale for each channel (the last axis), which `adapt` sets so that the output is standardized.
 
         z = (x - loc) * exp(-log_scale)         log|det dz/dx| = -S sum_c log_scale_c
 
@@ -22,8 +22,8 @@ class ActNorm(ChannelAffine):
 
     Args:
       event_shape: `(C,)` or `(H, W, C)`.
-      dtype: of the weights.
-      name: prefix of the names of the ops.
+      dtype: The dtype of the weights.
+      name: The prefix of the names of the ops.
 
     References:
       Kingma and Dhariwal 2018, "Glow", section 3.1.
@@ -41,23 +41,23 @@ class ActNorm(ChannelAffine):
     def _inverse_and_log_det(self, x, training=False):
         return (x - self._trained_loc()) * tf.exp(-self.log_scale), self._log_det(x)
 
-    def forward_map(self):
+    def forward_map(self) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.linalg.diag(tf.exp(self.log_scale)), tf.convert_to_tensor(self.loc)
 
-    def inverse_map(self):
+    def inverse_map(self) -> tuple[tf.Tensor, tf.Tensor]:
         scale = tf.exp(-self.log_scale)
         return tf.linalg.diag(scale), -self._trained_loc() * scale
 
     def _trained_loc(self):
-        """`loc`, without a gradient in channels of a tiny scale."""
+        """Returns `loc`, without a gradient in channels of a tiny scale."""
         loc = tf.convert_to_tensor(self.loc)
         return tf.where(self.log_scale < math.log(_LEAST_TRAINED), tf.stop_gradient(loc), loc)
 
-    def channel_log_det(self):
+    def channel_log_det(self) -> tf.Tensor:
         return -tf.reduce_sum(self.log_scale)
 
-    def adapt(self, x):
-        """Sets the weights so that each channel of z has mean 0 and standard deviation 1; see `location_and_scale`."""
+    def adapt(self, x) -> tf.Tensor:
+        """Sets the weights so that each channel of z has mean 0 and standard deviation 1, and returns z."""
         x = tf.convert_to_tensor(x)
         loc, scale = location_and_scale(tf.reshape(x, [-1, self.channels]))
         self.loc.assign(tf.cast(loc, self.loc.dtype))

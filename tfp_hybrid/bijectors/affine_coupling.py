@@ -1,5 +1,9 @@
 """Affine and additive couplings, for vectors and images."""
 
+from collections.abc import Callable
+
+import keras
+
 from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.transformers import Additive, Affine
 
@@ -10,16 +14,16 @@ class AffineCoupling(Coupling):
         z_a = x_a
         z_b = (x_b - t(x_a)) * exp(-s(x_a))         log|det dz/dx| = -sum_b s(x_a)_b
 
-    The log-scale is bounded, `s = B tanh(raw / B)`; the additive coupling has s = 0. One conditioner
-    network computes t and s together, and is evaluated once for the value and the log-det.
+    The log-scale is bounded, `s = B tanh(raw / B)`; an additive coupling has s = 0. One conditioner network computes
+    t and s together, and is evaluated once for the value and the log-det.
 
     Args:
-      event_shape, mask, swap, conditioner, dtype, name: see `Coupling`.
-      additive: no scale, as in NICE; volume-preserving.
-      log_scale_bound: B, the bound on |s|.
+      event_shape, mask, swap, conditioner, dtype, name: As for `Coupling`.
+      additive: Whether to shift without scaling, as in NICE, which preserves volume.
+      log_scale_bound: The bound B on |s|.
 
     Raises:
-      ValueError: as `Coupling`, and for a bound that is not positive.
+      ValueError: As for `Coupling`, or if the bound is not positive.
 
     References:
       Dinh, Krueger and Bengio 2015, "NICE"; Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using
@@ -28,11 +32,11 @@ class AffineCoupling(Coupling):
 
     def __init__(
         self,
-        event_shape,
+        event_shape: tuple[int, ...],
         mask: str = "channel",
         swap: bool = False,
         additive: bool = False,
-        conditioner=None,
+        conditioner: Callable | keras.layers.Layer | None = None,
         log_scale_bound: float = 2.0,
         dtype: str = "float32",
         name: str = "affine_coupling",

@@ -1,4 +1,4 @@
-"""A bijector that maps the empty background of images to a standard normal."""
+"""`Background`: a bijector that maps the empty background of images to a truncated normal."""
 
 import math
 
@@ -20,16 +20,16 @@ class Background(FusedBijector):
                   z = T + r (v - 1)             for v >= 1,      dz/dv = r
                   z = r v - T                   for v < 0,       dz/dv = r
 
-    Dequantized background is uniform on [0, 1); it becomes a normal truncated at -T and T, which fits p(z). The other
-    255 levels follow over the next ten standard deviations. On a linear scale the background takes 1/256 of the range,
-    so that a flow would have to learn, pixel by pixel, to stretch it.
+    The dequantized background is uniform on [0, 1). It becomes a normal truncated at -T and T, which fits p(z), and the
+    other 255 levels cover the next ten standard deviations. On a linear scale the background covers 1/256 of the range,
+    which a flow would have to learn to stretch, pixel by pixel.
 
     Args:
       event_shape: `(H, W, C)`.
-      name: prefix of the names of the ops.
+      name: The prefix of the names of the ops.
     """
 
-    def __init__(self, event_shape, name="background"):
+    def __init__(self, event_shape: tuple[int, ...], name: str = "background"):
         super().__init__(event_shape, parameters=dict(locals()), name=name)
 
     def _inverse_and_log_det(self, x, training=False):
@@ -50,7 +50,7 @@ class Background(FusedBijector):
 
 
 def _log_slope(normal):
-    """log dz/dv on the background."""
+    """Returns log dz/dv on the background."""
     return 0.5 * tf.square(normal) + tf.constant(math.log(1 - 2 * _BELOW) + 0.5 * math.log(2 * math.pi), normal.dtype)
 
 

@@ -10,21 +10,21 @@ from tfp_hybrid.bijectors.weights import WeightHolder, watch
 class FusedBijector(WeightHolder, _compat.CachedBijector):
     """A `tfb.Bijector` whose value and log-determinant come from one evaluation.
 
-    To write a bijector, subclass this, pass `parameters=dict(locals())` to its constructor (which makes the bijector
-    copyable and savable), and write two methods, each of which evaluates its networks once:
+    To write a bijector, subclass this class, pass `parameters=dict(locals())` to its constructor (so that the bijector
+    can be copied and saved), and write two methods, each of which evaluates its networks once:
 
         _forward_and_log_det(z, training) -> x, log|det dx/dz|
         _inverse_and_log_det(x, training) -> z, log|det dz/dx|
 
-    `forward` maps latent z to data x, `inverse` is the f of Nalisnick et al. 2019. Log-determinants have one entry for
-    each event. Both methods receive tensors whose shapes have been checked; TFP's own methods are derived from them.
-    Weights come from `add_weight`, Keras layers are declared by `add_network`.
+    `forward` maps latents z to data x, and `inverse` is the f of Nalisnick et al. 2019. Log-determinants have one entry
+    for each event. Both methods receive tensors whose shapes have been checked; TFP's own methods are derived from
+    them. `add_weight` creates weights, and `add_network` registers Keras layers.
 
     Args:
-      event_shape: shape of one data point x, on the `forward` output side. The batch may have any rank.
-      latent_shape: shape of one latent z; `event_shape` if None.
-      parameters: the constructor's `locals()`.
-      name: prefix of the names of the ops.
+      event_shape: The shape of one data point x, the output of `forward`. The batch may have any rank.
+      latent_shape: The shape of one latent z; `event_shape` if None.
+      parameters: The constructor's `locals()`.
+      name: The prefix of the names of the ops.
 
     Example:
 
@@ -47,7 +47,14 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         super().__init_subclass__(**kwargs)
         registry.register(cls)
 
-    def __init__(self, event_shape, latent_shape=None, *, parameters: dict, name: str):
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        latent_shape: tuple[int, ...] | None = None,
+        *,
+        parameters: dict,
+        name: str,
+    ):
         self._event_shape = tf.TensorShape(event_shape)
         self._latent_shape = tf.TensorShape(event_shape if latent_shape is None else latent_shape)
         super().__init__(
@@ -70,12 +77,12 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
 
     @property
     def event_shape(self) -> tf.TensorShape:
-        """Shape of one data point x."""
+        """The shape of one data point x."""
         return self._event_shape
 
     @property
     def latent_shape(self) -> tf.TensorShape:
-        """Shape of one latent z."""
+        """The shape of one latent z."""
         return self._latent_shape
 
     def describe(self) -> list[description.FlowStep]:
@@ -83,10 +90,10 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         variables = self.keras_weights()
         return [description.flow_step(self.name, self.event_shape, self.latent_shape, variables)]
 
-    def copy(self, **overrides):
-        """Returns another bijector with these settings.
+    def copy(self, **overrides) -> "FusedBijector":
+        """Returns a new bijector with the same settings, except for `overrides`.
 
-        It has the values of these weights, unless the overrides change their number, shapes or dtypes.
+        It has the same values of the weights, unless the overrides change their number, shapes or dtypes.
         """
         copied = super().copy(**overrides)
         mine, its = self.keras_weights(), copied.keras_weights()
@@ -95,48 +102,52 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
                 weight.assign(value)
         return copied
 
-    def forward_and_log_det(self, z, event_ndims: int | None = None, training: bool = False):
+    def forward_and_log_det(
+        self, z, event_ndims: int | None = None, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes `x = forward(z)` and `log|det dx/dz|` in one evaluation.
 
         Args:
           z: `batch_shape + latent_shape`.
-          event_ndims: rank of an event, if larger than the latent's; the log-det is summed over it.
-          training: passed to the conditioners (dropout) and the dequantization (fresh noise).
+          event_ndims: The rank of an event, if larger than that of z; the log-det is summed over it.
+          training: Passed to the conditioners (dropout) and the dequantization (fresh noise).
 
         Returns:
           x, `batch_shape + event_shape`, and the log-det in nats, `batch_shape`.
 
         Raises:
-          ValueError: if z does not end in `latent_shape`.
+          ValueError: If the shape of z does not end in `latent_shape`.
         """
         x, log_det = self._forward_and_log_det(self._checked(z, self._latent_shape, "z"), training)
         return x, sum_rightmost(log_det, 0 if event_ndims is None else event_ndims - self._latent_shape.rank)
 
-    def inverse_and_log_det(self, x, event_ndims: int | None = None, training: bool = False):
+    def inverse_and_log_det(
+        self, x, event_ndims: int | None = None, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes `z = inverse(x)` and `log|det dz/dx|` in one evaluation.
 
         Args:
           x: `batch_shape + event_shape`.
-          event_ndims: rank of an event, if larger than x's; the log-det is summed over it.
-          training: passed to the conditioners (dropout) and the dequantization (fresh noise).
+          event_ndims: The rank of an event, if larger than that of x; the log-det is summed over it.
+          training: Passed to the conditioners (dropout) and the dequantization (fresh noise).
 
         Returns:
           z, `batch_shape + latent_shape`, and the log-det in nats, `batch_shape`.
 
         Raises:
-          ValueError: if x does not end in `event_shape`.
+          ValueError: If the shape of x does not end in `event_shape`.
         """
         z, log_det = self._inverse_and_log_det(self._checked(x, self._event_shape, "x"), training)
         return z, sum_rightmost(log_det, 0 if event_ndims is None else event_ndims - self._event_shape.rank)
 
-    def pull_back(self, z, dz, dlog_det, training: bool = False):
-        """Computes the gradient of `inverse_and_log_det` from its output alone: x is recomputed from z.
+    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+        """Computes the gradient of `inverse_and_log_det` from its output alone; x is recomputed from z.
 
         Args:
-          z: the output of `inverse_and_log_det`.
-          dz: gradient with respect to z.
-          dlog_det: gradient with respect to the log-det.
-          training: the value that `inverse_and_log_det` was called with.
+          z: The output of `inverse_and_log_det`.
+          dz: The gradient with respect to z.
+          dlog_det: The gradient with respect to the log-det.
+          training: The value that `inverse_and_log_det` was called with.
 
         Returns:
           x, the gradient with respect to x, and a list with a gradient or None for each of `keras_weights()`.
@@ -147,8 +158,8 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
             outputs = self._inverse_and_log_det(x, training)
         return x, *tape.gradient(outputs, (x, weights), (dz, dlog_det))
 
-    def adapt(self, x):
-        """Sets the data-dependent weights from a batch x, and returns `inverse(x)` as it is afterwards."""
+    def adapt(self, x) -> tf.Tensor:
+        """Sets the data-dependent weights from a batch x, and returns `inverse(x)` with the new weights."""
         return self.inverse_and_log_det(x)[0]
 
     def is_adapted(self) -> bool:
@@ -163,7 +174,7 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         """Repeats a scalar `log_det` for each event in `value`, for maps whose Jacobian does not depend on it."""
         return tf.fill(self.batch_shape_of(value), log_det)
 
-    # What a subclass writes.
+    # Subclasses write these two methods.
 
     def _forward_and_log_det(self, z, training=False):
         raise NotImplementedError(f"{type(self).__name__}._forward_and_log_det")
@@ -171,7 +182,7 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
     def _inverse_and_log_det(self, x, training=False):
         raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
 
-    # What TFP asks for.
+    # TFP derives its public methods from these.
 
     @classmethod
     def _parameter_properties(cls, dtype):

@@ -1,4 +1,4 @@
-"""A chain of bijectors that stays fused."""
+"""`FusedChain`: a composition of bijectors, evaluated in one pass."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -13,20 +13,20 @@ tfb = tfp.bijectors
 
 @_compat.ignoring("_folded")
 class FusedChain(FusedBijector):
-    """Composition of bijectors, ours and stock, evaluated in one pass.
+    """A composition of our bijectors and TFP's, evaluated in one pass.
 
-    As `tfb.Chain`, the last bijector is applied first by `forward`; so the first one is next to the data:
+    As in `tfb.Chain`, `forward` applies the last bijector first, so the first bijector is next to the data:
 
         forward(z) = b_0(b_1(... b_k(z)))           log|det dx/dz| = sum_i log|det J_{b_i}|
 
     Args:
-      bijectors: the bijectors, the data side first. TFP bijectors are evaluated through `inverse` and
+      bijectors: The bijectors, the data side first. TFP bijectors are evaluated through `inverse` and
         `inverse_log_det_jacobian`.
-      event_shape: shape of one data point x.
-      name: prefix of the names of the ops.
+      event_shape: The shape of one data point x.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: if `bijectors` is empty, or holds something that is not a `tfb.Bijector`.
+      ValueError: If `bijectors` is empty, or holds something that is not a `tfb.Bijector`.
 
     Example:
 
@@ -34,10 +34,10 @@ class FusedChain(FusedBijector):
     >>> x = chain.forward(tf.zeros((2, 3)))
     """
 
-    def __init__(self, bijectors: list, event_shape, name: str = "fused_chain"):
+    def __init__(self, bijectors: list[tfb.Bijector], event_shape: tuple[int, ...], name: str = "fused_chain"):
         parameters = dict(locals())
         if not bijectors:
-            raise ValueError("FusedChain: `bijectors` is empty; wanted at least one.")
+            raise ValueError("FusedChain: `bijectors` is empty; wanted at least one `tfb.Bijector`.")
         for bijector in bijectors:
             if not isinstance(bijector, tfb.Bijector):
                 raise ValueError(f"FusedChain: `bijectors` holds {bijector!r}; wanted `tfb.Bijector`s.")
@@ -57,19 +57,19 @@ class FusedChain(FusedBijector):
         z, log_det = one_pass.chain_inverse_and_log_det(self._folded, x, self.event_shape.rank, training)
         return z, _to_batch(log_det, x, self.event_shape.rank)
 
-    def pull_back(self, z, dz, dlog_det, training=False):
-        """As in the base class, one bijector after the other."""
+    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+        """As in the base class, for one bijector after another."""
         weights, event_ndims = self.keras_weights(), self.latent_shape.rank
         return recompute.pull_back_chain(self._folded, z, dz, dlog_det, event_ndims, weights, training)
 
-    def adapt(self, x):
-        """Sets the data-dependent weights of each bijector from the x that arrives at it; returns `inverse(x)`."""
+    def adapt(self, x) -> tf.Tensor:
+        """Sets the data-dependent weights of each bijector from its own input, and returns `inverse(x)`."""
         for bijector in self.bijectors:
             x = one_pass.adapt(bijector, x)
         return x
 
     def is_adapted(self) -> bool:
-        """Returns False if one of the bijectors still waits for `adapt`."""
+        """Returns False if one of the bijectors has not been adapted yet."""
         return all(map(one_pass.is_adapted, self.bijectors))
 
     def describe(self) -> list[description.FlowStep]:

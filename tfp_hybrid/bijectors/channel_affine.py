@@ -1,4 +1,4 @@
-"""Affine maps of the channels: the base of ActNorm and the 1x1 convolution, and their composition."""
+"""Affine maps of the channels: the base class of ActNorm and the 1x1 convolution, and their composition."""
 
 import itertools
 
@@ -17,11 +17,11 @@ class ChannelAffine(FusedBijector):
 
     Args:
       event_shape: `(C,)` or `(H, W, C)`.
-      parameters: the constructor's `locals()`.
-      name: prefix of the names of the ops.
+      parameters: The constructor's `locals()`.
+      name: The prefix of the names of the ops.
     """
 
-    def __init__(self, event_shape, *, parameters: dict, name: str):
+    def __init__(self, event_shape: tuple[int, ...], *, parameters: dict, name: str):
         super().__init__(event_shape, parameters=parameters, name=name)
         self.channels = self.event_shape[-1]
         self.positions = self.event_shape.num_elements() // self.channels
@@ -49,30 +49,30 @@ class ChannelAffine(FusedBijector):
 
 
 class Folded(ChannelAffine):
-    """Several such maps as one: their small matrices are multiplied first, and the large x once.
+    """Several `ChannelAffine` maps as one: the small matrices are multiplied first, and x is multiplied once.
 
     Args:
-      bijectors: `ChannelAffine`s of one event shape, the data side first.
-      name: prefix of the names of the ops.
+      bijectors: `ChannelAffine`s with the same event shape, the data side first.
+      name: The prefix of the names of the ops.
     """
 
-    def __init__(self, bijectors: list, name: str = "folded"):
+    def __init__(self, bijectors: list[ChannelAffine], name: str = "folded"):
         parameters = dict(locals())
         self.bijectors = list(bijectors)
         super().__init__(self.bijectors[0].event_shape, parameters=parameters, name=name)
 
-    def inverse_map(self):
+    def inverse_map(self) -> tuple[tf.Tensor, tf.Tensor]:
         return _compose(bijector.inverse_map() for bijector in self.bijectors)
 
-    def forward_map(self):
+    def forward_map(self) -> tuple[tf.Tensor, tf.Tensor]:
         return _compose(bijector.forward_map() for bijector in reversed(self.bijectors))
 
-    def channel_log_det(self):
+    def channel_log_det(self) -> tf.Tensor:
         return sum(bijector.channel_log_det() for bijector in self.bijectors)
 
 
 def folded(bijectors: list) -> list:
-    """Returns the same chain, with each run of several `ChannelAffine`s as one."""
+    """Returns the same chain, with each run of consecutive `ChannelAffine`s folded into one."""
     chain = []
     for affine, run in itertools.groupby(bijectors, lambda bijector: isinstance(bijector, ChannelAffine)):
         run = list(run)

@@ -1,6 +1,7 @@
 """`Coupling`: a mask, a conditioner and a transformer."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -19,25 +20,24 @@ class Coupling(FusedBijector):
         z_b = transformer.inverse(x_b; conditioner(x_a))
 
     The conditioner is evaluated once for the value and the log-det. `AffineCoupling` and `SplineCoupling` are couplings
-    with given transformers.
+    with fixed transformers.
 
     Args:
       event_shape: `(d,)` with d >= 2, or `(H, W, C)`.
-      transformer: a `transformers.Transformer`.
-      mask: what passes through: "channel", one half of the last axis (features of a vector, channels of an
-        image); or "checkerboard", every other pixel of an image, as in RealNVP.
-      swap: take the other half.
-      conditioner: a function `(input_shape, units) -> keras layer` from the part that passes through (with
-        the checkerboard: the whole image, with the other pixels at zero) to the raw parameters on the last
-        axis. By default `networks.MLP` for vectors and `networks.ConvNet` for images.
-        A built Keras layer is taken as it is.
-      dtype: of the values; the conditioner has it too, or the global mixed precision policy.
-      name: prefix of the names of the ops.
-      parameters: the `locals()` of a subclass's constructor.
+      transformer: A `transformers.Transformer`.
+      mask: The part that passes through: "channel" for one half of the last axis (features of a vector, channels of
+        an image), or "checkerboard" for every other pixel of an image, as in RealNVP.
+      swap: Whether the other half passes through.
+      conditioner: A function `(input_shape, units) -> keras layer`, whose layer maps the part that passes through (with
+        the checkerboard, the whole image with the other pixels set to zero) to the raw parameters on the last axis. By
+        default, `networks.MLP` for vectors and `networks.ConvNet` for images. A built Keras layer is used as it is.
+      dtype: The dtype of the values, and of the default conditioner unless the global policy is mixed precision.
+      name: The prefix of the names of the ops.
+      parameters: The `locals()` of a subclass's constructor.
 
     Raises:
-      ValueError: for an event that cannot be split, an unknown mask, or a conditioner whose output does not
-        have the size that is needed.
+      ValueError: If the event cannot be split, if `mask` is unknown, if `transformer` is not a `Transformer`, or if the
+        output of the conditioner does not have the required shape.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.2.
@@ -50,11 +50,11 @@ class Coupling(FusedBijector):
 
     def __init__(
         self,
-        event_shape,
+        event_shape: tuple[int, ...],
         transformer: Transformer,
         mask: str = "channel",
         swap: bool = False,
-        conditioner=None,
+        conditioner: Callable | keras.layers.Layer | None = None,
         dtype: str = "float32",
         name: str = "coupling",
         *,
@@ -88,8 +88,8 @@ class Coupling(FusedBijector):
         transformed, log_det = self.transformer.inverse(transformed, raw, self.event_shape.rank)
         return self._mask.join(passing, transformed), log_det
 
-    def pull_back(self, z, dz, dlog_det, training=False):
-        """As in the base class, with one evaluation of the conditioner: it sees the same part of x and z."""
+    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+        """As in the base class, with one evaluation of the conditioner, whose input is the same in x and z."""
         event_ndims = self.event_shape.rank
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             weights = watch(tape, z, self.keras_weights())
@@ -103,7 +103,7 @@ class Coupling(FusedBijector):
         dtransformed, draw = outer_tape.gradient(outputs, (transformed, raw), (dtransformed, dlog_det))
         dx = self._mask.join(dpassing, dtransformed)
         through_conditioner, dweights = tape.gradient(raw, (z, weights), draw)
-        if through_conditioner is not None:  # None of a conditioner that ignores its input
+        if through_conditioner is not None:  # it is None if the conditioner ignores its input
             dx += through_conditioner
         return self._mask.join(passing, transformed), dx, dweights
 
@@ -121,7 +121,7 @@ def _built_conditioner(conditioner, input_shape, units, owner):
                 f"{owner}: `conditioner` is {conditioner!r}; wanted a function (input_shape, units) -> keras layer."
             )
         conditioner = conditioner(input_shape, units)
-    output_shape = getattr(conditioner, "output_shape", None)  # known if it is functional; else one call builds it
+    output_shape = getattr(conditioner, "output_shape", None)  # known for functional models; one call builds others
     output_shape = output_shape or tuple(conditioner(tf.zeros((1, *input_shape))).shape)
     if output_shape[1:] != (*input_shape[:-1], units):
         raise ValueError(

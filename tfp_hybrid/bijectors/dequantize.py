@@ -1,4 +1,4 @@
-"""Uniform dequantization of integer data."""
+"""`Dequantize`: uniform dequantization of integer data."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,19 +12,19 @@ class Dequantize(FusedBijector):
         inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. L-1
         log|det dz/dx| = 0           E_u[log p(x + u)] <= log P(x)
 
-    so the density of z is a lower bound on the probability of the integer x, as for bits/dim in the literature.
-    In training, u is drawn anew at each call. Otherwise u is a fixed pseudo-random function of x itself: log p(x) of
-    an image is then repeatable and does not depend on its batch, and the mean over a data set is still a fair sample
-    of the bound. This is not strictly a bijection: `inverse(forward(z))` keeps only the integer part of z.
+    so the mean log density of z is a lower bound on the log probability of the integer x, as for bits/dim in the
+    literature. In training, each call draws a new u. Otherwise, u is a fixed pseudo-random function of x, so log p(x)
+    of an image is repeatable and does not depend on its batch, and the mean over a data set is still a fair estimate of
+    the bound. This is not strictly a bijection: `inverse(forward(z))` keeps only the integer part of z.
 
     Args:
-      event_shape: shape of one data point.
-      quantization_levels: L, the number of integer values, 256 for 8-bit images.
-      dtype: of z.
-      name: prefix of the names of the ops.
+      event_shape: The shape of one data point.
+      quantization_levels: The number L of integer values, 256 for 8-bit images.
+      dtype: The dtype of z.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: if `quantization_levels` < 2.
+      ValueError: If `quantization_levels` is not a whole number >= 2.
 
     References:
       Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
@@ -32,7 +32,13 @@ class Dequantize(FusedBijector):
 
     is_exact = False
 
-    def __init__(self, event_shape, quantization_levels: int = 256, dtype: str = "float32", name: str = "dequantize"):
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        quantization_levels: int = 256,
+        dtype: str = "float32",
+        name: str = "dequantize",
+    ):
         parameters = dict(locals())
         if quantization_levels < 2 or quantization_levels != int(quantization_levels):
             raise ValueError(
@@ -42,7 +48,7 @@ class Dequantize(FusedBijector):
         self.quantization_levels = quantization_levels
         self._float = tf.as_dtype(dtype)
         self._random_state = tf.Variable(
-            [np.random.randint(2**31), 0],  # follows keras.utils.set_random_seed
+            [np.random.randint(2**31), 0],  # drawn from the generator that `keras.utils.set_random_seed` seeds
             trainable=False,
             dtype=tf.int64,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
@@ -63,7 +69,7 @@ class Dequantize(FusedBijector):
 
     def _inverse_and_log_det(self, x, training=False):
         noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
-        # Any more, and x + u is rounded up to the next integer.
+        # Larger noise would round x + u up to the next integer.
         noise = tf.minimum(
             noise, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float)
         )
@@ -84,7 +90,7 @@ class Dequantize(FusedBijector):
 
 
 def _mixed(bits):
-    """Spreads each bit of a 64-bit integer over all (as SplitMix64's finalizer, but with signed shifts)."""
+    """Spreads each bit of a 64-bit integer over all bits, as the finalizer of SplitMix64, but with signed shifts."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, bits.dtype)))
         bits *= tf.constant(factor, bits.dtype)

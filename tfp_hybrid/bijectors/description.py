@@ -1,12 +1,13 @@
-"""Bijectors as text: one line for `repr`, and one row for each step of a flow."""
+"""Descriptions of bijectors: one line for `repr`, and one row for each step of a flow."""
 
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat
 
@@ -15,10 +16,10 @@ class FlowStep(NamedTuple):
     """One row of `FusedBijector.describe`.
 
     Attributes:
-      name: name of the bijector.
-      event_shape: shape of one x.
-      latent_shape: shape of one z.
-      num_weights: how many numbers its weights have together.
+      name: The name of the bijector.
+      event_shape: The shape of one x.
+      latent_shape: The shape of one z.
+      num_weights: The number of entries of all its weights.
     """
 
     name: str
@@ -27,13 +28,13 @@ class FlowStep(NamedTuple):
     num_weights: int
 
 
-def flow_step(name: str, event_shape, latent_shape, variables) -> FlowStep:
-    """Returns the row of a bijector with these variables."""
+def flow_step(name: str, event_shape: Iterable, latent_shape: Iterable, variables: Iterable) -> FlowStep:
+    """Returns the row of a bijector with these shapes and variables."""
     size = sum(math.prod(tf.TensorShape(variable.shape)) for variable in variables)
     return FlowStep(name, tuple(event_shape), tuple(latent_shape), size)
 
 
-def steps_of(bijector, event_shape) -> list[FlowStep]:
+def steps_of(bijector: tfp.bijectors.Bijector, event_shape: tuple[int, ...]) -> list[FlowStep]:
     """Returns the rows of any bijector: those of `describe`, of the parts of a `tfb.Chain`, or one row."""
     if hasattr(bijector, "describe"):
         return bijector.describe()
@@ -46,8 +47,8 @@ def steps_of(bijector, event_shape) -> list[FlowStep]:
     return [flow_step(bijector.name, event_shape, bijector.inverse_event_shape(event_shape), bijector.variables)]
 
 
-def one_line(bijector) -> str:
-    """Returns the class, the shapes, and those settings of one of our bijectors that are not at their defaults.
+def one_line(bijector: tfp.bijectors.Bijector) -> str:
+    """Returns the class of one of our bijectors, its shapes, and the settings that differ from their defaults.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Multi-scale architecture: half of the channels go to the latent, the rest to the next level."""
+"""`FactorOut`, for multi-scale flows: half of the channels go to the latent, the rest to the next level."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -10,26 +10,26 @@ tfb = tfp.bijectors
 
 
 class FactorOut(FusedBijector):
-    """Factors the second half of the channels of x out to the latent; `bijector` transforms the first half.
+    """Moves the second half of the channels of x to the latent, and transforms the first half by `bijector`.
 
         z = [bijector.inverse(x[..., :C/2]), flatten(x[..., C/2:])]
         log|det dz/dx| = that of `bijector` at x[..., :C/2]
 
-    Nested, one level inside the other, it is the multi-scale architecture; the latent is a flat vector.
+    Nested instances, one level inside the other, make the multi-scale architecture. The latent is a flat vector.
 
     Args:
-      bijector: from a flat latent to `(H, W, C // 2)`: the levels below.
-      event_shape: `(H, W, C)` of x, with C >= 2.
-      name: prefix of the names of the ops.
+      bijector: The levels below, a bijector from a flat latent to `(H, W, C // 2)`.
+      event_shape: The shape `(H, W, C)` of x, with C >= 2.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: if C < 2.
+      ValueError: If C < 2.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6 and eq. 14-16.
     """
 
-    def __init__(self, bijector: tfb.Bijector, event_shape, name: str = "factor_out"):
+    def __init__(self, bijector: tfb.Bijector, event_shape: tuple[int, int, int], name: str = "factor_out"):
         parameters = dict(locals())
         height, width, channels = event_shape
         if channels < 2:
@@ -55,16 +55,16 @@ class FactorOut(FusedBijector):
         flat_shape = tf.concat([tf.shape(out)[:-3], [tf.reduce_prod(self._out_shape)]], 0)
         return tf.concat([kept, tf.reshape(out, flat_shape)], -1)
 
-    def adapt(self, x):
+    def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights of the levels below, and returns `inverse(x)`."""
         x = tf.convert_to_tensor(x)
         return self._join(one_pass.adapt(self.bijector, x[..., : self._kept]), x)
 
     def is_adapted(self) -> bool:
-        """Returns False if the levels below still wait for `adapt`."""
+        """Returns False if the levels below have not been adapted yet."""
         return one_pass.is_adapted(self.bijector)
 
     def describe(self) -> list[description.FlowStep]:
-        """Lists itself, without weights, and the steps of the levels below; see the base class."""
+        """Lists this step, without weights, and the steps of the levels below; see the base class."""
         row = description.flow_step(self.name, self.event_shape, self.latent_shape, [])
         return [row, *description.steps_of(self.bijector, (*self.event_shape[:2], self._kept))]

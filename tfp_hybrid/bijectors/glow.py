@@ -1,6 +1,7 @@
 """`Glow`, a builder of flows for images."""
 
 import functools
+from collections.abc import Callable
 
 from tfp_hybrid import networks
 from tfp_hybrid.bijectors.act_norm import ActNorm
@@ -14,42 +15,43 @@ from tfp_hybrid.bijectors.steps import Steps
 
 
 def Glow(
-    event_shape,
+    event_shape: tuple[int, int, int],
     *,
     levels: int = 2,
     steps: int = 8,
     hidden_units: int = 64,
-    conditioner=None,
+    conditioner: Callable | None = None,
     additive: bool = False,
     quantization_levels: int | None = 256,
     recompute: bool = False,
     dtype: str = "float32",
     name: str = "glow",
 ) -> FusedChain:
-    """Builds a Glow for images: each level squeezes, takes `steps` steps, and factors out half of the channels.
+    """Builds a Glow for images; each level is a squeeze, `steps` steps, and factoring out half of the channels.
 
     A step is an ActNorm, an invertible 1x1 convolution and an affine coupling. The latent z is a flat vector of
     H * W * C numbers.
 
     Args:
-      event_shape: `(H, W, C)`; H and W divide by `2 ** levels`.
-      levels: number of scales.
-      steps: steps of flow on each level.
-      hidden_units: channels of the hidden layers of each coupling's network.
-      conditioner: a function `(input_shape, units) -> keras layer` in place of `networks.ConvNet`; see
+      event_shape: `(H, W, C)`, with H and W divisible by `2 ** levels`.
+      levels: The number of scales.
+      steps: The number of steps on each level.
+      hidden_units: The number of channels of the hidden layers of each coupling's network.
+      conditioner: A function `(input_shape, units) -> keras layer` in place of `networks.ConvNet`; see
         `AffineCoupling`.
-      additive: additive couplings instead of affine ones.
-      quantization_levels: the images are integers 0 .. quantization_levels-1; they are dequantized and scaled,
-        and log p(x) is that of the integers' unit cubes. None: the images are real numbers, taken as they are.
-      recompute: save memory in training by recomputing activations instead of storing them; see `Steps`.
-      dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
-      name: prefix of the names of the ops.
+      additive: Whether to use additive couplings instead of affine ones.
+      quantization_levels: The images are integers 0 .. quantization_levels-1, which are dequantized and scaled, and
+        log p(x) is that of the integers' unit cubes. If None, the images are real numbers, used as they are.
+      recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
+      name: The prefix of the names of the ops.
 
     Returns:
       A bijector from z, `(H * W * C,)`, to x, `(H, W, C)`.
 
     Raises:
-      ValueError: for an event shape that is not an image's, or sides that do not divide.
+      ValueError: If `event_shape` is not `(H, W, C)` with sides divisible by `2 ** levels`, if `steps` or `levels` is
+        below 1, or if `conditioner` is a layer.
 
     References:
       Kingma and Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".

@@ -1,4 +1,4 @@
-"""Masks of couplings: what passes through, what is transformed, and how a value is split and joined."""
+"""Masks of couplings, which split a value into the part that passes through and the part that is transformed."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,38 +9,41 @@ class ChannelMask:
 
     Args:
       event_shape: `(d,)` with d >= 2, or `(H, W, C)` with C >= 2.
-      swap: the second half passes through, instead of the first.
-      dtype: ignored.
-      owner: what errors call the coupling.
+      swap: Whether the second half passes through, instead of the first.
+      dtype: Ignored.
+      owner: The name of the coupling in error messages.
 
     Attributes:
-      passing_shape: shape of what passes through, as the conditioner sees it.
-      num_transformed: number of transformed entries on the last axis.
+      passing_shape: The shape of the part that passes through, as the conditioner receives it.
+      num_transformed: The number of transformed entries on the last axis.
+
+    Raises:
+      ValueError: If the last axis has fewer than 2 entries.
     """
 
     def __init__(self, event_shape: tuple, swap: bool, dtype: str, owner: str):
         if event_shape[-1] < 2:
             raise ValueError(
-                f"{owner}: `event_shape` is {event_shape}; a coupling passes one part of the last axis through "
-                "and transforms the other, so it wants at least 2 there. For one-dimensional data use a scalar "
-                "bijector (ActNorm, a TFP spline), for one-channel images a Squeeze first or "
+                f"{owner}: `event_shape` is {event_shape}; wanted at least 2 entries on the last axis, of which a "
+                "coupling passes one part through and transforms the other. For one-dimensional data, use a scalar "
+                "bijector, such as ActNorm or Spline. For one-channel images, use a Squeeze first, or "
                 "mask='checkerboard'."
             )
         self._swap, self._first = bool(swap), event_shape[-1] // 2
         sizes = self._first, event_shape[-1] - self._first
         self.passing_shape, self.num_transformed = (*event_shape[:-1], sizes[self._swap]), sizes[not self._swap]
 
-    def split(self, value):
-        """Returns the part that passes through, and the part that is transformed."""
+    def split(self, value) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the part that passes through and the part that is transformed."""
         parts = split_last(value, self._first)
         return parts[self._swap], parts[not self._swap]
 
-    def join(self, passing, transformed):
-        """Returns the value that `split` takes apart."""
+    def join(self, passing, transformed) -> tf.Tensor:
+        """Returns the value that `split` splits into these parts."""
         return tf.concat((transformed, passing) if self._swap else (passing, transformed), axis=-1)
 
-    def of_transformed(self, raw):
-        """Returns the raw parameters with zeros at entries that pass through."""
+    def of_transformed(self, raw) -> tf.Tensor:
+        """Returns the raw parameters with zeros at entries that pass through; here there are none."""
         return raw
 
 
@@ -49,34 +52,39 @@ class CheckerboardMask:
 
     Args:
       event_shape: `(H, W, C)`, with at least two pixels.
-      swap: the other pixels pass through.
-      dtype: of the values.
-      owner: what errors call the coupling.
+      swap: Whether the other pixels pass through.
+      dtype: The dtype of the values.
+      owner: The name of the coupling in error messages.
 
-    Attributes: as of `ChannelMask`.
+    Attributes:
+      passing_shape: The shape of the image.
+      num_transformed: The number of channels, since a transformed pixel has all of them.
+
+    Raises:
+      ValueError: If the event is not an image of at least two pixels.
     """
 
     def __init__(self, event_shape: tuple, swap: bool, dtype: str, owner: str):
         if len(event_shape) != 3 or event_shape[0] * event_shape[1] < 2:
             raise ValueError(
-                f"{owner}: `event_shape` is {event_shape}; the checkerboard mask wants an image (H, W, C) "
-                "of at least two pixels."
+                f"{owner}: `event_shape` is {event_shape}; wanted an image (H, W, C) of at least two pixels for "
+                "mask='checkerboard'."
             )
         rows, columns = np.indices(event_shape[:2])
         self._passing = ((rows + columns + swap) % 2 == 0).astype(dtype)[..., np.newaxis]
         self._transformed = 1 - self._passing
         self.passing_shape, self.num_transformed = event_shape, event_shape[-1]
 
-    def split(self, value):
-        """Returns the part that passes through, and the part that is transformed."""
+    def split(self, value) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the part that passes through and the part that is transformed."""
         return value * self._passing, value * self._transformed
 
-    def join(self, passing, transformed):
-        """Returns the value that `split` takes apart; what a transformer made of the zeros is dropped."""
+    def join(self, passing, transformed) -> tf.Tensor:
+        """Returns the value that `split` splits into these parts; transformed zeros are dropped."""
         return passing + transformed * self._transformed
 
-    def of_transformed(self, raw):
-        """Returns the raw parameters with zeros, which mean the identity map, at pixels that pass through."""
+    def of_transformed(self, raw) -> tf.Tensor:
+        """Returns the raw parameters with zeros, which are the identity map, at pixels that pass through."""
         return raw * self._transformed
 
 
@@ -84,20 +92,20 @@ MASKS = {"channel": ChannelMask, "checkerboard": CheckerboardMask}
 
 
 def make_mask(name: str, event_shape: tuple, swap: bool, dtype: str, owner: str) -> ChannelMask | CheckerboardMask:
-    """Builds the mask of that name.
+    """Builds the mask named `name`.
 
     Raises:
-      ValueError: for an unknown name, or an event that cannot be split.
+      ValueError: If `name` is unknown, or if the event cannot be split.
     """
     if name not in MASKS:
         raise ValueError(f"{owner}: `mask` is {name!r}; wanted one of {tuple(MASKS)}.")
     if len(event_shape) not in (1, 3):
-        raise ValueError(f"{owner}: `event_shape` is {event_shape}; wanted a vector's (d,) or an image's (H, W, C).")
+        raise ValueError(f"{owner}: `event_shape` is {event_shape}; wanted (d,) for vectors or (H, W, C) for images.")
     return MASKS[name](event_shape, swap, dtype, owner)
 
 
-def split_last(value, first: int) -> tuple:
-    """Splits the last axis after `first` entries: as `tf.split`, in less time for the few channels of an image."""
+def split_last(value, first: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits the last axis after `first` entries; faster than `tf.split` for the few channels of an image."""
 
     @tf.custom_gradient
     def function(value):

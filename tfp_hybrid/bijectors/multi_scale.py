@@ -1,4 +1,4 @@
-"""Shared by the builders: checks of their arguments, and the end of a level."""
+"""Functions that the builders share: checks of their arguments, and the end of a level."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from tfp_hybrid.bijectors.factor_out import FactorOut
 tfb = tfp.bijectors
 
 
-def check_builder(builder: str, depth_name: str, depth: int, conditioner):
-    """Raises ValueError for fewer than one step, or for a layer as `conditioner`, which all couplings would share."""
+def check_builder(builder: str, depth_name: str, depth: int, conditioner: Callable | None):
+    """Raises ValueError if `depth` < 1, or if `conditioner` is a layer, which all couplings would share."""
     if depth < 1:
         raise ValueError(f"{builder}: `{depth_name}` is {depth}; wanted at least 1.")
     if conditioner is not None and (isinstance(conditioner, keras.layers.Layer) or not callable(conditioner)):
@@ -22,15 +22,15 @@ def check_builder(builder: str, depth_name: str, depth: int, conditioner):
         )
 
 
-def check_image(event_shape, levels: int, builder: str):
-    """Raises ValueError unless `event_shape` is that of an image whose sides divide by 2^levels."""
+def check_image(event_shape: tuple[int, ...], levels: int, builder: str):
+    """Raises ValueError unless `event_shape` is that of an image whose sides are divisible by 2^levels."""
     if len(event_shape) != 3:
-        raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted an image's (H, W, C).")
+        raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted (H, W, C), the shape of an image.")
     height, width, _ = event_shape
     if levels < 1 or height % 2**levels or width % 2**levels:
         raise ValueError(
             f"{builder}: `event_shape` is {tuple(event_shape)} and `levels` is {levels}; wanted at least one "
-            f"level, and sides that divide by 2**levels = {2**levels}. Pad the images or take fewer levels."
+            f"level, and sides that are divisible by 2**levels = {2**levels}. Pad the images or use fewer levels."
         )
 
 
@@ -38,9 +38,12 @@ def factor_out_or_flatten(shape: tuple, remaining: int, level: Callable[[tuple, 
     """Builds the end of a level: `FactorOut` around the next level, or a flat latent after the last.
 
     Args:
-      shape: `(H, W, C)` at the end of the level.
-      remaining: number of levels still to come.
-      level: a function `(shape, remaining) -> bijectors` that builds the next level.
+      shape: The shape `(H, W, C)` at the end of the level.
+      remaining: The number of levels that follow.
+      level: A function `(shape, remaining) -> bijectors` that builds the next level.
+
+    Returns:
+      A bijector from a flat latent to `shape`.
     """
     height, width, channels = shape
     if not remaining:

@@ -1,7 +1,7 @@
-"""Density evaluation in one pass, through our bijectors and through compositions of stock ones.
+"""Evaluation of bijectors in one pass for the value and the log-determinant.
 
-The functions here take any `tfb.Bijector`. They look inside `tfb.Chain` and `tfb.Invert`, so that our bijectors in them
-are evaluated once for the value and the log-determinant.
+These functions take any `tfb.Bijector`. They look inside `tfb.Chain` and `tfb.Invert`, so that our bijectors in them
+are evaluated once for both.
 """
 
 import tensorflow as tf
@@ -13,20 +13,22 @@ from tfp_hybrid.bijectors.base import FusedBijector
 tfb = tfp.bijectors
 
 
-def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = None, training: bool = False):
+def inverse_and_log_det(
+    bijector: tfb.Bijector, x, event_ndims: int | None = None, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes `z = bijector.inverse(x)` and `log|det dz/dx|`, evaluating each network of our bijectors once.
 
-    Goes through `tfb.Chain` and `tfb.Invert`. Other stock bijectors are evaluated through `inverse` and
+    It also does so inside `tfb.Chain` and `tfb.Invert`. Other TFP bijectors are evaluated through `inverse` and
     `inverse_log_det_jacobian`.
 
     Args:
-      bijector: any `tfb.Bijector`.
+      bijector: Any `tfb.Bijector`.
       x: `batch_shape + event_shape`.
-      event_ndims: rank of the event; `bijector.inverse_min_event_ndims` if None.
-      training: passed to our bijectors. TFP bijectors take no such argument.
+      event_ndims: The rank of the event; `bijector.inverse_min_event_ndims` if None.
+      training: Passed to our bijectors. TFP bijectors take no such argument.
 
     Returns:
-      z, and the log-det in nats (broadcastable to the batch shape).
+      z, `batch_shape + latent_shape`, and the log-det in nats, broadcastable to `batch_shape`.
     """
     inverted = _compat.inverted(bijector)
     if inverted is not None:
@@ -38,11 +40,13 @@ def inverse_and_log_det(bijector: tfb.Bijector, x, event_ndims: int | None = Non
     parts = _compat.parts_of_chain(bijector)
     if parts is not None:
         return chain_inverse_and_log_det(parts, x, event_ndims, training)
-    x = tf.identity(x)  # TFP would answer from its cache, also after the weights have changed
+    x = tf.identity(x)  # TFP would return cached values, even after the weights have changed
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
 
 
-def forward_and_log_det(bijector: tfb.Bijector, z, event_ndims: int | None = None, training: bool = False):
+def forward_and_log_det(
+    bijector: tfb.Bijector, z, event_ndims: int | None = None, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes `x = bijector.forward(z)` and `log|det dx/dz|`; see `inverse_and_log_det`."""
     inverted = _compat.inverted(bijector)
     if inverted is not None:
@@ -58,8 +62,10 @@ def forward_and_log_det(bijector: tfb.Bijector, z, event_ndims: int | None = Non
     return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
 
 
-def chain_inverse_and_log_det(bijectors, x, event_ndims: int, training: bool = False):
-    """Inverts `bijectors`, first to last, and sums their log-dets."""
+def chain_inverse_and_log_det(
+    bijectors: list[tfb.Bijector], x, event_ndims: int, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Applies the inverses of `bijectors`, first to last, and sums their log-dets."""
     total = 0.0
     for bijector in bijectors:
         next_ndims = bijector.inverse_event_ndims(event_ndims)
@@ -68,7 +74,9 @@ def chain_inverse_and_log_det(bijectors, x, event_ndims: int, training: bool = F
     return x, total
 
 
-def chain_forward_and_log_det(bijectors, z, event_ndims: int, training: bool = False):
+def chain_forward_and_log_det(
+    bijectors: list[tfb.Bijector], z, event_ndims: int, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Applies `bijectors`, last to first, and sums their log-dets."""
     total = 0.0
     for bijector in reversed(bijectors):
@@ -78,7 +86,7 @@ def chain_forward_and_log_det(bijectors, z, event_ndims: int, training: bool = F
     return z, total
 
 
-def adapt(bijector: tfb.Bijector, x):
+def adapt(bijector: tfb.Bijector, x) -> tf.Tensor:
     """Sets the data-dependent weights of all our bijectors inside `bijector`, and returns `inverse(x)`."""
     if isinstance(bijector, FusedBijector):
         return bijector.adapt(x)
@@ -91,7 +99,7 @@ def adapt(bijector: tfb.Bijector, x):
 
 
 def is_adapted(bijector: tfb.Bijector) -> bool:
-    """Returns False if one of our bijectors inside `bijector` still waits for `adapt`."""
+    """Returns False if one of our bijectors inside `bijector` has not been adapted yet."""
     if isinstance(bijector, FusedBijector):
         return bijector.is_adapted()
     parts = _compat.parts_of_chain(bijector)

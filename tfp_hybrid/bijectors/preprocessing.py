@@ -1,4 +1,4 @@
-"""Preprocessing of integer data by bijectors, so that its log-det counts."""
+"""Preprocessing of integer data by bijectors, so that its log-det is part of log p(x)."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,20 +9,20 @@ tfb = tfp.bijectors
 
 
 def integer_preprocessing(
-    event_shape, quantization_levels: int = 256, logit: bool = False, dtype: str = "float32"
+    event_shape: tuple[int, ...], quantization_levels: int = 256, logit: bool = False, dtype: str = "float32"
 ) -> list[tfb.Bijector]:
-    """Returns bijectors, the data side first, that map integers 0 .. L-1 to real numbers.
+    """Builds bijectors, the data side first, that map integers 0 .. L-1 to real numbers.
 
-    Dequantization, then with v = x + u in [0, L):
+    Dequantization gives v = x + u in [0, L), which is then mapped to z:
 
         scaling:  z = v / L - 1/2
         logit:    z = logit(a + (1 - 2a) v / L),  a = 0.05
 
     Args:
-      event_shape: shape of one data point.
-      quantization_levels: L, the number of integer values, 256 for 8-bit images.
-      logit: take the logit, as RealNVP; otherwise scale to [-1/2, 1/2], as Glow.
-      dtype: of z.
+      event_shape: The shape of one data point.
+      quantization_levels: The number L of integer values, 256 for 8-bit images.
+      logit: Whether to take the logit, as in RealNVP, instead of scaling to [-1/2, 1/2], as in Glow.
+      dtype: The dtype of z.
 
     Returns:
       A list of bijectors for `FusedChain`.

@@ -1,6 +1,7 @@
 """`RealNVP`, a builder of flows for vectors and images."""
 
 import functools
+from collections.abc import Callable
 
 from tfp_hybrid import networks
 from tfp_hybrid.bijectors.act_norm import ActNorm
@@ -13,12 +14,12 @@ from tfp_hybrid.bijectors.steps import Steps
 
 
 def RealNVP(
-    event_shape,
+    event_shape: int | tuple[int, ...],
     *,
     couplings: int = 8,
     levels: int = 2,
-    hidden_units=None,
-    conditioner=None,
+    hidden_units: int | tuple[int, ...] | None = None,
+    conditioner: Callable | None = None,
     additive: bool = False,
     quantization_levels: int | None = None,
     recompute: bool = False,
@@ -27,30 +28,31 @@ def RealNVP(
 ) -> FusedChain:
     """Builds a RealNVP for vectors, or a multi-scale one for images.
 
-    Vectors: `couplings` affine couplings that take turns in which half of the features they transform, with
-    an ActNorm before each; the first one, once adapted, standardizes the features.
-    Images: on each level half of the couplings with checkerboard masks, a squeeze, the other half with channel
-    masks, then half of the channels are factored out; the latent z is a flat vector.
+    For vectors, it has `couplings` affine couplings, which alternate between the halves of the features, with an
+    ActNorm before each coupling. The first ActNorm, once adapted, standardizes the features.
+
+    For images, each level has half of its couplings with checkerboard masks, a squeeze, and the other half with channel
+    masks; then half of the channels are factored out. The latent z is a flat vector.
 
     Args:
-      event_shape: `(d,)` with d >= 2, or `(H, W, C)` whose sides divide by `2 ** levels`.
-      couplings: number of couplings; for images, on each level.
-      levels: number of scales; images only.
-      hidden_units: of each coupling's network: the sizes of the hidden layers of `networks.MLP`, by default
-        (64, 64); for images the width of `networks.ResNet`, by default 64.
-      conditioner: a function `(input_shape, units) -> keras layer` in place of these; see `AffineCoupling`.
-      additive: additive couplings instead of affine ones.
-      quantization_levels: the data are integers 0 .. quantization_levels-1, to be dequantized; images then go
-        through a logit, vectors are scaled. None: real numbers, taken as they are.
-      recompute: save memory in training by recomputing activations instead of storing them; see `Steps`.
-      dtype: of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
-      name: prefix of the names of the ops.
+      event_shape: `(d,)` with d >= 2, or `(H, W, C)` with sides divisible by `2 ** levels`.
+      couplings: The number of couplings; for images, on each level.
+      levels: The number of scales, for images only.
+      hidden_units: The sizes of the hidden layers of each coupling's `networks.MLP`, by default (64, 64). For images,
+        the width of each coupling's `networks.ResNet`, by default 64.
+      conditioner: A function `(input_shape, units) -> keras layer` in place of these networks; see `AffineCoupling`.
+      additive: Whether to use additive couplings instead of affine ones.
+      quantization_levels: The data are integers 0 .. quantization_levels-1, which are dequantized; then images pass
+        through a logit, and vectors are scaled. If None, the data are real numbers, used as they are.
+      recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
+      name: The prefix of the names of the ops.
 
     Returns:
       A bijector from z to x; z is a vector with as many entries as x.
 
     Raises:
-      ValueError: for an event shape that cannot be split.
+      ValueError: If the event cannot be split, if `couplings` or `levels` is below 1, or if `conditioner` is a layer.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP".

@@ -1,8 +1,10 @@
-"""Gradients of `inverse` without stored activations: the backward pass inverts the flow and computes them again.
+"""Gradients of `inverse` without stored activations; the backward pass inverts the flow and recomputes them.
 
 References:
   Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network".
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -14,16 +16,18 @@ from tfp_hybrid.bijectors.weights import watch, weights_of
 tfb = tfp.bijectors
 
 
-def pull_back(bijector: tfb.Bijector, z, dz, dlog_det, event_ndims: int, training: bool = False):
+def pull_back(
+    bijector: tfb.Bijector, z, dz, dlog_det, event_ndims: int, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, list]:
     """Computes `FusedBijector.pull_back` for any bijector.
 
     Args:
-      bijector: any `tfb.Bijector`.
-      z: the output of `inverse_and_log_det`.
-      dz: gradient with respect to z.
-      dlog_det: gradient with respect to the log-det, with one entry for each event of rank `event_ndims`.
-      event_ndims: rank of an event of z.
-      training: the value that `inverse_and_log_det` was called with.
+      bijector: Any `tfb.Bijector`.
+      z: The output of `inverse_and_log_det`.
+      dz: The gradient with respect to z.
+      dlog_det: The gradient with respect to the log-det, with one entry for each event of rank `event_ndims`.
+      event_ndims: The rank of an event of z.
+      training: The value that `inverse_and_log_det` was called with.
 
     Returns:
       x, the gradient with respect to x, and a list with a gradient or None for each of `weights_of(bijector)`.
@@ -38,12 +42,14 @@ def pull_back(bijector: tfb.Bijector, z, dz, dlog_det, event_ndims: int, trainin
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         weights = watch(tape, x, weights_of(bijector))
         z, log_det = inverse_and_log_det(bijector, x, bijector.forward_event_ndims(event_ndims), training)
-        log_det += tf.zeros_like(dlog_det)  # a stock bijector may give one for all events
+        log_det += tf.zeros_like(dlog_det)  # TFP bijectors may return one log-det for all events
     return x, *tape.gradient((z, log_det), (x, weights), (dz, dlog_det))
 
 
-def pull_back_chain(bijectors, z, dz, dlog_det, event_ndims: int, weights, training: bool = False):
-    """Computes `pull_back` of a chain, last bijector to first; `weights` says the order of the gradients.
+def pull_back_chain(
+    bijectors: list[tfb.Bijector], z, dz, dlog_det, event_ndims: int, weights: list, training: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, list]:
+    """Computes `pull_back` of a chain, last bijector to first; the gradients are in the order of `weights`.
 
     Gradients of a network that several bijectors share are summed.
     """
@@ -57,17 +63,17 @@ def pull_back_chain(bijectors, z, dz, dlog_det, event_ndims: int, weights, train
     return z, dz, sums
 
 
-def recomputed_inverse(inverse, pull_back, x, slices):
-    """Computes `inverse_and_log_det` of steps in sequence, with a gradient that stores z only.
+def recomputed_inverse(inverse: Callable, pull_back: Callable, x, slices: list[list]) -> tuple[tuple, list]:
+    """Computes `inverse_and_log_det` of steps in sequence, with a gradient that stores only z.
 
     Args:
-      inverse: a function `(weights, x) -> (z, log_det), changed` of one step, at the values of its weights.
-      pull_back: a function `(weights, z, dz, dlog_det) -> (x, dx, dweights), changed` of one step.
-      x: the input of the first step.
-      slices: for each step, the values of its weights.
+      inverse: A function `(weights, x) -> (z, log_det), changed` for one step, given the values of its weights.
+      pull_back: A function `(weights, z, dz, dlog_det) -> (x, dx, dweights), changed` for one step.
+      x: The input of the first step.
+      slices: A list with the values of the weights of each step.
 
     Returns:
-      z and the log-det; and for each step the weights that it changed, as `inverse` returns them.
+      A pair of `(z, log_det)` and a list with the weights that each step changed, as `inverse` returns them.
     """
     changes, width = [], len(slices[0])
 
@@ -93,5 +99,5 @@ def recomputed_inverse(inverse, pull_back, x, slices):
 
 
 def _once_differentiable(gradient):
-    message = "Steps: with `recompute` there are no second derivatives; build the flow without it."
+    message = "Steps: `recompute` is True, so there are no second derivatives; build the flow with recompute=False."
     return gradient if gradient is None else tf.raw_ops.PreventGradient(input=gradient, message=message)

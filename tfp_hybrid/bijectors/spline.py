@@ -1,4 +1,4 @@
-"""Rational-quadratic splines with trained knots: a flexible monotone map of each feature."""
+"""`Spline`, a rational-quadratic spline with trained knots: a flexible monotone map of each feature."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,31 +8,38 @@ from tfp_hybrid.bijectors.base import FusedBijector
 
 tfb = tfp.bijectors
 
-_LEAST = 1e-2  # of a bin's width and height, as a part of their mean, and of a knot's slope
+_LEAST = 1e-2  # the least slope of a knot, and the least width and height of a bin relative to their means
 
 
 class Spline(FusedBijector):
-    """A monotone rational-quadratic spline for each feature, the identity outside of [-bound, bound].
+    """A monotone rational-quadratic spline for each feature, and the identity outside [-bound, bound].
 
         inverse:  z_i = g_i(x_i)        log|det dz/dx| = sum_i log g_i'(x_i)
 
-    g_i passes through `bins` + 1 knots, whose positions and slopes are trained; it starts as the identity.
+    g_i passes through `bins` + 1 knots, whose positions and slopes are trained. It starts as the identity.
 
     Args:
-      event_shape: `(d,)`, or any other.
-      bins: number of pieces.
-      bound: end of the interval, in the unit of x; standardize x first (`ActNorm`).
-      dtype: of the weights.
-      name: prefix of the names of the ops.
+      event_shape: The shape of one data point, such as `(d,)`.
+      bins: The number of pieces.
+      bound: The end of the interval, in the unit of x. Standardize x first, for example with `ActNorm`.
+      dtype: The dtype of the weights.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: for fewer than two bins, or a bound that is not positive.
+      ValueError: If there are fewer than two bins, or if the bound is not positive.
 
     References:
       Durkan, Bekasov, Murray and Papamakarios 2019, "Neural Spline Flows".
     """
 
-    def __init__(self, event_shape, bins: int = 16, bound: float = 4.0, dtype: str = "float32", name: str = "spline"):
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        bins: int = 16,
+        bound: float = 4.0,
+        dtype: str = "float32",
+        name: str = "spline",
+    ):
         parameters = dict(locals())
         check_spline("Spline", bins, bound)
         super().__init__(event_shape, parameters=parameters, name=name)
@@ -44,7 +51,7 @@ class Spline(FusedBijector):
 
     def _forward_and_log_det(self, z, training=False):
         spline = self._spline()
-        z = tf.identity(z)  # past TFP's cache
+        z = tf.identity(z)  # bypasses TFP's cache
         return spline.inverse(z), spline.inverse_log_det_jacobian(z, self.event_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
@@ -57,7 +64,7 @@ class Spline(FusedBijector):
 
 
 def check_spline(owner: str, bins: int, bound: float):
-    """Raises ValueError for fewer than two bins, or a bound that is not positive."""
+    """Raises ValueError if there are fewer than two bins, or if the bound is not positive."""
     if bins < 2 or bins != int(bins):
         raise ValueError(f"{owner}: `bins` is {bins}; wanted a whole number, at least 2.")
     if not bound > 0:
@@ -65,16 +72,16 @@ def check_spline(owner: str, bins: int, bound: float):
 
 
 def constrained_spline(raw_widths, raw_heights, raw_slopes, bound: float) -> tfb.RationalQuadraticSpline:
-    """Builds TFP's spline from raw parameters, which may be any real numbers; at zero it is the identity.
+    """Builds a TFP spline from raw parameters, which may be any real numbers; raw parameters of zero are the identity.
 
-    Bins share the interval [-bound, bound] in the proportions of a softmax, slopes are softplus functions; none gets
-    too close to zero for the spline to be inverted.
+    The widths and heights of the bins are a softmax that divides the interval [-bound, bound], and the slopes are a
+    softplus. All are bounded away from zero, so that the spline can be inverted.
 
     Args:
-      raw_widths: `(..., bins)`, of the bins along the input.
-      raw_heights: `(..., bins)`, of the bins along the output.
-      raw_slopes: `(..., bins - 1)`, of the inner knots; the outer ones have slope 1.
-      bound: end of the interval.
+      raw_widths: The raw widths of the bins, along the input, `(..., bins)`.
+      raw_heights: The raw heights of the bins, along the output, `(..., bins)`.
+      raw_slopes: The raw slopes of the inner knots, `(..., bins - 1)`; the outer knots have slope 1.
+      bound: The end of the interval.
     """
 
     def shares(raw):

@@ -1,5 +1,9 @@
 """Rational-quadratic spline couplings, for vectors and images."""
 
+from collections.abc import Callable
+
+import keras
+
 from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.transformers import RationalQuadraticSpline
 
@@ -13,9 +17,12 @@ class SplineCoupling(Coupling):
     g is a rational-quadratic spline on [-bound, bound] and the identity outside. It starts as the identity.
 
     Args:
-      event_shape, mask, swap, conditioner, dtype, name: see `Coupling`.
-      bins: number of pieces of each spline.
-      bound: end of the interval, in the unit of x; standardize x first (`ActNorm`).
+      event_shape, mask, swap, conditioner, dtype, name: As for `Coupling`.
+      bins: The number of pieces of each spline.
+      bound: The end of the interval, in the unit of x. Standardize x first, for example with `ActNorm`.
+
+    Raises:
+      ValueError: As for `Coupling`, or if there are fewer than two bins or the bound is not positive.
 
     References:
       Durkan, Bekasov, Murray and Papamakarios 2019, "Neural Spline Flows".
@@ -23,12 +30,12 @@ class SplineCoupling(Coupling):
 
     def __init__(
         self,
-        event_shape,
+        event_shape: tuple[int, ...],
         mask: str = "channel",
         swap: bool = False,
         bins: int = 8,
         bound: float = 4.0,
-        conditioner=None,
+        conditioner: Callable | keras.layers.Layer | None = None,
         dtype: str = "float32",
         name: str = "spline_coupling",
     ):

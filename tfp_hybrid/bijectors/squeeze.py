@@ -1,4 +1,4 @@
-"""Squeeze: pixels of an image to channels."""
+"""`Squeeze`: a bijector that moves pixels of an image to channels."""
 
 import tensorflow as tf
 
@@ -11,22 +11,20 @@ class Squeeze(FusedBijector):
         x: (H, W, C)  <->  z: (H/2, W/2, 4C)         log|det dz/dx| = 0
 
     Args:
-      event_shape: `(H, W, C)` of x, with even H and W.
-      name: prefix of the names of the ops.
+      event_shape: The shape `(H, W, C)` of x, with even H and W.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: if a side is odd.
+      ValueError: If `event_shape` is not `(H, W, C)` with even H and W.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6.
     """
 
-    def __init__(self, event_shape, name: str = "squeeze"):
+    def __init__(self, event_shape: tuple[int, int, int], name: str = "squeeze"):
         parameters = dict(locals())
         if len(event_shape) != 3 or event_shape[0] % 2 or event_shape[1] % 2:
-            raise ValueError(
-                f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted (H, W, C) with sides that divide by 2."
-            )
+            raise ValueError(f"Squeeze: `event_shape` is {tuple(event_shape)}; wanted (H, W, C) with even H and W.")
         height, width, channels = event_shape
         super().__init__(
             event_shape,
@@ -42,7 +40,7 @@ class Squeeze(FusedBijector):
         return self._reshaped(x, tf.nn.space_to_depth, self.event_shape, self.latent_shape)
 
     def _reshaped(self, value, op, shape_from, shape_to):
-        batch_shape = self.batch_shape_of(value)  # both shapes have rank 3
+        batch_shape = self.batch_shape_of(value)  # the latent shape has the same rank
         moved = op(tf.reshape(value, [-1, *shape_from]), 2)
         moved = tf.reshape(moved, tf.concat([batch_shape, shape_to], 0))
         return moved, tf.zeros(batch_shape, value.dtype)

@@ -1,4 +1,4 @@
-"""Identical steps of flow with stacked weights: traced once, and optionally without stored activations."""
+"""`Steps`: identical steps with stacked weights, traced once, and optionally without stored activations."""
 
 import functools
 import json
@@ -29,50 +29,49 @@ class Steps(FusedBijector):
 
     Each weight of the step is stored once, stacked, as `(count, *shape)`. TensorFlow traces one step and calls it
     with each slice, so the time to the first training step hardly grows with `count`, and an optimizer has as many
-    variables as one step has. What an optimizer does to each variable, such as `clipnorm`, it does to all slices
+    variables as one step has. An operation of the optimizer on each variable, such as `clipnorm`, acts on all slices
     together. Regularizers and constraints of weights act on each slice. Networks shared between steps become
     independent copies.
 
-    With `recompute`, the gradient of `inverse` stores z only: the backward pass inverts step after step and
-    recomputes the activations that it needs. Memory does not grow with the number of steps; each conditioner
-    is evaluated once more, about a third more work. There are no second derivatives then.
+    With `recompute`, the gradient of `inverse` stores only z: the backward pass inverts the steps one by one and
+    recomputes the activations that it needs. Memory does not grow with the number of steps, but each conditioner is
+    evaluated once more, which is about a third more work. Second derivatives are not available.
 
     Args:
-      step: a function `() -> FusedBijector`, called for the initial values of each step; what it returns must always
-        have the same structure, from `event_shape` to `event_shape`. Or one such bijector: then all steps start at
-        its values.
-      count: number of steps.
-      event_shape: shape of one data point x.
-      recompute: do not store activations for the backward pass of `inverse`.
-      name: prefix of the names of the ops.
+      step: A function `() -> FusedBijector`, called for the initial values of each step. The bijectors must have the
+        same structure, and map `event_shape` to `event_shape`. Or one such bijector, at whose values all steps start.
+      count: The number of steps.
+      event_shape: The shape of one data point x.
+      recompute: Whether to recompute activations in the backward pass of `inverse` instead of storing them.
+      name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: if `count` < 1, if the steps differ in structure or in `event_shape`, or if a TFP bijector in them
-        has weights.
+      ValueError: If `count` < 1, if the steps differ in structure or have another `event_shape`, or if a TFP bijector
+        in them has weights.
 
     References:
-      Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network", for `recompute`.
+      Gomez, Ren, Urtasun and Grosse 2017, "The reversible residual network" (`recompute`).
     """
 
     def __init__(
         self,
         step: FusedBijector | Callable[[], FusedBijector],
         count: int,
-        event_shape,
+        event_shape: tuple[int, ...],
         recompute: bool = False,
         name: str = "steps",
     ):
         parameters = dict(locals())
         if not isinstance(count, numbers.Integral) or count < 1:
-            raise ValueError(f"Steps: `count` is {count}; wanted at least 1, a whole number.")
+            raise ValueError(f"Steps: `count` is {count}; wanted a whole number, at least 1.")
         super().__init__(event_shape, parameters=parameters, name=name)
         given = isinstance(step, FusedBijector)
         built = [step] * count if given else [step() for _ in range(count)]
         if not given and len({_structure(one) for one in built}) > 1:
-            raise ValueError("Steps: the steps differ in structure; wanted ones that differ only in their weights.")
+            raise ValueError("Steps: the steps differ in structure; they may differ only in their weights.")
         shape = tuple(built[0].event_shape)
         if len(shape) == len(self.event_shape) and shape != tuple(self.event_shape):
-            raise ValueError(f"Steps: `event_shape` is {tuple(self.event_shape)}; wanted {shape}, as the step has.")
+            raise ValueError(f"Steps: `event_shape` is {tuple(self.event_shape)}; wanted {shape}, that of the step.")
         self.step, self.count, self.recompute = built[0], count, recompute
         _compat.set_parameter(self, "step", self.step)
         self.is_exact = self.step.is_exact
@@ -81,8 +80,8 @@ class Steps(FusedBijector):
         for slot, *values in zip(self._slots, *(one.keras_weights() for one in built), strict=True):
             stack = tf.stack([value.value for value in values])
             weight = self.add_weight(stack, slot.path.replace("/", "_"), slot.trainable)
-            weight.regularizer = slot.regularizer and functools.partial(_sum_of, slot.regularizer)
-            weight.constraint = slot.constraint and functools.partial(_stack_of, slot.constraint)
+            weight.regularizer = slot.regularizer and functools.partial(_sum_over_slices, slot.regularizer)
+            weight.constraint = slot.constraint and functools.partial(_map_over_slices, slot.constraint)
         self._functions = _compat.untracked(self, {})
         self._in_parts = self.event_shape.rank == 1 and not _has_statistics(self.step)
 
@@ -116,12 +115,12 @@ class Steps(FusedBijector):
         return tuple(tf.concat(parts, 0) if len(parts) > 1 else parts[0] for parts in (outputs, totals))
 
     def _slices(self):
-        """Returns the values of each step's weights."""
+        """Returns the values of the weights of each step."""
         stacks = [tf.unstack(weight.value) for weight in self.keras_weights()]
         return [list(values) for values in zip(*stacks, strict=True)] if stacks else [[]] * self.count
 
     def _update(self, changes):
-        """Stores the weights that the steps have changed, such as the seeds of dropout."""
+        """Assigns the weights that the steps have changed, such as the seeds of dropout."""
         weights = self.keras_weights()
         for i in changes[0]:
             weights[int(i)].assign(tf.stack([changed[i] for changed in changes]))
@@ -129,14 +128,14 @@ class Steps(FusedBijector):
     def _traced(self, function, **options):
         """Returns `function(step, value, ...) -> outputs` as `(weights, value, ...) -> outputs, changed`.
 
-        It runs at the given values of the step's weights; `changed` has the new values, by position, of those weights
-        that the call has changed.
+        It runs with the given values of the step's weights. `changed` maps the positions of the weights that the call
+        has changed to their new values.
         """
-        key = function.__name__, *options.values()  # names, as `tf.Module` sorts keys
+        key = function.__name__, *options.values()  # a name, not the function, since `tf.Module` sorts keys
         call = functools.partial(self._call_step, function, options)
         if is_for_xla():
-            # A function passes constants, such as axes, to its gradient. XLA would then take all inputs of that
-            # for constants, and compile it again for each batch.
+            # A function passes constants, such as axes, to its gradient. XLA would then treat all inputs of the
+            # gradient as constants, and compile it again for each batch.
             return call
         if key not in self._functions:
             # Not inlined, the body is optimized once, and a step's memory is free before the next one begins.
@@ -150,13 +149,13 @@ class Steps(FusedBijector):
             now = [scope.get_current_value(slot) for slot in self._slots]
         if scope.losses:
             raise ValueError(
-                "Steps: a conditioner adds a loss when it is called, such as an activity regularizer's, which would be "
-                "lost here; wanted one without. Regularizers of weights are kept."
+                "Steps: a conditioner adds a loss when it is called, such as that of an activity regularizer, which "
+                "would be lost here. Remove it, or use regularizers of weights, which are kept."
             )
         return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
 
-    def adapt(self, x):
-        """Sets the data-dependent weights of each step from the x that arrives at it; returns `inverse(x)`."""
+    def adapt(self, x) -> tf.Tensor:
+        """Sets the data-dependent weights of each step from its own input, and returns `inverse(x)`."""
         x, changes = tf.convert_to_tensor(x), []
         for values in self._slices():
             x, changed = self._traced(one_pass.adapt)(values, x)
@@ -165,7 +164,7 @@ class Steps(FusedBijector):
         return x
 
     def is_adapted(self) -> bool:
-        """Returns False if a step still waits for `adapt`."""
+        """Returns False if a step has not been adapted yet."""
         for values in self._slices():
             with keras.StatelessScope(zip(self._slots, values, strict=True)):
                 if not self.step.is_adapted():
@@ -183,17 +182,19 @@ def _check_weights(step, slots):
     found = [item.weights if isinstance(item, keras.layers.Layer) else [item] for item in find_weights(step)]
     others = [weight.name for weights in found for weight in weights if id(weight) not in ours]
     if others:
-        raise ValueError(f"Steps: a bijector of TFP in the step has weights, {others}; wanted them in ours only.")
+        raise ValueError(
+            f"Steps: a TFP bijector in the step has weights, {others}; wanted weights only in `FusedBijector`s."
+        )
 
 
 def _has_statistics(step):
-    """Returns whether a conditioner keeps a running statistic of its batches, so that it must see whole ones."""
+    """Returns whether a conditioner keeps running statistics, so that it must be called with whole batches."""
     weights = [weight for network in networks_of(step) for weight in network.non_trainable_variables]
     return any(tf.as_dtype(weight.dtype).is_floating for weight in weights)
 
 
 def _structure(bijector):
-    """Returns a text that is the same for bijectors that differ only in their weights."""
+    """Returns a string that is equal for bijectors that differ only in the values of their weights."""
     parts = [part for part in (bijector, *bijector.submodules) if isinstance(part, tfb.Bijector)]
     settings = [(type(part).__name__, part.parameters) for part in parts]
     networks = [_config(network) for network in networks_of(bijector)]
@@ -206,7 +207,7 @@ def _structure(bijector):
 def _config(network):
     try:
         return network.get_config()
-    except NotImplementedError:  # a subclass of keras.Model with nothing but `call`
+    except NotImplementedError:  # a subclass of keras.Model without a config
         return type(network).__name__
 
 
@@ -214,9 +215,9 @@ def _without_initial_values(config):
     return {key: value for key, value in config.items() if key != "seed" and not key.endswith("_initializer")}
 
 
-def _sum_of(regularizer, stacked):
+def _sum_over_slices(regularizer, stacked):
     return sum(regularizer(value) for value in tf.unstack(stacked))
 
 
-def _stack_of(constraint, stacked):
+def _map_over_slices(constraint, stacked):
     return tf.stack([constraint(value) for value in tf.unstack(stacked)])

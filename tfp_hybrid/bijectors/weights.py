@@ -1,11 +1,11 @@
-"""Keras weights and networks that a bijector holds, visible to TFP as variables with the same storage."""
+"""Keras weights and networks of a bijector, which TFP sees as variables with the same storage."""
 
 import keras
 import tensorflow as tf
 
 
 class WeightHolder:
-    """A `tf.Module` that declares its weights and its Keras layers; the part of `FusedBijector` that is about them."""
+    """A `tf.Module` that registers its weights and its Keras layers; a base class of `FusedBijector`."""
 
     def __init__(self, *args, **kwargs):
         self._keras_weights: list[keras.Variable] = []
@@ -15,16 +15,16 @@ class WeightHolder:
 
     @property
     def networks(self) -> list[keras.layers.Layer]:
-        """The Keras layers that this bijector itself holds, without those of the bijectors inside."""
+        """The Keras layers of this bijector, without those of the bijectors inside it."""
         return list(self._networks)
 
     def add_weight(self, value, name: str, trainable: bool = True) -> keras.Variable:
-        """Creates a weight of this bijector: a Keras variable that shares its storage with one that TFP sees.
+        """Creates a weight of this bijector, a Keras variable that shares its storage with a variable that TFP sees.
 
         Args:
-          value: the initial value, a tensor or what can be converted to one.
-          name: name of the variable.
-          trainable: whether optimizers update it.
+          value: The initial value, a tensor or a value that can be converted to one.
+          name: The name of the variable.
+          trainable: Whether optimizers update it.
         """
         value = tf.convert_to_tensor(value)
         weight = keras.Variable(value, dtype=value.dtype.name, trainable=trainable, autocast=False, name=name)
@@ -32,13 +32,13 @@ class WeightHolder:
         return weight
 
     def add_network(self, network: keras.layers.Layer) -> keras.layers.Layer:
-        """Declares a built Keras layer as a network of this bijector; its weights become the bijector's."""
+        """Registers a built Keras layer as a network of this bijector, and its weights as weights of the bijector."""
         self._networks.append(network)
         self._track(network.variables)
         return network
 
     def keras_weights(self) -> list[keras.Variable]:
-        """Every weight, including those of networks and of the bijectors inside; the structure alone sets the order."""
+        """Returns all weights, with those of networks and of the bijectors inside, in an order set by the structure."""
         return weights_of(self)
 
     def _track(self, weights):
@@ -47,17 +47,17 @@ class WeightHolder:
 
 
 def weights_of(module: tf.Module) -> list[keras.Variable]:
-    """Returns the weights of our bijectors inside any bijector, itself included; shared ones once."""
+    """Returns the weights of our bijectors in any bijector, itself included; shared weights appear once."""
     return list({id(weight): weight for part in _holders(module) for weight in part._keras_weights}.values())
 
 
 def networks_of(module: tf.Module) -> list[keras.layers.Layer]:
-    """Returns the networks of our bijectors inside any bijector, itself included; a shared one for each use."""
+    """Returns the networks of our bijectors in any bijector, itself included; a shared network appears for each use."""
     return [network for part in _holders(module) for network in part.networks]
 
 
-def watch(tape: tf.GradientTape, value, weights) -> list:
-    """Lets a tape watch a tensor and those weights that have gradients; returns the values of all `weights`."""
+def watch(tape: tf.GradientTape, value, weights: list[keras.Variable]) -> list:
+    """Makes a tape watch a tensor and the weights that can have gradients; returns the values of all `weights`."""
     values = [weight.value for weight in weights]
     tape.watch([value, *(one for one in values if one.dtype.is_floating)])
     return values

@@ -1,4 +1,4 @@
-"""What every GLM head is: a linear predictor on z, and a distribution of the response given it."""
+"""`Head`, the base class of the GLM heads: a linear predictor on z, and the distribution of the response given it."""
 
 import keras
 import numpy as np
@@ -13,21 +13,30 @@ class Head(keras.layers.Layer):
 
         E[y | z] = g^-1(beta^T z + b)                                          (eq. 2 of the paper)
 
-    To write one: pass `event_shape`, the response's shape, and `predictors`, how many linear predictors each
-    of its entries needs; write `distribution(eta)`, and where needed `mean`, `metric` and `check_labels`. One whose
-    responses are classes sets `classifies`. One that calibration can rescale sets `can_widen`, and writes `widen`
-    unless its linear predictors are the logits. One that sets an argument itself refuses it with `refuse`.
+    To write a head, pass `event_shape` and `predictors` to this constructor and write `distribution(eta)`; where
+    needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies`. A head
+    that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors are logits. A head that
+    sets one of the arguments itself rejects it with `refuse`.
 
     Args:
-      event_shape: shape of one response y: `()` or `(k,)`.
-      predictors: linear predictors for each entry of y.
-      kernel_initializer: of beta. Zeros by default: the fit of a GLM is convex.
-      kernel_regularizer: of beta, added to the mean loss, as everywhere in Keras. A Gaussian prior of standard
-        deviation s on beta, with N training rows, is `keras.regularizers.L2(1 / (2 * N * s**2))`.
-      **kwargs: of `keras.layers.Layer`. Under a mixed precision policy heads stay in its variables' dtype.
+      event_shape: The shape of one response y: `()` or `(k,)`.
+      predictors: The number of linear predictors for each entry of y.
+      kernel_initializer: The initializer of beta. It defaults to zeros, since the fit of a GLM is convex.
+      kernel_regularizer: The regularizer of beta, added to the mean loss, as everywhere in Keras. A Gaussian prior of
+        standard deviation s on beta, with N training rows, is `keras.regularizers.L2(1 / (2 * N * s**2))`.
+      **kwargs: Passed to `keras.layers.Layer`. Under a mixed precision policy, `dtype` defaults to the dtype of the
+        policy's variables.
 
     Call arguments:
       z: `(..., d)`. Returns a `tfd.Distribution` with batch shape `(...)` and event shape `event_shape`.
+
+    Raises:
+      ValueError: If `event_shape` has more than one axis, or an axis without entries.
+
+    Attributes:
+      integer_labels: Whether labels are cast to int32.
+      classifies: Whether responses are classes.
+      can_widen: Whether `widen` applies to this head.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
@@ -37,7 +46,14 @@ class Head(keras.layers.Layer):
     classifies = False
     can_widen = False
 
-    def __init__(self, event_shape=(), predictors=1, kernel_initializer="zeros", kernel_regularizer=None, **kwargs):
+    def __init__(
+        self,
+        event_shape: int | tuple[int, ...] = (),
+        predictors: int = 1,
+        kernel_initializer: str | dict | keras.initializers.Initializer = "zeros",
+        kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        **kwargs,
+    ):
         kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
         super().__init__(**kwargs)
         self.event_shape = tuple(int(size) for size in np.ravel(event_shape))
@@ -49,7 +65,7 @@ class Head(keras.layers.Layer):
 
     @classmethod
     def refuse(cls, kwargs: dict, argument: str, reason: str):
-        """Raises ValueError if the constructor's `kwargs` hold an argument that this head sets itself."""
+        """Raises ValueError if the constructor's `kwargs` contain an argument that this head sets itself."""
         if argument in kwargs:
             raise ValueError(f"{cls.__name__}: `{argument}` is {kwargs[argument]!r}; wanted none, since {reason}.")
 
@@ -64,37 +80,37 @@ class Head(keras.layers.Layer):
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
     def compute_output_shape(self, latent_shape):
-        """The shape of E[y|z]."""
+        """Returns the shape of E[y|z]."""
         mean = self.mean(self(tf.zeros((1, latent_shape[-1]), self.variable_dtype)))
         return (latent_shape[0], *mean.shape[1:])
 
-    def call(self, z):
+    def call(self, z) -> tfd.Distribution:
         return self.distribution(self.linear_predictor(z))
 
     def linear_predictor(self, z) -> tf.Tensor:
-        """`eta = beta^T z + b`: `(..., *event_shape)`, with a last axis more where `predictors` > 1."""
+        """Computes `eta = beta^T z + b`: `(..., *event_shape)`, and one more axis if `predictors` > 1."""
         z = tf.cast(z, self.variable_dtype)
         eta = tf.tensordot(z, tf.convert_to_tensor(self.kernel), axes=1) + self.bias
         shape = self.event_shape + ((self.predictors,) if self.predictors > 1 else ())
         return tf.reshape(eta, tf.concat([tf.shape(eta)[:-1], np.asarray(shape, np.int32)], 0))
 
     def distribution(self, eta) -> tfd.Distribution:
-        """p(y | eta)."""
+        """Returns p(y | eta)."""
         raise NotImplementedError(f"{type(self).__name__}.distribution")
 
-    def mean(self, distribution) -> tf.Tensor:
-        """E[y | x], what a model's `predict` returns."""
+    def mean(self, distribution: tfd.Distribution) -> tf.Tensor:
+        """Returns E[y | x], the prediction that `predict` of a model returns."""
         return distribution.mean()
 
     def metric(self) -> keras.metrics.Metric:
-        """The metric of E[y | x] that training reports."""
+        """Returns the metric of E[y | x] that training reports."""
         return keras.metrics.RootMeanSquaredError(name="rmse")
 
     def prepare_labels(self, y) -> tf.Tensor:
-        """y with the shape and dtype of the response; `(n, 1)` is taken for `(n,)`.
+        """Converts y to the shape and dtype of the response; `(n, 1)` is accepted for `(n,)`.
 
         Raises:
-          ValueError: if y has another shape.
+          ValueError: If y has another shape.
         """
         y = tf.convert_to_tensor(y)
         if self.event_shape == () and y.shape.rank == 2 and y.shape[-1] == 1:
@@ -106,32 +122,32 @@ class Head(keras.layers.Layer):
         return tf.cast(y, tf.int32 if self.integer_labels else self.variable_dtype)
 
     def share(self, variables: list[keras.Variable]):
-        """Takes note of the variables of p(x), which the model saves: a head that holds one does not save it again."""
+        """Receives the variables of p(x), which the model saves; a head that holds one does not save it again."""
 
     def adapt(self, y: np.ndarray):
         """Sets data-dependent weights from responses y; most heads have none."""
 
     def is_adapted(self) -> bool:
-        """False while a data-dependent weight still has its initial value."""
+        """Returns False while a data-dependent weight still has its initial value."""
         return True
 
     def widen(self, factor: float):
-        """Makes p(y|x) less sure, where `can_widen`: divides the linear predictor (logits) by `factor`."""
+        """Makes p(y|x) less confident, if `can_widen`: divides the linear predictor (the logits) by `factor`."""
         self.kernel.assign(self.kernel / factor)
         self.bias.assign(self.bias / factor)
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take."""
         if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
-            classes = ", integers 0 .. K-1 for K classes: `names, y = np.unique(y, return_inverse=True)`"
-            raise ValueError(f"y has dtype {y.dtype}; wanted numbers{classes if self.classifies else ''}.")
+            remedy = " Encode K classes as integers 0 .. K-1: `names, y = np.unique(y, return_inverse=True)`."
+            raise ValueError(f"y has dtype {y.dtype}; wanted numbers.{remedy if self.classifies else ''}")
         bad = ~np.isfinite(y.astype(float))
         if bad.any():
             raise ValueError(
-                f"y holds {y[bad].ravel()[0]} (entry {np.argwhere(bad)[0].tolist()}); wanted finite numbers."
+                f"y holds {y[bad].ravel()[0]} at index {np.argwhere(bad)[0].tolist()}; wanted finite numbers."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {
             "event_shape": self.event_shape,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -1,4 +1,4 @@
-"""Heads for any family of `tfp.glm`: counts, positive numbers, proportions, ..."""
+"""Heads for the families of `tfp.glm`, such as counts and positive numbers."""
 
 import inspect
 
@@ -12,9 +12,11 @@ from tfp_hybrid.heads.normal import independent
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.serialization import deserialize, serialize
 
+tfd = tfp.distributions
+
 FAMILIES = {
     name: family
-    for name in dir(tfp.glm)  # not `vars`: the module loads at its first use
+    for name in dir(tfp.glm)  # not `vars`, since the module loads at its first use
     if inspect.isclass(family := getattr(tfp.glm, name))
     and issubclass(family, tfp.glm.ExponentialFamily)
     and family not in (tfp.glm.ExponentialFamily, tfp.glm.CustomExponentialFamily)
@@ -25,22 +27,22 @@ _POSITIVE = ("Gamma", "LogNormal")
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class ExponentialFamily(Head):
-    """Generalized linear model with any family of `tfp.glm`, which sets the response and the link g.
+    """A generalized linear model with any family of `tfp.glm`, which sets the distribution of y and the link g.
 
         E[y | z] = g^-1(beta^T z + b)                                          (eq. 2 of the paper)
 
     Args:
-      family: a `tfp.glm.ExponentialFamily`, such as `tfp.glm.NegativeBinomial(total_count=5.)`, or its name,
-        such as "Poisson" (log link), "PoissonSoftplus", "GammaExp", "LogNormal", "BernoulliNormalCDF" (probit).
-        A `tf.Variable` or `tfp.util.TransformedVariable` among its arguments (a dispersion) is trained.
-      event_shape: shape of one response, `()` or `(k,)`; entries are independent given z.
-      **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
+      family: A `tfp.glm.ExponentialFamily`, such as `tfp.glm.NegativeBinomial(total_count=5.)`, or the name of one,
+        such as "Poisson" (log link), "PoissonSoftplus", "GammaExp", "LogNormal" or "BernoulliNormalCDF" (probit).
+        A `tf.Variable` or `tfp.util.TransformedVariable` among its arguments, such as a dispersion, is trained.
+      event_shape: The shape of one response, `()` or `(k,)`; its entries are independent given z.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
 
     Raises:
-      ValueError: for an unknown family.
+      ValueError: If `family` is neither a family nor the name of one.
     """
 
-    def __init__(self, family, event_shape=(), **kwargs):
+    def __init__(self, family: str | tfp.glm.ExponentialFamily, event_shape: int | tuple[int, ...] = (), **kwargs):
         if isinstance(family, str) and family in FAMILIES:
             family = FAMILIES[family]()
         if not isinstance(family, tfp.glm.ExponentialFamily):
@@ -53,49 +55,49 @@ class ExponentialFamily(Head):
 
     def build(self, latent_shape):
         super().build(latent_shape)
-        self.bias.assign(tf.fill(self.bias.shape, self._start))
+        self.bias.assign(tf.fill(self.bias.shape, self._initial_eta))
 
     @property
-    def _start(self):
+    def _initial_eta(self):
         """A linear predictor at which the mean is finite: 0, or 1 for a reciprocal link."""
         zero = tf.zeros((), self.variable_dtype)
         return zero if np.isfinite(self.family.as_distribution(zero).mean()) else zero + 1
 
     @property
     def family(self) -> tfp.glm.ExponentialFamily:
-        """The family."""
+        """The family, with its trained arguments."""
         return self.dispersion.module
 
-    def share(self, variables):
+    def share(self, variables: list[keras.Variable]):
         self.dispersion.leave_out(variables)
 
-    def distribution(self, eta):
+    def distribution(self, eta) -> tfd.Distribution:
         return independent(self.family.as_distribution(eta), self.event_shape)
 
-    def check_labels(self, y):
+    def check_labels(self, y: np.ndarray):
         super().check_labels(y)
         name = type(self.family).__name__
         values = y.astype(float)
         if name.startswith(_INTEGER) and (values != np.round(values)).any():
             example = values[values != np.round(values)].ravel()[0]
             raise ValueError(f"y holds {example}; wanted whole numbers for the family {name}.")
-        # Everywhere in the support the density is finite, at any parameter.
-        log_prob = self.family.as_distribution(tf.fill(values.shape, self._start)).log_prob(
+        # In the support, the density is finite for every linear predictor.
+        log_prob = self.family.as_distribution(tf.fill(values.shape, self._initial_eta)).log_prob(
             tf.cast(values, self.variable_dtype)
         )
         outside = ~np.isfinite(log_prob.numpy())
-        if name.startswith(_POSITIVE):  # an exponential's formula is finite below zero, too
+        if name.startswith(_POSITIVE):  # the formulas of these densities may be finite below zero, too
             outside |= values <= 0
         if outside.any():
             raise ValueError(
-                f"y holds {values[outside].ravel()[0]}, which is outside of the support of the family {name}."
+                f"y holds {values[outside].ravel()[0]}; wanted values in the support of the family {name}."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"family": serialize(self.family)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict):
         if isinstance(config["family"], dict):
             config = config | {"family": deserialize(config["family"])}
         return cls(**config)
@@ -108,29 +110,29 @@ class Bernoulli(ExponentialFamily):
         p(y = 1 | z) = sigmoid(beta^T z + b)
 
     Args:
-      event_shape: `()`, or `(k,)` for k labels, independent given z.
-      **kwargs: of `Head`: `kernel_initializer`, `kernel_regularizer`, and those of a Keras layer.
+      event_shape: `()`, or `(k,)` for k labels that are independent given z.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
 
     Raises:
-      ValueError: for a `family`; that is what `ExponentialFamily` is for.
+      ValueError: If `family` is given; `ExponentialFamily` takes one.
     """
 
     classifies = True
     can_widen = True
 
-    def __init__(self, event_shape=(), **kwargs):
-        self.refuse(kwargs, "family", "it is tfp.glm.Bernoulli's; `ExponentialFamily` takes others")
+    def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
+        self.refuse(kwargs, "family", "this head sets it; `ExponentialFamily` takes any family")
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
 
-    def metric(self):
+    def metric(self) -> keras.metrics.Metric:
         return keras.metrics.BinaryAccuracy(name="accuracy")
 
-    def check_labels(self, y):
+    def check_labels(self, y: np.ndarray):
         Head.check_labels(self, y)
         if ((y != 0) & (y != 1)).any():
             raise ValueError(f"y has values from {y.min()} to {y.max()}; wanted labels 0 and 1.")
 
     @classmethod
-    def from_config(cls, config):
-        """The config holds a family, as every `ExponentialFamily`'s does."""
+    def from_config(cls, config: dict):
+        """As the base class; the family in the config is left out, since this head sets it itself."""
         return cls(**{name: value for name, value in config.items() if name != "family"})

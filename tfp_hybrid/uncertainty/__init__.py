@@ -1,7 +1,8 @@
 """Knowing when not to trust: out-of-distribution scores, rejection, calibration, drift.
 
-On any `HybridModel`; and `classification`, `detection`, `drift`, `regression` and the risk-coverage curve on plain
-arrays from any other model. One convention: higher scores mean more out-of-distribution, which is the positive class.
+These apply to any `HybridModel`. `classification`, `detection`, `drift`, `regression` and the risk-coverage curve also
+take plain arrays from other models. In all of them, higher scores mean more out-of-distribution, and
+out-of-distribution is the positive class.
 """
 
 from tfp_hybrid.uncertainty import classification, detection, drift, pictures, regression

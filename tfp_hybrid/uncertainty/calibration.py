@@ -1,4 +1,4 @@
-"""Predictions that are as sure as they should be: one number, fitted on held-out rows."""
+"""Post-hoc calibration by one scale factor, fitted on held-out rows."""
 
 import math
 
@@ -9,34 +9,35 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import heads
-from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores import check_head
 
 tfd = tfp.distributions
 
-_FACTORS = 1e3  # a factor that is searched for lies between this and its reciprocal
+_LARGEST_FACTOR = 1e3  # the search for a factor is between this and its reciprocal
 
 
-def calibrate(model, x, y, batch_size: int = 256) -> float:
-    """Makes p(y|x) of a model as sure as held-out rows justify; the predicted class, or mean, stays as it is.
+def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
+    """Calibrates p(y|x) of a model on held-out rows; the predicted class or mean does not change.
 
-    A classifier's logits are divided by a temperature T, a regressor's standard deviations multiplied by a factor s:
-    whichever has the least NLL on these rows. (A mixture is stretched about its mean, by a factor between 1/1000 and
-    1000.) The head's own weights take it up, so that everything the model answers from now on, and the file that it is
-    saved to, is calibrated. p(x) does not change.
+    The logits of a classifier are divided by a temperature T; the standard deviation of a regressor is multiplied by a
+    factor s. T or s is the value with the lowest NLL on these rows. (A mixture is stretched about its mean, by a factor
+    between 1/1000 and 1000.) The factor is folded into the head's weights, so all later predictions are calibrated, and
+    so is the saved model. p(x) does not change.
 
     Args:
-      model: a `HybridModel` whose head can be widened (`Head.can_widen`).
-      x: `(n, *event_shape)`, an array: rows that training has not seen.
-      y: their labels.
-      batch_size: rows at a time.
+      model: A `HybridModel` whose head can be widened (`Head.can_widen`).
+      x: An array `(n, *event_shape)` of rows that were not used in training.
+      y: The labels of x.
+      batch_size: The number of rows in a batch.
 
     Returns:
-      T, or s: above 1 if the model was too sure.
+      T or s; above 1 if the model was overconfident.
 
     Raises:
-      ValueError: for another head, labels that it cannot take, or rows without a best T or s (all predicted right).
+      ValueError: If the head cannot be widened or cannot take y, or if there is no best T or s, as when all predictions
+        are right.
 
     References:
       Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2; Levi, Gispan,
@@ -61,13 +62,13 @@ def calibrate(model, x, y, batch_size: int = 256) -> float:
     elif isinstance(p_y, tfd.Normal):
         factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
     else:
-        factor = _searched_factor(model.head, z, y)
+        factor = _search_factor(model.head, z, y)
     model.head.widen(factor)
     return factor
 
 
-def _searched_factor(head, z, y) -> float:
-    """The factor of least NLL for `head.widen`, to about 1e-4 relative; the head stays as it is."""
+def _search_factor(head, z, y) -> float:
+    """Returns the factor for `head.widen` with the lowest NLL, to about 1e-4 relative; does not change the head."""
     before = [weight.numpy() for weight in head.weights]
 
     def nll(log_factor):
@@ -78,35 +79,35 @@ def _searched_factor(head, z, y) -> float:
             for weight, value in zip(head.weights, before, strict=True):
                 weight.assign(value)
 
-    # A mixture's NLL may have several minima: a grid finds the lowest one's neighbourhood.
-    grid = np.linspace(-math.log(_FACTORS), math.log(_FACTORS), 41)
+    # The NLL of a mixture may have several minima; a grid finds the neighbourhood of the lowest one.
+    grid = np.linspace(-math.log(_LARGEST_FACTOR), math.log(_LARGEST_FACTOR), 41)
     values = np.nan_to_num([nll(point) for point in grid], nan=np.inf)
     best = int(np.argmin(values))
     if best in (0, len(grid) - 1):
         raise ValueError(
-            f"The best factor is not between {1 / _FACTORS} and {_FACTORS:.0f}; wanted predictions that are neither "
-            "all exact nor that far off."
+            f"The best factor is not between {1 / _LARGEST_FACTOR} and {_LARGEST_FACTOR:.0f}; wanted predictions that "
+            "are neither all exact nor that far from y."
         )
     bounds = grid[best - 1], grid[best + 1]
     return float(np.exp(scipy.optimize.minimize_scalar(nll, bounds=bounds, method="bounded").x))
 
 
 def temperature(logits, y) -> float:
-    """The temperature T > 0 of least NLL for softmax(logits / T), to 1e-6 relative.
+    """Returns the temperature T > 0 with the lowest NLL of softmax(logits / T), to 1e-6 relative.
 
     Args:
-      logits: `(n, K)`, from any model; log probabilities will do.
-      y: integer labels, `(n,)`.
+      logits: `(n, K)`, from any model; log probabilities also work.
+      y: Integer labels, `(n,)`.
 
     Raises:
-      ValueError: if shapes or labels do not fit, if a logit is not finite, or if no finite T is best: where every
-        label has the highest logit (T = 0), or where the logits tell nothing of the labels (T = inf).
+      ValueError: If shapes or labels do not match, if a logit is not finite, or if no finite T is best: when every
+        label has the highest logit (T = 0), or when the logits do not predict the labels at all (T = inf).
     """
     logits, y = checks.reals(logits, "logits"), checks.unmasked(y, "y")
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not y.size:
-        raise ValueError(f"logits has shape {logits.shape} and y {y.shape}; wanted (n, K) and (n,), n >= 1.")
+        raise ValueError(f"logits has shape {logits.shape} and y has shape {y.shape}; wanted (n, K) and (n,), n >= 1.")
     if not np.isfinite(logits).all():
-        raise ValueError("logits holds numbers that are not finite; wanted finite ones.")
+        raise ValueError(f"logits holds {logits[~np.isfinite(logits)][0]}, which is not finite; wanted finite numbers.")
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= logits.shape[1]:
         raise ValueError(
             f"y has {y.dtype} labels from {y.min()} to {y.max()}; wanted integers 0 .. {logits.shape[1] - 1}."
@@ -116,34 +117,37 @@ def temperature(logits, y) -> float:
     if label == highest:
         raise ValueError(f"The highest logit is right in all {len(y)} rows; wanted more rows, with some errors.")
     if label <= mean:  # the slope of the NLL in 1/T, at 1/T = 0
-        raise ValueError(f"The labels' logits are no higher than others, {label:.4g} to {mean:.4g}; no T helps.")
+        raise ValueError(
+            f"The labels' logits have mean {label:.4g}, which is not above the mean {mean:.4g} of all logits, so no T "
+            "helps; wanted logits that predict y."
+        )
 
     def nll(log_t):
         scaled = logits / np.exp(log_t)
         return np.mean(scipy.special.logsumexp(scaled, axis=-1) - scaled[rows, y])
 
-    # Convex in 1/T, so it has one minimum in log T, too.
+    # The NLL is convex in 1/T, so it has one minimum in log T, too.
     scale = np.log(np.std(logits))
     found = scipy.optimize.minimize_scalar(nll, bracket=(scale - 1, scale + 1), method="brent", tol=1e-9)
     return float(np.exp(found.x))
 
 
 def stddev_factor(mean, stddev, y) -> float:
-    """The factor s of least NLL for Normal(mean, s stddev): the root mean square of (y - mean) / stddev.
+    """Returns the factor s with the lowest NLL of Normal(mean, s stddev): the root mean square of (y - mean) / stddev.
 
     Args:
-      mean, stddev: predictions, `(n, ...)`, from any model.
-      y: responses, of the same shape.
+      mean, stddev: Predictions, `(n, ...)`, from any model.
+      y: Responses of the same shape.
 
     Raises:
-      ValueError: if shapes differ, if a stddev is not above 0, or if every prediction is exact.
+      ValueError: If the shapes differ, if a stddev is not above 0, or if every prediction is exact.
     """
     mean, stddev, y = checks.reals(mean, "mean"), checks.reals(stddev, "stddev"), checks.reals(y, "y")
     if not mean.shape == stddev.shape == y.shape or not y.size:
-        shapes = f"mean has shape {mean.shape}, stddev {stddev.shape} and y {y.shape}"
-        raise ValueError(f"{shapes}; wanted the same, with at least one row.")
+        shapes = f"mean has shape {mean.shape}, stddev has shape {stddev.shape} and y has shape {y.shape}"
+        raise ValueError(f"{shapes}; they must match, with at least one row.")
     if not (stddev > 0).all():
-        raise ValueError(f"stddev has values down to {np.min(stddev)}; wanted above 0.")
+        raise ValueError(f"stddev has values down to {np.min(stddev)}; wanted numbers above 0.")
     factor = float(np.sqrt(np.mean(((y - mean) / stddev) ** 2)))
     if not 0 < factor < np.inf:
         raise ValueError(f"The best factor is {factor}; wanted finite predictions that are not all exact.")

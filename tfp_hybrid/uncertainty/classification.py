@@ -1,6 +1,6 @@
-"""How good class probabilities are: on plain arrays, from any model.
+"""Metrics of class probabilities, on plain arrays from any model.
 
-Everywhere: `probabilities` are `(n, K)`, rows that sum to 1, and `y` integer labels `(n,)`, 0 .. K-1.
+In all functions, `probabilities` is `(n, K)` with rows that sum to 1, and `y` holds integer labels 0 .. K-1, `(n,)`.
 """
 
 import dataclasses
@@ -14,20 +14,20 @@ STRATEGIES = ("width", "mass")
 
 
 def accuracy(probabilities, y) -> float:
-    """Part of the rows whose most probable class is the label."""
+    """Returns the fraction of rows whose most probable class is the label."""
     probabilities, y = _checked(probabilities, y)
     return float(sklearn.metrics.accuracy_score(y, probabilities.argmax(-1)))
 
 
 def nll(probabilities, y) -> float:
-    """Mean of -log p(y|x) in nats; inf if a label had probability 0."""
+    """Returns the mean of -log p(y|x) in nats; inf if a label has probability 0."""
     probabilities, y = _checked(probabilities, y)
     with np.errstate(divide="ignore"):
         return float(-np.log(probabilities[np.arange(len(y)), y], dtype=float).mean())
 
 
 def brier(probabilities, y) -> float:
-    """Mean squared distance of the probabilities to the one-hot label, 0 to 2.
+    """Returns the mean squared distance between the probabilities and the one-hot label, from 0 to 2.
 
     References:
       Brier 1950, "Verification of forecasts expressed in terms of probability", eq. 2.
@@ -38,12 +38,12 @@ def brier(probabilities, y) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Confidence (the highest probability) against accuracy, bin by bin; empty bins are left out.
+    """The confidence (the highest probability) and the accuracy in each bin; empty bins are left out.
 
     Attributes:
-      confidence: mean confidence in each bin.
-      accuracy: accuracy in each bin.
-      count: rows in each bin.
+      confidence: The mean confidence in each bin.
+      accuracy: The accuracy in each bin.
+      count: The number of rows in each bin.
     """
 
     confidence: np.ndarray
@@ -57,13 +57,17 @@ class Reliability:
 
 
 def reliability(probabilities, y, bins: int = 15, strategy: str = "width") -> Reliability:
-    """A reliability diagram's numbers.
+    """Computes the numbers of a reliability diagram.
 
     Args:
-      probabilities, y: as above.
-      bins: number of bins.
-      strategy: "width", bins of equal width in (0, 1], or "mass", between the quantiles of the confidences (equal
-        confidences stay together).
+      probabilities: Class probabilities, `(n, K)`.
+      y: Integer labels, `(n,)`.
+      bins: The number of bins.
+      strategy: "width" for bins of equal width in (0, 1], or "mass" for bins between quantiles of the confidences
+        (equal confidences stay together).
+
+    Raises:
+      ValueError: If `strategy` is unknown or `bins` < 1.
 
     References:
       Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 2.
@@ -76,7 +80,8 @@ def reliability(probabilities, y, bins: int = 15, strategy: str = "width") -> Re
     confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == y
     parts = np.linspace(0, 1, bins + 1)
     edges = parts if strategy == "width" else np.quantile(confidence, parts)
-    number = np.searchsorted(edges[1:-1].astype(confidence.dtype), confidence)  # 0.6 is on the edge, whatever its dtype
+    # The edges have the dtype of the confidences, so that 0.6 is on its edge.
+    number = np.searchsorted(edges[1:-1].astype(confidence.dtype), confidence)
     count = np.bincount(number, minlength=bins)
     sums = [np.bincount(number, values, minlength=bins)[count > 0] for values in (confidence, correct)]
     count = count[count > 0]
@@ -84,18 +89,18 @@ def reliability(probabilities, y, bins: int = 15, strategy: str = "width") -> Re
 
 
 def expected_calibration_error(probabilities, y, bins: int = 15, strategy: str = "width") -> float:
-    """Mean over the rows of their bin's |accuracy - confidence|. Arguments and reference as of `reliability`."""
+    """Returns the mean over the rows of |accuracy - confidence| of their bin; see `reliability` for the arguments."""
     curve = reliability(probabilities, y, bins, strategy)
     return float(np.average(curve.gap, weights=curve.count))
 
 
 def maximum_calibration_error(probabilities, y, bins: int = 15, strategy: str = "width") -> float:
-    """Largest |accuracy - confidence| of a bin. Arguments and reference as of `reliability`."""
+    """Returns the largest |accuracy - confidence| of any bin; see `reliability` for the arguments."""
     return float(reliability(probabilities, y, bins, strategy).gap.max())
 
 
 def classification_metrics(probabilities, y) -> dict[str, float]:
-    """Accuracy, NLL, Brier score, ECE (equal width and equal mass) and MCE."""
+    """Returns the accuracy, NLL, Brier score, ECE (with bins of equal width and of equal mass) and MCE."""
     return {
         "accuracy": accuracy(probabilities, y),
         "nll": nll(probabilities, y),

@@ -1,10 +1,10 @@
-"""Has the data changed? Two-sample tests on log p(x), or any score, of new inputs against a reference.
+"""Tests of drift: two-sample tests on log p(x), or any score, of new inputs against a reference.
 
-The tests see scores, not inputs. They find changes that move the score's distribution; inputs from another population
-whose scores are distributed as the reference's pass, however different they are. "No drift" by -log p(x) means that
-the new inputs are as likely as the reference, not that they are alike: a density has the same value on a whole surface
-of inputs (a Gaussian, at every rotation about its mean). To find any change, train a classifier to tell the inputs
-themselves from the reference: an AUC above one half on rows it has not seen is drift.
+The tests see scores, not inputs. They detect changes in the distribution of the score. Inputs from another population
+pass, however different they are, if their scores have the same distribution as those of the reference. "No drift" by
+-log p(x) means that the new inputs are as likely as the reference, not that they are alike: a density has the same
+value on a whole surface of inputs (a Gaussian, at every rotation about its mean). To detect any change, train a
+classifier to distinguish the new inputs from the reference: an AUC above one half on held-out rows is drift.
 """
 
 import dataclasses
@@ -15,20 +15,20 @@ import scipy.stats
 from tfp_hybrid.uncertainty.detection import auroc, check_scores
 
 BLIND_SPOT = (
-    "The tests see scores only: inputs of another population whose scores are distributed alike pass. "
+    "The tests see scores only: inputs from another population pass if their scores have the same distribution. "
     "'no' means as likely as the reference, not the same."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class DriftTest:
-    """A two-sample test's answer.
+    """The result of a two-sample test.
 
     Attributes:
       name: "KS" or "typicality".
-      statistic: its value.
-      p_value: how often it is as large when nothing has changed.
-      effect_size: how much has changed; 0 is nothing. See the test.
+      statistic: The value of the test statistic.
+      p_value: The probability of a statistic at least this large if nothing has changed.
+      effect_size: The size of the change, 0 for none; each test defines it.
     """
 
     name: str
@@ -37,47 +37,50 @@ class DriftTest:
     effect_size: float
 
     def drifted(self, significance: float = 0.05) -> bool:
-        """Whether the p-value is below `significance`, the false-alarm rate."""
+        """Returns whether the p-value is below `significance`, the false-alarm rate."""
         return self.p_value < significance
 
 
 def ks_test(reference, new) -> DriftTest:
-    """Kolmogorov-Smirnov: the largest distance of the two distribution functions.
+    """Runs a Kolmogorov-Smirnov test, whose statistic is the largest distance between the distribution functions.
 
     Args:
-      reference: scores of in-distribution inputs that training has not seen, `(n,)`.
-      new: scores of the inputs in question, `(m,)`.
+      reference: Scores of in-distribution inputs that were not used in training, `(n,)`.
+      new: Scores of the inputs to test, `(m,)`.
 
     Returns:
-      A `DriftTest` whose effect size is Cliff's delta, -1 to 1: how much more often a new score is higher than a
-      reference score than lower.
+      A `DriftTest`. Its effect size is Cliff's delta, from -1 to 1: the probability that a new score is above a
+      reference score, minus the probability that it is below.
 
     Raises:
-      ValueError: if one is empty, holds NaN, or is no vector.
+      ValueError: If an argument is empty, holds NaN, or is not a vector.
     """
     reference, new = check_scores(reference, "reference"), check_scores(new, "new")
-    ranks = scipy.stats.rankdata(np.r_[reference, new], method="dense")  # the same test, infinite scores included
+    # The test depends on the ranks only, and the rank of an infinite score is finite.
+    ranks = scipy.stats.rankdata(np.r_[reference, new], method="dense")
     found = scipy.stats.ks_2samp(ranks[: len(reference)], ranks[len(reference) :])
     return DriftTest("KS", float(found.statistic), float(found.pvalue), 2 * auroc(reference, new) - 1)
 
 
 def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> DriftTest:
-    """Is the batch typical? |mean score of the batch - H|, with H the reference's mean, against a bootstrap.
+    """Runs a typicality test, whose statistic is |mean score of the batch - H|, with H the mean of the reference.
 
-    With scores -log p(x), H estimates the entropy of p(x). The bootstrap draws both samples from the reference, so that
-    it allows for H's own error; with fewer than some 50 reference inputs it still raises too many alarms.
+    With scores -log p(x), H estimates the entropy of p(x). The p-value comes from a bootstrap that draws both samples
+    from the reference, so it accounts for the error of H; with fewer than about 50 reference inputs it still raises too
+    many alarms.
 
     Args:
-      reference, new: as of `ks_test`. With an infinite score in the batch the statistic is infinite: that is drift.
-      resamples: of the bootstrap.
-      seed: of its draws.
+      reference, new: Scores, as for `ks_test`. An infinite score in the batch makes the statistic infinite, which is
+        drift.
+      resamples: The number of bootstrap resamples.
+      seed: The random seed of the bootstrap.
 
     Returns:
-      A `DriftTest` whose effect size is the shift of the mean in the reference's standard deviations. A p-value below
-      alpha is a statistic above the bootstrap's (1 - alpha) quantile, the paper's threshold.
+      A `DriftTest`. Its effect size is the shift of the mean, in standard deviations of the reference. The p-value is
+      below alpha if the statistic is above the (1 - alpha) quantile of the bootstrap, the threshold of the paper.
 
     Raises:
-      ValueError: if one is empty, holds NaN, or is no vector; if the reference holds infinite scores; if
+      ValueError: If an argument is empty, holds NaN, or is not a vector, if the reference holds infinite scores, or if
         `resamples` < 1.
 
     References:
@@ -89,14 +92,14 @@ def typicality_test(reference, new, resamples: int = 1000, seed: int = 0) -> Dri
         raise ValueError(f"resamples is {resamples}; wanted at least 1.")
     if not np.isfinite(reference).all():
         raise ValueError(f"reference holds {np.sum(np.isinf(reference))} infinite scores; wanted finite ones.")
-    extreme = np.inf if (new == np.inf).any() else new.mean()  # +inf and -inf have no mean
+    extreme = np.inf if (new == np.inf).any() else new.mean()  # +inf and -inf together have no mean
     shift = extreme - reference.mean()
     rng = np.random.default_rng(seed)
     draws = ((rng.choice(reference, len(sample)).mean() for sample in (new, reference)) for _ in range(resamples))
     null = [abs(batch - again) for batch, again in draws]
     p_value = (1 + np.sum(np.asarray(null) >= abs(shift))) / (1 + resamples)
     spread, rounding = reference.std(), 8 * np.finfo(float).eps * abs(reference.mean())
-    if spread <= rounding:  # all equal: what is left of the differences is how the means were rounded
+    if spread <= rounding:  # all are equal, and differences of means are rounding errors
         effect = np.sign(shift) * np.inf if abs(shift) > rounding else 0.0
     else:
         effect = shift / spread

@@ -1,26 +1,33 @@
-"""Density against that of a background model."""
+"""`LikelihoodRatio`: the density against that of a background model."""
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import DensityModel, checks
+from tfp_hybrid.models import DensityModel, Encoding, checks
 from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class LikelihoodRatio(Score):
-    """log p_0(x) - log p(x) in nats, with p_0 a background model: what is common to all inputs cancels.
+    """log p_0(x) - log p(x) in nats, with p_0 a background model, so that what is common to all inputs cancels.
 
-    p_0 has the model's flow, and `fit` trains it on perturbed inputs: each entry is replaced with probability
-    `mutation_rate`, by any of its levels with equal probability (integers), or by the same entry of another row
-    (other numbers). So p_0 knows the background, but little of what is specific to the data.
+    p_0 has the architecture of the model's flow, and `fit` trains it on perturbed inputs: each entry is replaced with
+    probability `mutation_rate`. Integers are replaced by one of their levels, all equally likely; other numbers are
+    replaced by the same entry of another row. So p_0 learns the background, but little of what is specific to the data.
 
     Args:
-      mutation_rate: probability that an entry is replaced.
-      epochs, batch_size, learning_rate: of the background model's training, by Adam.
-      background: a trained background model, a `DensityModel` of the same inputs; then `fit` trains none.
-      **kwargs: of `Score`.
+      mutation_rate: The probability that an entry is replaced.
+      epochs: The number of epochs of training the background model.
+      batch_size: The batch size of training the background model.
+      learning_rate: The learning rate of training the background model, with Adam.
+      background: A trained background model, a `DensityModel` of the same inputs. If given, `fit` does not train one.
+      **kwargs: Passed to `Score`.
+
+    Raises:
+      ValueError: If `mutation_rate` is not above 0 and at most 1, if `epochs` or `batch_size` is not a whole number
+        >= 1, or if `background` is not a `DensityModel`.
 
     References:
       Ren, Liu, Fertig, Snoek, Poplin, DePristo, Dillon and Lakshminarayanan 2019, "Likelihood Ratios for
@@ -30,7 +37,15 @@ class LikelihoodRatio(Score):
     title = "likelihood ratio"
     needs_fit = True
 
-    def __init__(self, mutation_rate=0.2, epochs=2, batch_size=128, learning_rate=1e-3, background=None, **kwargs):
+    def __init__(
+        self,
+        mutation_rate: float = 0.2,
+        epochs: int = 2,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        background: DensityModel | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if not 0 < mutation_rate <= 1:
             raise ValueError(f"LikelihoodRatio: `mutation_rate` is {mutation_rate}; wanted above 0 and at most 1.")
@@ -42,13 +57,13 @@ class LikelihoodRatio(Score):
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.background, self.is_given = background, background is not None
 
-    def learn(self, model, x, batch_size):
+    def learn(self, model: DensityModel, x, batch_size: int):
         shape = model.distribution.event_shape
         if self.is_given:
             if self.background.distribution.event_shape != shape:
                 raise ValueError(
-                    f"LikelihoodRatio: `background` is of inputs {tuple(self.background.distribution.event_shape)}; "
-                    f"wanted {tuple(shape)}."
+                    "LikelihoodRatio: `background` is a model of inputs of shape "
+                    f"{tuple(self.background.distribution.event_shape)}; wanted {tuple(shape)}, as the model has."
                 )
             return
         background = BackgroundModel.from_config(
@@ -58,12 +73,12 @@ class LikelihoodRatio(Score):
         try:
             background.fit(x, batch_size=self.batch_size, epochs=self.epochs, verbose=1)
         except FloatingPointError as error:
-            raise FloatingPointError(f"LikelihoodRatio, the background model: {error}") from None
+            raise FloatingPointError(f"LikelihoodRatio: training the background model failed. {error}") from None
         self.background = background
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         if self.background is None:
-            raise ValueError("LikelihoodRatio is not fitted; wanted `fit(model, x)` first.")
+            raise ValueError("LikelihoodRatio is not fitted; call `fit(model, x)` first.")
         return self.background.encode(encoding.x).log_prob - encoding.log_prob
 
     def get_config(self):
@@ -78,7 +93,7 @@ class LikelihoodRatio(Score):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict):
         config = dict(config)
         background, is_given = config.pop("background"), config.pop("is_given")
         score = cls(**config)
@@ -89,7 +104,7 @@ class LikelihoodRatio(Score):
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class BackgroundModel(DensityModel):
-    """A density of inputs in which random entries are replaced: it is adapted to such inputs, and trained on them.
+    """A density model that is adapted to and trained on inputs in which random entries are replaced.
 
     Args:
       distribution: As for `DensityModel`.
@@ -97,11 +112,12 @@ class BackgroundModel(DensityModel):
       **kwargs: Passed to `keras.Model`.
     """
 
-    def __init__(self, distribution, mutation_rate=0.2, **kwargs):
+    def __init__(self, distribution: tfp.distributions.TransformedDistribution, mutation_rate: float = 0.2, **kwargs):
         super().__init__(distribution, **kwargs)
         self.mutation_rate = mutation_rate
 
     def adapt(self, x, y=None):
+        """As `DensityModel.adapt`, with random entries of x replaced."""
         super().adapt(self._mutated(checks.inputs(x, self, training=True)), y)
 
     def train_step(self, data):
@@ -116,7 +132,14 @@ class BackgroundModel(DensityModel):
 
 
 def mutate(x, rate: float, quantization_levels: int | None) -> tf.Tensor:
-    """Replaces random entries of x by uniform integers 0 .. quantization_levels-1, or (None) by those of other rows."""
+    """Replaces random entries of x.
+
+    Args:
+      x: `(n, ...)`.
+      rate: The probability that an entry is replaced.
+      quantization_levels: New entries are uniform integers 0 .. quantization_levels-1. If None, they are the same
+        entries of other rows.
+    """
     if quantization_levels is None:
         other = keras.ops.take_along_axis(x, tf.argsort(tf.random.uniform(tf.shape(x)), axis=0), axis=0)
     else:

@@ -1,4 +1,4 @@
-"""What training shows of calibration and of out-of-distribution detection."""
+"""Calibration metrics and out-of-distribution detection during training."""
 
 import keras
 import numpy as np
@@ -13,20 +13,21 @@ from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 class OODMonitor(keras.callbacks.Callback):
     """Adds the AUROC of a score on out-of-distribution sets to the logs of each epoch, as "auroc_<name>".
 
-    Logs are what the progress bar, `History`, `CSVLogger`, `TensorBoard` and `EarlyStopping` see; put it before those
-    callbacks that should. There is no metric of this name that could tell Keras which way is better, so
-    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` raise unless they are told:
+    The progress bar, `History`, `CSVLogger`, `TensorBoard` and `EarlyStopping` read these logs. Pass this callback
+    before those that should see the AUROC. Keras has no metric of this name that says whether higher is better, so
+    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` raise an error unless they get a `mode`:
     `EarlyStopping(monitor="auroc_letters", mode="max")`.
 
     Args:
-      inside: in-distribution inputs that training does not see, `(n, *event_shape)`.
-      outside: from a name to foreign inputs.
-      score: a `Score`; -log p(x) by default. It is fitted on `inside` anew at each epoch if it needs it.
-      every: measures after the first epoch and each `every` later; in between, the logs repeat the last value.
+      inside: In-distribution inputs that are not used in training, `(n, *event_shape)`.
+      outside: A dictionary from names to out-of-distribution inputs.
+      score: A `Score`; -log p(x) by default. If it needs to be fitted, it is fitted to `inside` again in each epoch.
+      every: The number of epochs between measurements, starting with the first epoch. In between, the logs repeat the
+        last value.
 
     Raises:
-      ValueError: if `outside` is no dict, if `every` < 1, or, before the first epoch, for inputs that the model cannot
-        take.
+      ValueError: If `outside` is empty or not a dictionary, or if `every` < 1. Before the first epoch, if the model
+        cannot take the inputs.
     """
 
     def __init__(self, inside, outside: dict, score: Score | None = None, every: int = 1):
@@ -37,13 +38,15 @@ class OODMonitor(keras.callbacks.Callback):
         self.inside, self.outside, self.every = inside, outside, every
         self.score = NegativeLogProb() if score is None else score
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None):
+        """Checks the inputs."""
         self._last, self._epochs = {}, 0
         for name, x in {"inside": self.inside, **self.outside}.items():
             if feeding.is_array(x):
                 checks.inputs(x, self.model, f"OODMonitor: {name}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None):
+        """Adds the AUROCs to the logs."""
         if self._epochs % self.every == 0:
             score = self.score.fit(self.model, self.inside)
             inside = score.score(self.model, self.inside)
@@ -58,13 +61,20 @@ class OODMonitor(keras.callbacks.Callback):
 class BrierScore(keras.metrics.Mean):
     """`classification.brier` as a Keras metric.
 
-    y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
+    Args:
+      name: The name of the metric.
+      **kwargs: Passed to `keras.metrics.Mean`.
+
+    Call arguments:
+      y_true: Integer labels, `(n,)`.
+      y_pred: Probabilities of the classes, `(n, K)`, or of class 1, `(n,)`.
     """
 
-    def __init__(self, name="brier", **kwargs):
+    def __init__(self, name: str = "brier", **kwargs):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the squared distances of a batch."""
         labels, y_pred = _labels_and_probabilities(y_true, y_pred)
         target = tf.one_hot(labels, tf.shape(y_pred)[-1], dtype=y_pred.dtype)
         super().update_state(tf.reduce_sum((y_pred - target) ** 2, -1), sample_weight)
@@ -75,10 +85,20 @@ class BrierScore(keras.metrics.Mean):
 class ExpectedCalibrationError(keras.metrics.Metric):
     """`classification.expected_calibration_error` as a Keras metric, with bins of equal width.
 
-    y_true: integer labels `(n,)`; y_pred: probabilities `(n, K)`, or of class 1, `(n,)`.
+    Args:
+      bins: The number of bins.
+      name: The name of the metric.
+      **kwargs: Passed to `keras.metrics.Metric`.
+
+    Call arguments:
+      y_true: Integer labels, `(n,)`.
+      y_pred: Probabilities of the classes, `(n, K)`, or of class 1, `(n,)`.
+
+    Raises:
+      ValueError: If `bins` is not a whole number >= 1.
     """
 
-    def __init__(self, bins=15, name="ece", **kwargs):
+    def __init__(self, bins: int = 15, name: str = "ece", **kwargs):
         arguments.check_count(bins, "ExpectedCalibrationError: `bins`")
         super().__init__(name=name, **kwargs)
         self.bins = bins
@@ -87,6 +107,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the confidences and the correct predictions of a batch to their bins."""
         labels, y_pred = _labels_and_probabilities(y_true, y_pred)
         confidence = tf.reduce_max(y_pred, -1)
         correct = tf.cast(tf.argmax(y_pred, -1, tf.int32) == labels, confidence.dtype)
@@ -98,20 +119,21 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         for total, values in ((self.confidence, confidence), (self.correct, correct), (self.weight, 1.0)):
             total.assign_add(tf.cast(tf.linalg.matvec(places, weight * values, transpose_a=True), total.dtype))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
+        """Returns the mean over all rows of |accuracy - confidence| of their bin."""
         gap = tf.reduce_sum(tf.abs(tf.convert_to_tensor(self.correct) - tf.convert_to_tensor(self.confidence)))
         return tf.math.divide_no_nan(gap, tf.reduce_sum(tf.convert_to_tensor(self.weight)))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"bins": self.bins}
 
 
 def _labels_and_probabilities(y_true, y_pred):
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     if y_true.shape.rank not in (1, None) and tuple(y_true.shape[1:]) != (1,):
-        raise ValueError(f"y_true has shape {tuple(y_true.shape)}; wanted integer labels, (n,).")
+        raise ValueError(f"y_true has shape {tuple(y_true.shape)}; wanted integer labels of shape (n,).")
     if y_pred.shape.rank == 1:
         y_pred = tf.stack([1 - y_pred, y_pred], -1)
     if y_pred.shape.rank != 2:
-        raise ValueError(f"y_pred has shape {tuple(y_pred.shape)}; wanted probabilities, (n, K) or (n,).")
+        raise ValueError(f"y_pred has shape {tuple(y_pred.shape)}; wanted probabilities of shape (n, K) or (n,).")
     return tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred

@@ -1,15 +1,17 @@
-"""Pictures of scores, predictions, drift and training: each a `matplotlib.figure.Figure`, all in one style."""
+"""Plots of scores, predictions, drift and training; each is a `matplotlib.figure.Figure` in the same style."""
 
 import base64
 import functools
 import io
 import math
 import os
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import matplotlib.figure
 import numpy as np
 import sklearn.metrics
+import tensorflow_probability as tfp
 
 from tfp_hybrid import files
 from tfp_hybrid.uncertainty import detection, regression
@@ -30,8 +32,8 @@ STYLE = {
 }
 
 
-def styled(draw):
-    """Runs a function that draws in the package's style."""
+def styled(draw: Callable) -> Callable:
+    """Decorates a function that draws a figure, so that it uses the package's style."""
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs):
@@ -43,9 +45,9 @@ def styled(draw):
 
 @styled
 def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """Histograms of log p(x), one colour for each named set, the in-distribution one first (Fig. 2a of the paper).
+    """Plots histograms of log p(x) of named sets, the in-distribution set first (Fig. 2a of the paper).
 
-    The lowest values are gathered at the left edge.
+    Values below the left edge count in the first bin.
     """
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
@@ -60,11 +62,14 @@ def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.F
 
 
 def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Histograms of log p(x) of several sets, in common bins around the values of the first, in-distribution, set.
+    """Computes histograms of log p(x) of named sets, in common bins around the values of the first set.
+
+    Args:
+      log_probs: A dictionary from names to log p(x), `(n,)`, the in-distribution set first.
 
     Returns:
-      Edges of the bins, `(m + 1,)`; and by name the fraction of each set in each bin, `(m,)`. Values beyond the edges
-      count in the first or the last one.
+      The edges of the bins, `(m + 1,)`, and a dictionary from names to the fraction of the set in each bin, `(m,)`.
+      Values beyond the edges count in the first or the last bin.
     """
     inside = np.asarray(next(iter(log_probs.values())))
     finite = np.concatenate([np.asarray(values)[np.isfinite(values)] for values in log_probs.values()])
@@ -80,11 +85,11 @@ def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[st
 
 @styled
 def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """ROC curves of a score.
+    """Plots ROC curves of a score.
 
     Args:
-      inside: scores of in-distribution inputs, `(n,)`.
-      outside: scores of out-of-distribution sets, by name.
+      inside: Scores of in-distribution inputs, `(n,)`.
+      outside: A dictionary from the names of out-of-distribution sets to their scores.
     """
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
@@ -99,7 +104,7 @@ def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figu
 
 @styled
 def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
-    """Precision-recall curves of detecting out-of-distribution inputs; arguments as for `roc_curves`."""
+    """Plots precision-recall curves of detecting out-of-distribution inputs; arguments as for `roc_curves`."""
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
     for name, scores in outside.items():
@@ -112,7 +117,12 @@ def precision_recall_curves(inside, outside: dict[str, np.ndarray]) -> matplotli
 
 @styled
 def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") -> matplotlib.figure.Figure:
-    """Risk of what is kept against how much is kept. curves: `risk_coverage_curve(...)` by name; risk: what it is."""
+    """Plots the risk of the kept inputs against the fraction that is kept.
+
+    Args:
+      curves: A dictionary from names to results of `risk_coverage_curve`.
+      risk: The label of the risk axis.
+    """
     figure = matplotlib.figure.Figure(figsize=(8.0, 4.0))
     axes = figure.subplots()
     for name, curve in curves.items():
@@ -124,7 +134,11 @@ def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") ->
 
 @styled
 def reliability_diagram(curves: dict[str, Reliability]) -> matplotlib.figure.Figure:
-    """Accuracy against confidence; the dots' areas grow with the rows in a bin. curves: `reliability(...)` by name."""
+    """Plots accuracy against confidence; the area of a dot grows with the number of rows in its bin.
+
+    Args:
+      curves: A dictionary from names to results of `reliability`.
+    """
     figure, axes = _diagonal("probability of the predicted class", "accuracy")
     for name, curve in curves.items():
         (line,) = axes.plot(curve.confidence, curve.accuracy, label=name)
@@ -135,8 +149,13 @@ def reliability_diagram(curves: dict[str, Reliability]) -> matplotlib.figure.Fig
 
 
 @styled
-def coverage_diagram(predictions: dict, y) -> matplotlib.figure.Figure:
-    """Coverage of central predictive intervals against their level. predictions: p(y|x) by name; y: responses."""
+def coverage_diagram(predictions: dict[str, tfp.distributions.Distribution], y) -> matplotlib.figure.Figure:
+    """Plots the coverage of central predictive intervals against their level.
+
+    Args:
+      predictions: A dictionary from names to distributions p(y|x).
+      y: The responses.
+    """
     figure, axes = _diagonal("level of the predictive interval", "coverage")
     levels = np.linspace(0.05, 0.95, 19)
     for name, p_y in predictions.items():
@@ -147,16 +166,25 @@ def coverage_diagram(predictions: dict, y) -> matplotlib.figure.Figure:
 
 @styled
 def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotlib.figure.Figure:
-    """Distribution functions of reference and new scores, with the largest distance between them, which KS measures."""
+    """Plots the distribution functions of reference and new scores, and the largest distance between them.
+
+    Args:
+      reference: Scores of in-distribution inputs, `(n,)`.
+      new: Scores of the inputs to test, `(m,)`. The largest distance is the statistic of `drift.ks_test`.
+      label: The label of the score axis.
+
+    Raises:
+      ValueError: If no score is finite, or as `drift.ks_test`.
+    """
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
     reference, new = detection.check_scores(reference, "reference"), detection.check_scores(new, "new")
     both = np.concatenate([reference, new])
     finite = both[np.isfinite(both)]
     if not finite.size:
-        raise ValueError("No score is finite; wanted some that are.")
+        raise ValueError("reference and new hold only infinite scores; wanted at least one finite score.")
     low, high = np.quantile(finite, [0.005, 0.995])
-    beyond = 0.01 * np.ptp(finite) or 1.0  # where infinite scores are
+    beyond = 0.01 * np.ptp(finite) or 1.0  # where infinite scores are drawn
     edges = finite.min() - beyond, finite.max() + beyond
     at = np.sort(np.clip(both, *edges))
     functions = {}
@@ -174,7 +202,7 @@ def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotli
 
 @styled
 def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figure:
-    """Images `(n, H, W, C)` of values 0 .. levels-1 side by side."""
+    """Plots images `(n, H, W, C)` with values 0 .. levels-1 side by side."""
     rows = math.ceil(len(images) / columns)
     figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 0.6 * rows))
     _draw_grid(figure, images, levels, rows, columns)
@@ -183,13 +211,13 @@ def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figu
 
 @styled
 def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) -> matplotlib.figure.Figure:
-    """The most and the least likely of a set of images.
+    """Plots the most and the least likely of a set of images.
 
     Args:
-      images: `(n, H, W, C)`, values 0 .. levels-1.
-      log_prob: their log p(x), `(n,)`.
-      levels: number of values.
-      rows, columns: of each of the two grids.
+      images: `(n, H, W, C)`, with values 0 .. levels-1.
+      log_prob: log p(x) of the images, `(n,)`.
+      levels: The number of levels.
+      rows, columns: The size of each of the two grids.
     """
     order = np.argsort(log_prob)
     figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 1.2 * rows + 0.8))
@@ -203,7 +231,7 @@ def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) ->
 
 @styled
 def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure:
-    """Training and validation curves against epochs; `history` has columns such as "nll" and "val_nll"."""
+    """Plots training and validation curves against epochs; `history` has columns such as "nll" and "val_nll"."""
     names = [name for name in ("error", "rmse", "nll", "bits_per_dim") if name in history]
     if "bits_per_dim" not in names and "log_prob_x" in history:
         names.append("log_prob_x")
@@ -226,8 +254,8 @@ def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure
 
 
 @styled
-def column_histograms(real, drawn, names) -> matplotlib.figure.Figure:
-    """Histograms of each column of data rows and of samples."""
+def column_histograms(real: np.ndarray, drawn: np.ndarray, names: Sequence[str]) -> matplotlib.figure.Figure:
+    """Plots a histogram of each column, for the data rows `real` and the samples `drawn`."""
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
     figure = matplotlib.figure.Figure(figsize=(2.6 * columns, 2.2 * rows))
@@ -246,13 +274,13 @@ def column_histograms(real, drawn, names) -> matplotlib.figure.Figure:
 
 
 def save(figure: matplotlib.figure.Figure, path: str | os.PathLike):
-    """Writes a picture; the suffix of the path sets the format. A file that is there is replaced as a whole."""
+    """Writes a figure to a file, in the format of the suffix; an existing file is replaced as a whole."""
     with files.replacing(path) as beside:
         figure.savefig(beside)
 
 
 def png(figure: matplotlib.figure.Figure) -> str:
-    """A picture as base64, for a page that needs no other file."""
+    """Returns a figure as a base64-encoded PNG, to embed in a page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,8 +1,8 @@
-"""How good predictive distributions of numbers are.
+"""Metrics of predictive distributions of numbers, from any model.
 
-Everywhere: `p_y` is a `tfd.Distribution` of n responses, such as `model.predict_distribution(x)[0]` or
-`tfd.Normal(mean, stddev)` from any model, and `y` the responses, `(n,)` or `(n, k)`. Entries of a vector response count
-one by one.
+In all functions, `p_y` is a `tfd.Distribution` of n responses, such as `model.predict_distribution(x)[0]` or
+`tfd.Normal(mean, stddev)`, and `y` holds the responses, `(n,)` or `(n, k)`. The entries of a vector response count
+separately.
 """
 
 import numpy as np
@@ -14,31 +14,34 @@ import tensorflow_probability as tfp
 from tfp_hybrid.models import checks
 
 tfd = tfp.distributions
-_COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)  # of dtype float32
+# Discrete distributions whose dtype is a floating one.
+_COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)
 
 
-def rmse(p_y, y) -> float:
-    """Root of the mean squared error of the predictive mean, in the unit of y."""
+def rmse(p_y: tfd.Distribution, y) -> float:
+    """Returns the root mean squared error of the predictive mean, in the unit of y."""
     p_y, y = _checked(p_y, y)
     return float(sklearn.metrics.root_mean_squared_error(y.ravel(), np.ravel(p_y.mean())))
 
 
-def nll(p_y, y) -> float:
-    """Mean of -log p(y|x), in nats a response (a vector counts once)."""
+def nll(p_y: tfd.Distribution, y) -> float:
+    """Returns the mean of -log p(y|x) in nats per response (a vector response counts once)."""
     marginal, y = _checked(p_y, y)
     log_prob = np.asarray(marginal.log_prob(y), float)
     return float(-log_prob.reshape(len(y), -1).sum(-1).mean())
 
 
-def crps(p_y, y, samples: int = 1000, seed: int = 0) -> float:
-    """Continuous ranked probability score, E|Y - y| - E|Y - Y'|/2, in the unit of y; its mean.
+def crps(p_y: tfd.Distribution, y, samples: int = 1000, seed: int = 0) -> float:
+    """Returns the mean continuous ranked probability score, E|Y - y| - E|Y - Y'|/2, in the unit of y.
 
-    In closed form for a Normal and a mixture of Normals; else estimated without bias from `samples` draws.
+    It is computed in closed form for a Normal and a mixture of Normals, and otherwise estimated without bias from
+    `samples` draws.
 
     Args:
-      p_y, y: as above.
-      samples: draws from each p(y|x), at least 2.
-      seed: of the draws.
+      p_y: The predictive distribution of n responses.
+      y: The responses, `(n,)` or `(n, k)`.
+      samples: The number of draws from each p(y|x), at least 2.
+      seed: The random seed of the draws.
 
     References:
       Gneiting and Raftery 2007, "Strictly Proper Scoring Rules, Prediction, and Estimation", eq. 20 and 21.
@@ -56,14 +59,14 @@ def crps(p_y, y, samples: int = 1000, seed: int = 0) -> float:
     if samples < 2:
         raise ValueError(f"samples is {samples}; wanted at least 2.")
     drawn = np.sort(np.asarray(p_y.sample(samples, seed=tfp.random.sanitize_seed([seed, 0])), float), axis=0)
-    # Of sorted draws, the sum of |Y - Y'| over all ordered pairs weighs each draw by how many are below and above it.
+    # With sorted draws, |Y - Y'| summed over ordered pairs weights each draw by the number of draws below and above it.
     weights = (2 * np.arange(samples) - samples + 1).reshape(-1, *[1] * y.ndim)
     spread = 2 * (weights * drawn).sum(0) / (samples * (samples - 1))
     return float(np.mean(np.abs(drawn - y).mean(0) - spread / 2))
 
 
 def _mixture_crps(weights, means, stddevs, y) -> float:
-    """Of a mixture of Normals; the components are on the last axis."""
+    """Returns the mean CRPS of mixtures of Normals, with the components on the last axis."""
 
     def distance(mean, stddev):
         """E|X| for X ~ Normal(mean, stddev)."""
@@ -82,46 +85,51 @@ def _mixture_crps(weights, means, stddevs, y) -> float:
     return float(np.mean(to_response - between / 2))
 
 
-def pit(p_y, y, seed: int = 0) -> np.ndarray:
-    """Probability integral transform F(y|x), `(n,)` or `(n, k)`: uniform on (0, 1) if the predictions are calibrated.
+def pit(p_y: tfd.Distribution, y, seed: int = 0) -> np.ndarray:
+    """Computes the probability integral transform F(y|x), which is uniform on (0, 1) for calibrated predictions.
 
-    For a discrete response, drawn uniformly between P(Y < y|x) and P(Y <= y|x).
+    For a discrete response, it is drawn uniformly between P(Y < y|x) and P(Y <= y|x).
 
     Args:
-      p_y, y: as above.
-      seed: of these draws.
+      p_y: The predictive distribution of n responses.
+      y: The responses, `(n,)` or `(n, k)`.
+      seed: The random seed of these draws.
+
+    Returns:
+      An array of the shape of y.
     """
     below, up_to = _cdf(*_checked(p_y, y))
     return below + (up_to - below) * np.random.default_rng(seed).uniform(size=up_to.shape)
 
 
-def interval_coverage(p_y, y, level=0.9):
-    """Part of the responses inside of the central predictive interval, from quantile (1-level)/2 to (1+level)/2.
+def interval_coverage(p_y: tfd.Distribution, y, level=0.9) -> float | np.ndarray:
+    """Returns the fraction of responses in the central predictive interval, from quantile (1-level)/2 to (1+level)/2.
 
     Args:
-      p_y, y: as above.
-      level: probability of the interval, between 0 and 1; or several, `(m,)`.
+      p_y: The predictive distribution of n responses.
+      y: The responses, `(n,)` or `(n, k)`.
+      level: The probability of the interval, between 0 and 1, or several, `(m,)`.
 
     Returns:
-      A number, or `(m,)`.
+      A number, or `(m,)` for several levels.
     """
     below, up_to = _cdf(*_checked(p_y, y))
     level = checks.reals(level, "level")
     if ((level <= 0) | (level >= 1)).any():
-        raise ValueError(f"level is {level}; wanted between 0 and 1.")
+        raise ValueError(f"level is {level}; wanted above 0 and below 1.")
     # y is at least the lower quantile iff P(Y <= y) reaches it, and at most the upper one iff P(Y < y) does not.
     tail = (1 - level.reshape(-1, 1)) / 2
     inside = ((up_to.ravel() >= tail) & (below.ravel() < 1 - tail)).mean(-1)
     return inside if level.ndim else float(inside[0])
 
 
-def regression_metrics(p_y, y) -> dict[str, float]:
-    """RMSE, NLL, CRPS and the coverage of the central interval of 90 %."""
+def regression_metrics(p_y: tfd.Distribution, y) -> dict[str, float]:
+    """Returns the RMSE, NLL, CRPS and the coverage of the central 90 % interval."""
     return {"rmse": rmse(p_y, y), "nll": nll(p_y, y), "crps": crps(p_y, y), "coverage90": interval_coverage(p_y, y)}
 
 
 def _checked(p_y, y):
-    """The distribution of single entries, and y as float64."""
+    """Returns the distribution of single entries, and y as float64."""
     if not isinstance(p_y, tfd.Distribution):
         raise ValueError(f"p_y is a {type(p_y).__name__}; wanted a tfd.Distribution.")
     y = checks.reals(y, "y")
@@ -130,18 +138,18 @@ def _checked(p_y, y):
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
     if p_y.event_shape.rank:
-        raise ValueError(f"p_y is a {type(p_y).__name__} of vectors; wanted independent entries, each with its own.")
+        raise ValueError(f"p_y is a {type(p_y).__name__} of vectors; wanted independent entries.")
     if tuple(p_y.batch_shape) != y.shape:
-        raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape)}, as p_y has.")
+        raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape)}, the shape of p_y.")
     return p_y, y
 
 
 def _cdf(p_y, y):
-    """P(Y < y) and P(Y <= y)."""
+    """Returns P(Y < y) and P(Y <= y)."""
     y_in_dtype = tf.cast(y, p_y.dtype)
     try:
         up_to = np.asarray(p_y.cdf(y_in_dtype), float)
     except NotImplementedError:
-        raise ValueError(f"p_y is a {type(p_y).__name__}, whose distribution function is not known.") from None
+        raise ValueError(f"p_y is a {type(p_y).__name__}, without a `cdf`; wanted a distribution with one.") from None
     discrete = p_y.dtype.is_integer or isinstance(p_y, _COUNTS)
     return up_to - np.asarray(p_y.prob(y_in_dtype), float) if discrete else up_to, up_to

@@ -1,13 +1,14 @@
-"""A model that abstains."""
+"""`Rejector`: a model that abstains."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
@@ -16,27 +17,28 @@ from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_head, ev
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class Rejector(keras.Model):
-    """A hybrid model with a score and a threshold: it abstains on inputs whose score is higher.
+    """A hybrid model with a score and a threshold, which abstains on inputs whose score is above the threshold.
 
-    A Keras model: `predict` takes arrays and data sets, `save` writes the hybrid model, the score and the threshold
-    into one file, `export` makes a server of it. (The hybrid model that is loaded from it is not compiled: compile it
-    to go on training.)
+    It is a Keras model: `predict` takes arrays and data sets, `save` writes the hybrid model, the score and the
+    threshold to one file, and `export` writes a SavedModel for serving. (The hybrid model of a loaded rejector is not
+    compiled; compile it to continue training.)
 
     Args:
-      model: the trained `HybridModel`.
-      score: a `Score`; -log p(x) by default.
-      **kwargs: of `keras.Model`.
+      model: The trained `HybridModel`.
+      score: A `Score`; -log p(x) by default.
+      **kwargs: Passed to `keras.Model`.
 
     Call arguments:
-      x: `(n, *event_shape)`. Returns a dict: "prediction", E[y|x], as the model's; "score", `(n,)`; "abstain", bool
-        `(n,)`: all, while there is no threshold.
+      x: `(n, *event_shape)`. Returns a dictionary: "prediction", the model's E[y|x]; "score", `(n,)`; and "abstain",
+        bool `(n,)`, which is True for all inputs until a threshold is chosen.
 
     Raises:
-      ValueError: from whatever answers or writes a file, if the model was trained, or the score fitted, since the
-        threshold was chosen. (Inside a `tf.function` weights cannot be compared: check with `check_fitted` before.)
+      ValueError: If `model` has no head, or if `score` is not a `Score` or does not apply to the model. All methods
+        that predict or write a file raise it if the model was trained, or the score fitted, after the threshold was
+        chosen. (Inside a `tf.function`, weights cannot be compared; call `check_fitted` before.)
 
     Attributes:
-      reference: the scores of the inputs that the threshold was chosen on, sorted; empty before.
+      reference: The sorted scores of the inputs that the threshold was chosen on; empty before that.
 
     Example:
 
@@ -48,7 +50,7 @@ class Rejector(keras.Model):
     array([False,  True])
     """
 
-    def __init__(self, model, score=None, **kwargs):
+    def __init__(self, model: HybridModel, score: Score | None = None, **kwargs):
         check_head(model)
         score = NegativeLogProb() if score is None else score
         if not isinstance(score, Score):
@@ -67,7 +69,7 @@ class Rejector(keras.Model):
         return f"Rejector({self.model!r}, {self.score!r}, {state})"
 
     def build(self, input_shape):
-        """Nothing: all weights exist from the start."""
+        """Does nothing: all weights exist from the start."""
 
     def __call__(self, x, *args, **kwargs):
         if tf.executing_eagerly() and not isinstance(x, keras.KerasTensor):
@@ -75,36 +77,46 @@ class Rejector(keras.Model):
         x = checks.tensor(x, self.model)
         return super().__call__(x, *args, **kwargs)
 
-    def call(self, x):
+    def call(self, x) -> dict[str, tf.Tensor]:
         encoding = self.model.encode_checked(tf.convert_to_tensor(x))
         scores = evaluate(self.score, encoding)
         return {
             "prediction": self.model.head.mean(encoding.p_y),
             "score": scores,
-            # While there is no threshold, it is NaN, and all are refused.
+            # Before a threshold is chosen it is NaN, and all inputs are rejected.
             "abstain": tf.logical_not(tf.cast(scores, tf.float64) <= tf.convert_to_tensor(self.threshold)),
         }
 
-    def fit_threshold(self, x, y=None, *, quantile=None, coverage=None, risk=None, loss=None, batch_size: int = 256):
+    def fit_threshold(
+        self,
+        x,
+        y=None,
+        *,
+        quantile: float | None = None,
+        coverage: float | None = None,
+        risk: float | None = None,
+        loss: Callable | None = None,
+        batch_size: int = 256,
+    ) -> "Rejector":
         """Chooses the threshold on held-out inputs, by one of three rules.
 
         Args:
-          x: `(n, *event_shape)`, inputs that training has not seen, like those to come.
-          y: their labels, for `risk`.
-          quantile: abstain above this quantile of their scores, which keeps that part of them.
-          coverage: keep a *new* input of their kind with at least this probability, whatever the distribution of the
-            scores (split conformal prediction; the probability includes the draw of the held-out inputs).
-          risk: keep as many as possible while their mean loss on these rows is at most this. On the rows themselves:
-            leave a margin for new ones.
-          loss: for `risk`, a function of y and E[y|x], both `(n, ...)`, to losses >= 0, `(n,)`. By default 1 for a
-            wrong class, the squared error for numbers.
-          batch_size: rows at a time.
+          x: Inputs `(n, *event_shape)` that were not used in training, like those to come.
+          y: The labels of x, for `risk`.
+          quantile: Abstain above this quantile of the scores of x, which keeps this fraction of x.
+          coverage: Keep a *new* input of the same distribution with at least this probability, whatever the
+            distribution of the scores (split conformal prediction; the probability includes the draw of x).
+          risk: Keep as many inputs as possible such that the mean loss of the kept rows of x is at most this. It holds
+            on x itself, so leave a margin for new inputs.
+          loss: For `risk`, a function of y and E[y|x], both `(n, ...)`, that returns losses >= 0, `(n,)`. By default, 1
+            for a wrong class, and the squared error for numbers.
+          batch_size: The number of rows in a batch.
 
         Returns:
           The rejector itself.
 
         Raises:
-          ValueError: unless exactly one rule is given and can be met, or if the score is not fitted to the model.
+          ValueError: If not exactly one rule is given, if it cannot be met, or if the score is not fitted to the model.
 
         References:
           Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, "Distribution-Free Predictive Inference for Regression",
@@ -119,7 +131,7 @@ class Rejector(keras.Model):
             raise ValueError(f"{rule} is {value}; wanted {'at least 0' if rule == 'risk' else 'between 0 and 1'}.")
         if rule == "risk":
             if not feeding.is_array(x):
-                raise ValueError(f"x is a {type(x).__name__}; wanted an array, for `risk`.")
+                raise ValueError(f"x is a {type(x).__name__}; wanted an array, since `risk` needs a label of each row.")
             checks.check_labels(y, self.model.head, len(x))
         answers = self._answers(x, batch_size)
         reference = np.sort(answers["score"].astype(float))
@@ -130,28 +142,34 @@ class Rejector(keras.Model):
             rank = len(reference) * value if rule == "quantile" else (len(reference) + 1) * value
             rank = math.ceil(round(rank, 9))
             if rank > len(reference):
-                raise ValueError(f"coverage is {value}; wanted more than {len(reference)} inputs to guarantee it with.")
+                raise ValueError(f"coverage is {value}; wanted more than {len(reference)} inputs to guarantee it.")
             threshold = reference[rank - 1] if rank else -np.inf
         if threshold == np.inf:
-            raise ValueError(f"{rule} is {value}, which keeps inputs of infinite score; wanted a lower one.")
+            raise ValueError(f"{rule} is {value}, which keeps inputs of infinite score; wanted a lower value.")
         self.threshold.assign(threshold)
         self.fitted_to.assign(fingerprint(self.model, self.score))
         self.reference = reference
         return self
 
     def percentile(self, scores) -> np.ndarray:
-        """Per cent of the reference inputs whose score is higher: 0 for an input less likely than any of them."""
+        """Returns the percentage of the reference inputs whose score is higher, for each of `scores`.
+
+        It is 0 for a score that is higher than those of all reference inputs.
+
+        Raises:
+          ValueError: If there is no threshold yet, or if the model or the score changed since it was chosen.
+        """
         self.check_fitted()
         at_most = np.searchsorted(self.reference, checks.reals(scores, "scores"), side="right")
         return 100 * (1 - at_most / len(self.reference))
 
     def check_fitted(self):
-        """Raises ValueError if there is no threshold, or if the model or the score changed since it was chosen."""
+        """Raises ValueError if there is no threshold yet, or if the model or the score changed since it was chosen."""
         if math.isnan(float(self.threshold.numpy())):
-            raise ValueError("The rejector has no threshold yet; wanted `fit_threshold` first.")
+            raise ValueError("The rejector has no threshold yet; call `fit_threshold` first.")
         if int(self.fitted_to.numpy()) != fingerprint(self.model, self.score):
             raise ValueError(
-                "The model was trained, or its score fitted, since the threshold was chosen; wanted `fit_threshold` "
+                "The model was trained, or its score fitted, since the threshold was chosen; call `fit_threshold` "
                 "again."
             )
 
@@ -159,23 +177,31 @@ class Rejector(keras.Model):
         if not math.isnan(float(self.threshold.numpy())):
             self.check_fitted()
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """As `keras.Model.predict`: a dict of arrays, "prediction", "score" and "abstain", from one pass.
+    def predict(
+        self,
+        x,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: list | None = None,
+    ) -> dict[str, np.ndarray]:
+        """As `keras.Model.predict`; returns a dictionary of "prediction", "score" and "abstain", from one pass.
 
         Raises:
-          ValueError: if there is no threshold yet, or if the model or the score changed since it was chosen; for
-            inputs that the model cannot take (of a data set, the first batch is looked at).
+          ValueError: If there is no threshold yet, if the model or the score changed since it was chosen, or if the
+            model cannot take the inputs (each batch of a data set is checked).
         """
         self.check_fitted()
         return self._answers(x, batch_size, verbose, steps, callbacks)
 
-    def predict_on_batch(self, x):
-        """As `predict`, of one batch."""
+    def predict_on_batch(self, x) -> dict[str, np.ndarray]:
+        """As `predict`, for one batch."""
         self.check_fitted()
         return super().predict_on_batch(checks.inputs(x, self.model))
 
-    def predict_step(self, data):
-        # Past `__call__`, whose check was done for all batches; `fit_threshold` asks before there can be one.
+    def predict_step(self, data) -> dict[str, tf.Tensor]:
+        """As `keras.Model.predict_step`."""
+        # Not by `__call__`: its check was done once for all batches, and `fit_threshold` predicts without a threshold.
         return self.call(keras.utils.unpack_x_y_sample_weight(data)[0])
 
     def _answers(self, x, batch_size, verbose=0, steps=None, callbacks=None):
@@ -195,16 +221,19 @@ class Rejector(keras.Model):
         return ((prediction - y) ** 2).reshape(len(y), -1).sum(-1).astype(float)
 
     def export(self, *args, **kwargs):
+        """As `keras.Model.export`; raises ValueError if there is no threshold, or if it is no longer valid."""
         self.check_fitted()
         super().export(*args, **kwargs)
 
     def fit(self, *args, **kwargs):
-        raise ValueError("A Rejector is not trained; wanted `rejector.model.fit`, and then `fit_threshold` again.")
+        """Raises ValueError: the hybrid model is trained, not the rejector."""
+        raise ValueError("A Rejector is not trained; call `rejector.model.fit`, and then `fit_threshold` again.")
 
     def evaluate(self, *args, **kwargs):
-        raise ValueError("A Rejector has no loss; wanted `rejector.model.evaluate`, or `predict` and your own metrics.")
+        """Raises ValueError: a rejector has no loss."""
+        raise ValueError("A Rejector has no loss; call `rejector.model.evaluate`, or `predict` and your own metrics.")
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "format": FORMAT,
             "name": self.name,
@@ -213,28 +242,32 @@ class Rejector(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict):
         check_config(config)
         config = check_format(config)
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
         return cls(**config | parts)
 
     def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`; raises ValueError if the threshold is no longer valid."""
         self._check_if_fitted()
         check_savable(self, filepath)
         super().save(filepath, *args, **kwargs)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: dict):
+        """As `keras.Model.save_own_variables`; also stores the reference scores."""
         store["threshold"], store["fitted_to"] = self.threshold.numpy(), self.fitted_to.numpy()
         store["reference"] = self.reference
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: dict):
+        """As `keras.Model.load_own_variables`; also loads the reference scores."""
         self.threshold.assign(np.asarray(store["threshold"]))
         self.fitted_to.assign(np.asarray(store["fitted_to"]))
         self.reference = np.asarray(store["reference"])
 
 
 def _threshold_of_risk(scores, losses, risk):
+    """Returns the highest score such that the inputs at or below it have at most this mean loss."""
     losses = check_losses(scores, losses)
     order = np.argsort(scores, kind="stable")
     scores, kept = scores[order], np.arange(1, len(scores) + 1)
@@ -242,7 +275,7 @@ def _threshold_of_risk(scores, losses, risk):
     risks, candidates = (np.cumsum(losses[order]) / kept)[last_of_equals], scores[last_of_equals]
     possible = risks <= risk
     if not possible.any():
-        raise ValueError(f"risk is {risk}; wanted at least {risks.min():.6g}, the least of any threshold on x.")
+        raise ValueError(f"risk is {risk}; wanted at least {risks.min():.6g}, the lowest of any threshold on x.")
     return candidates[possible][-1]
 
 

@@ -1,4 +1,4 @@
-"""Selective prediction on plain arrays: the risk of what is kept, against how much is kept."""
+"""Selective prediction on plain arrays: the risk of the kept inputs against the fraction that is kept."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from tfp_hybrid.uncertainty.detection import check_scores
 
 @dataclasses.dataclass(frozen=True)
 class RiskCoverage:
-    """The risk when the k inputs of lowest score are kept, for k = 1 .. n.
+    """The risk when the k inputs with the lowest scores are kept, for k = 1 .. n.
 
     Attributes:
-      coverage: k / n.
-      risk: mean loss of the kept ones; of equal scores, its expectation over their order.
-      score: the highest score that is kept.
+      coverage: The fraction of kept inputs, k / n.
+      risk: The mean loss of the kept inputs; for equal scores, its expectation over their order.
+      score: The highest score that is kept.
     """
 
     coverage: np.ndarray
@@ -23,19 +23,22 @@ class RiskCoverage:
 
     @property
     def aurc(self) -> float:
-        """Area under the curve: mean risk over the coverages."""
+        """The area under the curve: the mean risk over the coverages."""
         return float(self.risk.mean())
 
 
 def risk_coverage_curve(scores, losses) -> RiskCoverage:
-    """The risk-coverage curve.
+    """Computes the risk-coverage curve.
 
     Args:
-      scores: `(n,)`; higher means less to be trusted. Infinite ones are rejected first.
-      losses: `(n,)`, >= 0: 0 and 1 for right and wrong classes, squared errors, ...
+      scores: `(n,)`; inputs with higher scores are rejected first.
+      losses: `(n,)`, finite and >= 0, such as 0 and 1 for right and wrong classes, or squared errors.
+
+    Returns:
+      A `RiskCoverage`.
 
     Raises:
-      ValueError: for NaN, for different lengths, for none at all.
+      ValueError: If an argument is empty or holds NaN, if the lengths differ, or if a loss is negative or infinite.
 
     References:
       Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
@@ -51,24 +54,25 @@ def risk_coverage_curve(scores, losses) -> RiskCoverage:
 
 
 def check_losses(scores, losses) -> np.ndarray:
-    """A float64 vector; ValueError unless there is a finite loss >= 0 for each score."""
+    """Returns losses as a float64 vector; raises ValueError unless there is a finite loss >= 0 for each score."""
     losses = check_scores(losses, "losses")
     if len(scores) != len(losses):
-        raise ValueError(f"losses has {len(losses)} rows and scores has {len(scores)}; wanted as many.")
+        raise ValueError(f"losses has {len(losses)} rows but scores has {len(scores)}; they must match.")
     if not np.isfinite(losses).all() or losses.min() < 0:
         raise ValueError(f"losses has values from {losses.min()} to {losses.max()}; wanted finite numbers >= 0.")
     return losses
 
 
 def aurc(scores, losses) -> float:
-    """Area under the risk-coverage curve; lower is better. Arguments as of `risk_coverage_curve`."""
+    """Returns the area under the risk-coverage curve; lower is better. Arguments as for `risk_coverage_curve`."""
     return risk_coverage_curve(scores, losses).aurc
 
 
 def e_aurc(scores, losses) -> float:
-    """AURC above that of the best possible score, the loss itself. Arguments as of `risk_coverage_curve`.
+    """Returns the excess of the AURC over that of the best score, the loss itself; arguments as for `aurc`.
 
-    The best possible AURC is that of these very rows; the reference approximates it, by r + (1 - r) log(1 - r).
+    The AURC of the best score is computed exactly on these rows; the reference approximates it by
+    r + (1 - r) log(1 - r).
 
     References:
       Geifman, Uziel and El-Yaniv 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3.

@@ -1,8 +1,11 @@
-"""All scores of a model at once, and how well each tells out-of-distribution inputs."""
+"""Tables of all scores of a model, and of how well each score detects out-of-distribution inputs."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty import scores as _scores
 from tfp_hybrid.uncertainty.detection import METRICS, detection_metrics
 from tfp_hybrid.uncertainty.input_complexity import InputComplexity
@@ -12,14 +15,23 @@ from tfp_hybrid.uncertainty.waic import WAIC
 _NO_ROWS = pd.MultiIndex.from_arrays([[], []], names=["set", "score"])
 
 
-def all_scores(model, x=None, others=(), likelihood_ratio: LikelihoodRatio | None = None) -> list[_scores.Score]:
-    """Every score that applies to a model, fitted.
+def all_scores(
+    model: DensityModel,
+    x=None,
+    others: Sequence[DensityModel] = (),
+    likelihood_ratio: LikelihoodRatio | None = None,
+) -> list[_scores.Score]:
+    """Returns every score that applies to a model, fitted.
 
     Args:
-      model: a trained `HybridModel`.
-      x: held-out in-distribution inputs, which training has not seen; None leaves out scores that need them.
-      others: more models, trained from other seeds, for `WAIC`; none leaves it out.
-      likelihood_ratio: a `LikelihoodRatio` that is fitted to `model`, best on its training inputs; None leaves it out.
+      model: A trained `HybridModel` or `DensityModel`.
+      x: Held-out in-distribution inputs that were not used in training. None leaves out scores that need them.
+      others: More models, trained from other seeds, for `WAIC`. An empty list leaves it out.
+      likelihood_ratio: A `LikelihoodRatio` that was fitted to `model`, ideally on its training inputs. None leaves it
+        out.
+
+    Raises:
+      ValueError: If `likelihood_ratio` is not fitted to `model`.
     """
     _scores.check_model(model)
     found = [_scores.NegativeLogProb()]
@@ -43,28 +55,34 @@ def _applies(score, model):
     return True
 
 
-def score_table(model, x, scores, batch_size: int = 256) -> pd.DataFrame:
-    """Scores of each input, from one pass: a row an input, a column a score, by its title.
+def score_table(model: DensityModel, x, scores: Sequence[_scores.Score], batch_size: int = 256) -> pd.DataFrame:
+    """Computes several scores of each input in one pass.
 
     Args:
-      model: the model the scores were fitted to.
-      x: `(n, *event_shape)`, an array, or a `tf.data.Dataset` of batches.
-      scores: a list of `Score`s, such as `all_scores(model, x_held_out)`.
-      batch_size: rows at a time of an array.
+      model: The model that the scores were fitted to.
+      x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches.
+      scores: A list of `Score`s, such as `all_scores(model, x_held_out)`.
+      batch_size: The number of rows in a batch of an array.
+
+    Returns:
+      A table with a row for each input, and a column for each score, named by its title.
+
+    Raises:
+      ValueError: If `scores` is empty or two scores have the same title, or as `Score.score`.
     """
     titles = [score.title for score in scores]
     if not titles or len(set(titles)) < len(titles):
-        raise ValueError(f"scores has the titles {titles}; wanted at least one, and none twice.")
+        raise ValueError(f"scores has the titles {titles}; wanted at least one score, and no title twice.")
     values = _scores.run(scores, model, x, batch_size)
     return pd.DataFrame({score.title: column for score, column in zip(scores, values, strict=True)})
 
 
 def detection_table(inside: pd.DataFrame, outside: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """How well each score tells each set from in-distribution inputs.
+    """Measures how well each score distinguishes out-of-distribution sets from in-distribution inputs.
 
     Args:
-      inside: `score_table` of in-distribution inputs.
-      outside: from a set's name to its `score_table`.
+      inside: The `score_table` of in-distribution inputs.
+      outside: A dictionary from the name of each out-of-distribution set to its `score_table`.
 
     Returns:
       A row for each set and score, with the columns of `detection.METRICS`, indexed by "set" and "score".

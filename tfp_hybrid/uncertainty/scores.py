@@ -1,7 +1,8 @@
-"""Out-of-distribution scores of single inputs, from one pass through a model. Higher means more out-of-distribution."""
+"""Out-of-distribution scores of single inputs, from one pass through a model; higher is more out-of-distribution."""
 
 import weakref
 import zlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -13,24 +14,27 @@ from tfp_hybrid.models.encoding import encode_batches
 
 
 class Score(keras.layers.Layer):
-    """A number for each input that is higher the less the input is like the training data.
+    """A number for each input, which is higher the less the input resembles the training data.
 
-    A Keras layer, so that what it learns is saved and loaded with whatever holds it (such as a `Rejector`).
+    A score is a Keras layer, so that its weights are saved and loaded with the object that holds it (such as a
+    `Rejector`). Where it is NaN, because the density or the latent of an input overflows, it is replaced by +inf.
 
-    To write one: set `title`, and write `of(encoding)`. A score that learns something from held-out in-distribution
-    inputs sets `needs_fit = True`, keeps it in weights, and writes `learn`.
-
-    Where a score is not a number, because the density or the latent of an input overflows, it is +inf.
+    To write a score, set `title` and write `of(encoding)`. A score that learns from held-out in-distribution inputs
+    also sets `needs_fit = True`, keeps what it learns in weights, and writes `learn`.
 
     Args:
-      **kwargs: of `keras.layers.Layer`.
+      **kwargs: Passed to `keras.layers.Layer`.
+
+    Attributes:
+      title: The name of the score in tables and plots.
+      needs_fit: Whether the score must be fitted before use.
     """
 
     title = ""
     needs_fit = False
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("dtype", "float32")  # whatever the model's precision
+        kwargs.setdefault("dtype", "float32")  # whatever the precision of the model
         super().__init__(**kwargs)
         if self.needs_fit:
             self.fitted_to = self.add_weight((), _minus_one, "int64", trainable=False, name="fitted_to")
@@ -41,19 +45,19 @@ class Score(keras.layers.Layer):
         return f"{type(self).__name__}({state})"
 
     def of(self, encoding: Encoding) -> tf.Tensor:
-        """The scores of a batch, `(n,)`. Only TensorFlow operations."""
+        """Returns the scores of a batch, `(n,)`, by TensorFlow operations only."""
         raise NotImplementedError(f"{type(self).__name__}.of")
 
-    def learn(self, model, x, batch_size):
-        """Sets the weights from held-out in-distribution inputs x."""
+    def learn(self, model: DensityModel, x, batch_size: int):
+        """Sets the weights from held-out in-distribution inputs x; most scores have none."""
 
     def fit(self, model: DensityModel, x, batch_size: int = 256) -> "Score":
-        """Learns from held-out in-distribution inputs what the score needs to know; most need nothing.
+        """Fits the score to held-out in-distribution inputs; most scores need no fit.
 
         Args:
-          model: the trained model.
-          x: `(n, *event_shape)`, an array, or a `tf.data.Dataset` of batches: inputs that training has not seen.
-          batch_size: rows at a time of an array.
+          model: The trained model.
+          x: Inputs that were not used in training: an array `(n, *event_shape)`, or a `tf.data.Dataset` of batches.
+          batch_size: The number of rows in a batch of an array.
 
         Returns:
           The score itself.
@@ -66,47 +70,47 @@ class Score(keras.layers.Layer):
         return self
 
     def score(self, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
-        """The scores of many inputs, `(n,)`, from one pass; with one batch in memory at a time.
+        """Returns the scores of inputs, `(n,)`, computed in batches.
 
         Args:
-          model: the model that the score was fitted to.
-          x: `(n, *event_shape)`, an array, or a `tf.data.Dataset` of batches.
-          batch_size: rows at a time of an array.
+          model: The model that the score was fitted to.
+          x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches.
+          batch_size: The number of rows in a batch of an array.
 
         Raises:
-          ValueError: if the score is not fitted, or was to another model; if it does not apply to the model's head;
-            if x is empty or no input of the model.
+          ValueError: If the score is not fitted or was fitted to another model, if it does not apply to the model, or
+            if the model cannot take x.
         """
         return run([self], model, x, batch_size)[0]
 
-    def check_applies(self, model):
-        """Raises ValueError if this is no score for models such as `model`: for its inputs, or its head."""
+    def check_applies(self, model: DensityModel):
+        """Raises ValueError if this score does not apply to the inputs or the head of `model`."""
         check_model(model)
         p_x, zero = model.distribution, tf.zeros((1,), model.distribution.dtype)
         x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
         origin = Encoding(model, x, z, zero, zero)
         if np.isnan(self.of(origin)).any():
-            raise ValueError(f"{type(self).__name__} is not a number for the head {type(model.head).__name__}.")
+            raise ValueError(
+                f"{type(self).__name__} is NaN for the head {type(model.head).__name__}; wanted another score."
+            )
 
-    def check_fitted(self, model):
-        """Raises ValueError unless this score can be used with `model` as it is now."""
+    def check_fitted(self, model: DensityModel):
+        """Raises ValueError unless the score needs no fit or was fitted to `model` with its current weights."""
         check_model(model)
         if not self.needs_fit:
             return
         name = type(self).__name__
         if int(self.fitted_to.numpy()) == -1:
-            raise ValueError(
-                f"{name} is not fitted; wanted `fit(model, x)` with held-out in-distribution inputs first."
-            )
+            raise ValueError(f"{name} is not fitted; call `fit(model, x)` with held-out in-distribution inputs first.")
         if int(self.fitted_to.numpy()) != fingerprint(model):
             raise ValueError(
-                f"{name} was fitted to another model than `model`, or `model` was trained since; wanted the same "
-                "weights. Fit it again."
+                f"{name} was fitted to another model than `model`, or `model` was trained since; call `fit(model, x)` "
+                "again."
             )
 
 
-def run(scores, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
-    """Several scores from one pass, `(len(scores), n)`; as `Score.score`."""
+def run(scores: Sequence[Score], model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
+    """Computes several scores in one pass, `(len(scores), n)`; see `Score.score`."""
     for score in scores:
         score.check_fitted(model)
         score.check_applies(model)
@@ -116,7 +120,7 @@ def run(scores, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
 
 
 def evaluate(score: Score, encoding: Encoding) -> tf.Tensor:
-    """`score.of(encoding)`, with +inf for NaN."""
+    """Returns `score.of(encoding)`, with +inf in place of NaN."""
     value = score.of(encoding)
     return tf.where(tf.math.is_nan(value), tf.constant(np.inf, value.dtype), value)
 
@@ -128,21 +132,21 @@ def check_model(model):
 
 
 def check_head(model):
-    """Raises ValueError unless `model` has p(y|x), as a `HybridModel` has."""
+    """Raises ValueError unless `model` has a head for p(y|x), as a `HybridModel` does."""
     check_model(model)
     if model.head is None:
         raise ValueError("model is a DensityModel, which has no p(y|x); wanted a HybridModel.")
 
 
-def model_config(model) -> dict:
-    """The config of a model inside of another, for inference: without its optimizer."""
+def model_config(model: keras.Model) -> dict:
+    """Returns the config of a model inside another, for inference: without its optimizer."""
     return {key: value for key, value in keras.saving.serialize_keras_object(model).items() if key != "compile_config"}
 
 
-def fingerprint(*layers) -> int:
-    """A checksum of all weights: equal for layers that were saved and loaded, another one after training.
+def fingerprint(*layers: keras.layers.Layer) -> int:
+    """Returns a checksum of all weights, which saving and loading keep, and training changes.
 
-    It is computed anew only for a layer that has changed since it was last asked for.
+    It is computed again only for layers that have changed since the last call.
     """
     crc = 0
     for layer in layers:
@@ -150,14 +154,14 @@ def fingerprint(*layers) -> int:
     return crc
 
 
-_CHECKSUMS = weakref.WeakKeyDictionary()  # from a layer to its values, and the checksums before and after them
+_CHECKSUMS = weakref.WeakKeyDictionary()  # a layer: its values, their addresses, the checksums before and after
 
 
 def _checksum(layer, crc):
-    """The CRC of `crc` and a layer's weights.
+    """Returns the CRC that continues `crc` with the weights of a layer.
 
-    TensorFlow never alters a value that it has handed out: a weight that is updated gets other memory as long as its
-    old value is kept. So a weight at the same address has not changed.
+    TensorFlow never changes a value that it has returned: an updated weight gets other memory as long as its old value
+    is kept. So a weight at the same address has not changed.
     """
     values = [np.ascontiguousarray(tf.convert_to_tensor(weight.value)) for weight in layer.weights]
     addresses = [value.ctypes.data for value in values]
@@ -188,16 +192,16 @@ class NegativeLogProb(Score):
 
     title = "-log p(x)"
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         return -encoding.log_prob
 
 
 @_register
 class Typicality(Score):
-    """|-log p(x) - H| in nats: how far the input's surprise is from the usual one, in either direction.
+    """|-log p(x) - H| in nats: how far -log p(x) is from its usual value, in either direction.
 
-    H, the entropy of p(x), is the mean of -log p(x) over the held-out inputs that `fit` gets. Inputs of too *high*
-    a density (a blank image, say) score high, too. For whole batches: `drift.typicality_test`.
+    H, the entropy of p(x), is the mean of -log p(x) over the held-out inputs passed to `fit`. Inputs with too *high* a
+    density, such as a blank image, also have a high score. `drift.typicality_test` tests whole batches.
 
     References:
       Nalisnick, Matsukawa, Teh and Lakshminarayanan 2019, "Detecting Out-of-Distribution Inputs to Deep Generative
@@ -211,7 +215,7 @@ class Typicality(Score):
         super().__init__(**kwargs)
         self.entropy = self.add_weight((), "zeros", "float64", trainable=False, autocast=False, name="entropy")
 
-    def learn(self, model, x, batch_size):
+    def learn(self, model: DensityModel, x, batch_size: int):
         log_prob = np.concatenate([batch.log_prob for batch in encode_batches(model, x, batch_size)])
         if not np.isfinite(log_prob).all():
             raise ValueError(
@@ -220,18 +224,18 @@ class Typicality(Score):
             )
         self.entropy.assign(-log_prob.mean(dtype="float64"))
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         return tf.abs(-encoding.log_prob - tf.cast(self.entropy, encoding.log_prob.dtype))
 
 
 @_register
 class PredictiveEntropy(Score):
-    """Entropy of p(y|x) in nats: how unsure the prediction is. Knows nothing of p(x)."""
+    """The entropy of p(y|x) in nats: the uncertainty of the prediction, which does not depend on p(x)."""
 
     title = "entropy of p(y|x)"
 
-    def of(self, encoding):
-        return _of_response(encoding, "entropy", "it has no closed form for this head")
+    def of(self, encoding: Encoding) -> tf.Tensor:
+        return _response_statistic(encoding, "entropy")
 
 
 @_register
@@ -244,24 +248,27 @@ class MaxProbability(Score):
 
     title = "1 - max p(y|x)"
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
         if not encoding.model.head.classifies:
-            raise ValueError(f"MaxProbability wants a classifier; the head is {type(encoding.model.head).__name__}.")
+            head = type(encoding.model.head).__name__
+            raise ValueError(f"MaxProbability: the head is {head}; wanted a classifier.")
         return -tf.math.expm1(encoding.p_y.log_prob(encoding.p_y.mode()))
 
 
 @_register
 class PredictiveVariance(Score):
-    """Variance of p(y|x), for regression; summed over the entries of a vector response."""
+    """The variance of p(y|x), for regression; summed over the entries of a vector response."""
 
     title = "variance of p(y|x)"
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
         if encoding.model.head.classifies:
-            raise ValueError(f"PredictiveVariance wants a regressor; the head is {type(encoding.model.head).__name__}.")
-        variance = _of_response(encoding, "variance", "this head has none in closed form")
+            raise ValueError(
+                f"PredictiveVariance: the head is {type(encoding.model.head).__name__}; wanted a regressor."
+            )
+        variance = _response_statistic(encoding, "variance")
         axes = list(range(1, variance.shape.rank))
         return tf.reduce_sum(variance, axes)
 
@@ -271,29 +278,34 @@ class JointNegativeLogProb(Score):
     """-log p(x, y-hat) in nats: -log p(x) - log p(y-hat|x) at the most probable response y-hat.
 
     References:
-      Nalisnick et al. 2019, section 2.3, eq. 4: what a hybrid model is for.
+      Nalisnick et al. 2019, section 2.3, eq. 4.
     """
 
     title = "-log p(x, y-hat)"
 
-    def of(self, encoding):
-        mode = _of_response(encoding, "mode", "this head has none in closed form")
+    def of(self, encoding: Encoding) -> tf.Tensor:
+        mode = _response_statistic(encoding, "mode")
         return -encoding.log_prob - tf.cast(encoding.p_y.log_prob(mode), encoding.log_prob.dtype)
 
 
 @_register
 class LatentNorm(Score):
-    """||z||, the distance of the latent from the origin: -log p(x) without its Jacobian, if p_z is standard normal."""
+    """||z||, the distance of the latent from the origin.
+
+    If p_z is standard normal, it ranks inputs as -log p(x) without the log-determinant.
+    """
 
     title = "||z||"
 
-    def of(self, encoding):
+    def of(self, encoding: Encoding) -> tf.Tensor:
         return tf.norm(encoding.features, axis=-1)
 
 
-def _of_response(encoding, method, otherwise):
+def _response_statistic(encoding, method):
+    """Returns the entropy, variance or mode of p(y|x)."""
     check_head(encoding.model)
     try:
         return tf.convert_to_tensor(getattr(encoding.p_y, method)())
     except NotImplementedError:
-        raise ValueError(f"The {method} of p(y|x) is not known: {otherwise}.") from None
+        head = type(encoding.model.head).__name__
+        raise ValueError(f"The {method} of p(y|x) is not known for the head {head}; wanted another score.") from None

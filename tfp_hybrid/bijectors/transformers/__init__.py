@@ -1,4 +1,4 @@
-"""Transformers of couplings: scalar bijectors given by the raw parameters that a conditioner computes."""
+"""Transformers of couplings: scalar bijectors whose raw parameters a conditioner computes."""
 
 from tfp_hybrid.bijectors.transformers.additive import Additive
 from tfp_hybrid.bijectors.transformers.affine import Affine

@@ -1,4 +1,4 @@
-"""The additive transformer."""
+"""`Additive`, the transformer of additive couplings."""
 
 import dataclasses
 
@@ -15,10 +15,10 @@ class Additive(Transformer):
       Dinh, Krueger and Bengio 2015, "NICE".
     """
 
-    def forward(self, z, raw, event_ndims):
+    def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         return z + raw, _no_log_det(z, event_ndims)
 
-    def inverse(self, x, raw, event_ndims):
+    def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         return x - raw, _no_log_det(x, event_ndims)
 
 

@@ -1,4 +1,4 @@
-"""The affine transformer."""
+"""`Affine`, the transformer of affine couplings."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ from tfp_hybrid.bijectors.transformers.base import Transformer
 class Affine(Transformer):
     """`x = z exp(s) + t` with a bounded log-scale, `s = B tanh(raw_s / B)`; log|dx/dz| = s.
 
-    The raw parameters are first all shifts t, then all raw log-scales.
+    The raw parameters are all shifts t, followed by all raw log-scales.
 
     Args:
-      log_scale_bound: B, the bound on |s|.
+      log_scale_bound: The bound B on |s|.
 
     Raises:
-      ValueError: if the bound is not positive.
+      ValueError: If the bound is not positive.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", eq. 4-8.
@@ -32,13 +32,13 @@ class Affine(Transformer):
         if not self.log_scale_bound > 0:
             raise ValueError(f"Affine: `log_scale_bound` is {self.log_scale_bound}; wanted a positive number.")
 
-    def forward(self, z, raw, event_ndims):
+    def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         shift, raw_log_scale = _halves(raw)
         log_scale = self.log_scale_bound * tf.tanh(raw_log_scale / self.log_scale_bound)
         return z * tf.exp(log_scale) + shift, sum_rightmost(log_scale, event_ndims)
 
-    def inverse(self, x, raw, event_ndims):
-        """Maps x to z; the gradient is written out, in half of the operations that autodiff would use."""
+    def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps x to z; a custom gradient takes half of the operations that autodiff would use."""
         bound = self.log_scale_bound
 
         @tf.custom_gradient

@@ -1,4 +1,4 @@
-"""The rational-quadratic spline transformer."""
+"""`RationalQuadraticSpline`, the transformer of spline couplings."""
 
 import dataclasses
 
@@ -11,9 +11,17 @@ from tfp_hybrid.bijectors.transformers.base import Transformer
 
 @dataclasses.dataclass(frozen=True)
 class RationalQuadraticSpline(Transformer):
-    """A monotone rational-quadratic spline on [-bound, bound], the identity outside; see `bijectors.Spline`.
+    """A monotone rational-quadratic spline on [-bound, bound], and the identity outside; see `bijectors.Spline`.
 
-    The raw parameters are, entry after entry, those of the bins' widths, of their heights and of the inner slopes.
+    The raw parameters of each entry are those of the widths of the bins, of their heights, and of the inner slopes; the
+    parameters of the next entry follow.
+
+    Args:
+      bins: The number of pieces.
+      bound: The end of the interval.
+
+    Raises:
+      ValueError: If there are fewer than two bins, or if the bound is not positive.
     """
 
     bins: int = 8
@@ -23,14 +31,15 @@ class RationalQuadraticSpline(Transformer):
         check_spline(type(self).__name__, self.bins, self.bound)
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
+        """The number of raw parameters for each transformed entry."""
         return 3 * self.bins - 1
 
-    def forward(self, z, raw, event_ndims):
-        spline, z = self._spline(raw), tf.identity(z)  # past TFP's cache
+    def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
+        spline, z = self._spline(raw), tf.identity(z)  # bypasses TFP's cache
         return spline.inverse(z), sum_rightmost(spline.inverse_log_det_jacobian(z), event_ndims)
 
-    def inverse(self, x, raw, event_ndims):
+    def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         spline, x = self._spline(raw), tf.identity(x)
         return spline.forward(x), sum_rightmost(spline.forward_log_det_jacobian(x), event_ndims)
 
