@@ -101,11 +101,9 @@ def drift(
 ):
     """Tests whether the inputs in a file are distributed like the held-out training rows.
 
-    The tests compare the rejector's scores, which are -log p(x) after `train`. KS compares their distributions, and
-    typicality their means.
+    They compare the rejector's scores, -log p(x) after `train`: KS their distributions, typicality their means.
 
-    Inputs from another population with the same scores are not detected: "no" means that the inputs are as likely as
-    the held-out rows, not that they are from the same population.
+    Another population with the same scores is not detected: "no" means as likely as the held-out rows, not the same.
     """
     with errors():
         from tfp_hybrid import commands, strict_json

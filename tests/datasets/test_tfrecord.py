@@ -136,7 +136,7 @@ def test_what_cannot_be_streamed_is_told_before_any_work(write, tmp_path):
         "no feature 'c'; it has a, label, row, text, vector, whole": (path, ["c"], "row", 4),
         "no feature 'y'": (path, ["a"], "y", 4),
         "'text' of .*rows.tfrecord is a bytes_list; wanted numbers": (path, ["text"], "row", 4),
-        "'a' is 1 x float32 in .*rows.tfrecord, but 3 x float32 in .*other": ([path, other], ["a"], "row", 4),
+        "'a' is 1 x float32 in .*rows.tfrecord but 3 x float32 in .*other": ([path, other], ["a"], "row", 4),
         "response 'vector' of .*rows.tfrecord has 3 numbers; wanted a single one": (path, ["a"], "vector", 4),
         "features is 'a'; wanted a list": (path, "a", "row", 4),
     }.items():
