@@ -1,28 +1,24 @@
 """Recipes: the models that `tfp-hybrid train` builds for each data set, and their training settings.
 
-To add a data set, write a loader in `tfp_hybrid.datasets`, a file with a `RECIPE` here, and add an entry to `_RECIPES`
-below. This package imports `tfp_hybrid.datasets` only for type checkers, so that `import tfp_hybrid` stays fast.
+To add a data set, write a loader in `tfp_hybrid.datasets`, name it in `datasets/loading.py`, and write a file here with a
+`RECIPE` and the names of the `DATASETS` that it is for. This package imports `tfp_hybrid.datasets` only for type checkers, so that `import tfp_hybrid` stays fast.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
-from tfp_hybrid.recipes import digits, flights, images, simulation
 from tfp_hybrid.recipes.flight_times import FlightTimes
 from tfp_hybrid.recipes.recipe import Recipe, optimizer_for, schedule
 
 if TYPE_CHECKING:
     from tfp_hybrid.datasets import Dataset
 
-_RECIPES = {
-    "digits": digits.RECIPE,
-    "fashion_mnist": images.RECIPE,
-    "flights": flights.RECIPE,
-    "mnist": images.RECIPE,
-    "simulation": simulation.RECIPE,
-}
-NAMES = tuple(_RECIPES)
+_MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+_RECIPES = {name: module.RECIPE for module in _MODULES for name in getattr(module, "DATASETS", ())}
+NAMES = tuple(sorted(_RECIPES))
 
 __all__ = ["NAMES", "FlightTimes", "Recipe", "optimizer_for", "recipe_for", "schedule"]
 

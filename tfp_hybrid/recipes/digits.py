@@ -7,6 +7,7 @@ from tfp_hybrid.recipes.augmentation import random_affine
 from tfp_hybrid.recipes.images import glow
 from tfp_hybrid.recipes.recipe import Recipe
 
+DATASETS = ("digits",)
 RECIPE = Recipe(
     flow=functools.partial(
         glow, steps=6, conditioner=functools.partial(networks.ConvNet, hidden_units=64, dropout=0.1)

@@ -47,6 +47,7 @@ def flow(
     return bijectors.FusedChain(parts, (8,))
 
 
+DATASETS = ("flights",)
 RECIPE = Recipe(
     flow=flow,
     generative_weight=0.001,

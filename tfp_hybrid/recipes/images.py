@@ -25,6 +25,7 @@ def glow(dataset: Dataset, **options) -> bijectors.Glow:
     )
 
 
+DATASETS = ("fashion_mnist", "mnist")
 RECIPE = Recipe(
     flow=functools.partial(glow, steps=8, hidden_units=128),
     generative_weight=0.3 / 784,

@@ -15,6 +15,7 @@ def _latent(dataset):
     return flow_distribution(bijectors.Spline((1,)))
 
 
+DATASETS = ("simulation",)
 RECIPE = Recipe(
     flow=_flow,
     generative_weight=0.1,
