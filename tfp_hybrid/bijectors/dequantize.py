@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid.arguments import check_count
 from tfp_hybrid.bijectors.base import FusedBijector
 
 
@@ -40,10 +41,7 @@ class Dequantize(FusedBijector):
         name: str = "dequantize",
     ):
         parameters = dict(locals())
-        if quantization_levels < 2 or quantization_levels != int(quantization_levels):
-            raise ValueError(
-                f"Dequantize: `quantization_levels` is {quantization_levels}; wanted a whole number, at least 2."
-            )
+        check_count(quantization_levels, "Dequantize: `quantization_levels`", least=2)
         super().__init__(event_shape, parameters=parameters, name=name)
         self.quantization_levels = quantization_levels
         self._float = tf.as_dtype(dtype)

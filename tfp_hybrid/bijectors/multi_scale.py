@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow_probability as tfp
 
+from tfp_hybrid.arguments import check_count
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.factor_out import FactorOut
 
@@ -13,8 +14,7 @@ tfb = tfp.bijectors
 
 def check_builder(builder: str, depth_name: str, depth: int, conditioner: Callable | None):
     """Raises ValueError if `depth` < 1, or if `conditioner` is a layer, which all couplings would share."""
-    if depth < 1:
-        raise ValueError(f"{builder}: `{depth_name}` is {depth}; wanted at least 1.")
+    check_count(depth, f"{builder}: `{depth_name}`")
     if conditioner is not None and (isinstance(conditioner, keras.layers.Layer) or not callable(conditioner)):
         raise ValueError(
             f"{builder}: `conditioner` is {conditioner!r}; wanted a function (input_shape, units) -> keras layer, "
@@ -27,10 +27,11 @@ def check_image(event_shape: tuple[int, ...], levels: int, builder: str):
     if len(event_shape) != 3:
         raise ValueError(f"{builder}: `event_shape` is {tuple(event_shape)}; wanted (H, W, C), the shape of an image.")
     height, width, _ = event_shape
-    if levels < 1 or height % 2**levels or width % 2**levels:
+    check_count(levels, f"{builder}: `levels`")
+    if height % 2**levels or width % 2**levels:
         raise ValueError(
-            f"{builder}: `event_shape` is {tuple(event_shape)} and `levels` is {levels}; wanted at least one "
-            f"level, and sides that are divisible by 2**levels = {2**levels}. Pad the images or use fewer levels."
+            f"{builder}: `event_shape` is {tuple(event_shape)} and `levels` is {levels}; wanted sides "
+            f"that are divisible by 2**levels = {2**levels}. Pad the images or use fewer levels."
         )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid.arguments import check_count
 from tfp_hybrid.bijectors.base import FusedBijector
 
 tfb = tfp.bijectors
@@ -65,8 +66,7 @@ class Spline(FusedBijector):
 
 def check_spline(owner: str, bins: int, bound: float):
     """Raises ValueError if there are fewer than two bins, or if the bound is not positive."""
-    if bins < 2 or bins != int(bins):
-        raise ValueError(f"{owner}: `bins` is {bins}; wanted a whole number, at least 2.")
+    check_count(bins, f"{owner}: `bins`", least=2)
     if not bound > 0:
         raise ValueError(f"{owner}: `bound` is {bound}; wanted a positive number.")
 

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid.arguments import check_count
 from tfp_hybrid.heads.normal import StandardizedResponse
 
 tfd = tfp.distributions
@@ -33,8 +34,7 @@ class NormalMixture(StandardizedResponse):
     """
 
     def __init__(self, components: int = 3, **kwargs):
-        if components < 2 or components != int(components):
-            raise ValueError(f"NormalMixture: `components` is {components}; wanted a whole number, at least 2.")
+        check_count(components, "NormalMixture: `components`", least=2)
         self.refuse(kwargs, "event_shape", "the response is one number")
         super().__init__((), predictors=3 * components, **kwargs)
         self.components = components

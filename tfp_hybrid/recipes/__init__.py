@@ -1,7 +1,8 @@
 """Recipes: the models that `tfp-hybrid train` builds for each data set, and their training settings.
 
-To add a data set, write a loader in `tfp_hybrid.datasets`, name it in `datasets/loading.py`, and write a file here with a
-`RECIPE` and the names of the `DATASETS` that it is for. This package imports `tfp_hybrid.datasets` only for type checkers, so that `import tfp_hybrid` stays fast.
+To add a data set, write a loader in `tfp_hybrid.datasets`, name it in `datasets/loading.py`, and write a file here with
+a `RECIPE` and the names of the `DATASETS` that it is for. This package imports `tfp_hybrid.datasets` only for type
+checkers, so that `import tfp_hybrid` stays fast.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_new_process_predicts_and_trains_on_as_this_one(name, tmp_path):
     model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", x=x, y=y)
     arguments = [tmp_path / file for file in ("data.npz", "model.keras", "out.npz")]
-    tests = pathlib.Path(__file__).parent
+    tests = pathlib.Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, cwd=tests, timeout=200)
     out = dict(np.load(tmp_path / "out.npz"))
     np.testing.assert_allclose(out.pop("p"), model.predict(x, verbose=0), rtol=1e-6)
