@@ -18,14 +18,27 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+DATA = pathlib.Path(
+    os.environ.get("TFP_HYBRID_TEST_DATA", pathlib.Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+
+
+def pytest_report_header():
+    """Says once which tests run, and what is skipped without real data."""
+    return [
+        "tests: unit by default; -m integration, -m nightly, or -m '' for all",
+        f"real data: {DATA}"
+        if DATA.is_dir()
+        else f"no real data: {DATA} does not exist (set TFP_HYBRID_TEST_DATA); tests of real files are skipped",
+    ]
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder with real data, read-only by agreement."""
-    default = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = pathlib.Path(os.environ.get("TFP_HYBRID_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} does not exist (set TFP_HYBRID_TEST_DATA)")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"no real data: {DATA} does not exist (set TFP_HYBRID_TEST_DATA)")
+    return DATA
 
 
 @pytest.fixture
