@@ -136,7 +136,7 @@ ENTRIES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["vector", "image"])
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_inputs(models, rejectors, entry, kind):
@@ -185,7 +185,7 @@ def labelled(draw, shape):
     return given
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["vector", "image"])
 def test_training(models, kind):
     """Whatever happens, weights and optimizer stay finite."""
@@ -242,7 +242,7 @@ def frame_of(columns):
     return frame
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("names", [None, ("age", "miles")])
 def test_frames(names):
     """What a model answers of a frame is what it answers of the columns that were meant, as an array."""
@@ -296,7 +296,7 @@ def damaged(draw, content):
 TEXTS = [b",", b"\n", b"nan", b'"', b"1e999", b",,\n", b"\x00", b"age,", b"\xff\xfe", b"1;2"]
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("suffix", FILES)
 def test_files_of_inputs(suffix, tmp_path):
     """A damaged file is refused with its name, or holds rows that the model takes."""
@@ -316,7 +316,7 @@ def test_files_of_inputs(suffix, tmp_path):
     cases(check, 120, content=damaged(FILES[suffix]))
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_saved_models(tmp_path):
     """A damaged model is refused with its name, or answers as the whole one did."""
     whole, path = tmp_path / "whole.keras", tmp_path / "damaged.keras"

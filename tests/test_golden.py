@@ -25,6 +25,7 @@ def test_every_kind_has_a_file():
     assert {file.stem.removeprefix("format_1_") for file in FILES} == set(write.MODELS)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_answers_stay(file):
     model = keras.models.load_model(file)

@@ -28,7 +28,7 @@ except SystemExit:
     assert "Examples" in printed and "imported: []" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_the_package_knows_flight_times_and_reads_no_data():
     code = """
 import sys, tfp_hybrid
@@ -38,7 +38,7 @@ print(registry.find("tfp_hybrid>FlightTimes").__name__, "tensorflow_datasets" in
     assert run(code).split()[-2:] == ["FlightTimes", "False"]
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_the_console_script_loads_every_model(tmp_path):
     """Although it has not imported the whole package."""
     flow = hy.bijectors.FusedChain([FlightTimes(), hy.bijectors.ActNorm((8,))], (8,))

@@ -76,6 +76,7 @@ STOCK_HOMES = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("home", STOCK_HOMES)
 def test_plain_gradient_tape_trains_our_flows_inside_tfp(name, home):
@@ -144,9 +145,10 @@ def stock_model(name):
     return model
 
 
-SLOW = {"spline": pytest.mark.slow, "maf": pytest.mark.slow}
+SLOW = {"spline": pytest.mark.integration, "maf": pytest.mark.integration}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in STOCK_FLOWS])
 def test_stock_flow_trains_counts_freezes_saves(name, tmp_path):
     x, y = blobs(64)
@@ -182,6 +184,7 @@ def test_stock_flow_trains_counts_freezes_saves(name, tmp_path):
     assert np.any(head != model.head.kernel.numpy())
 
 
+@pytest.mark.integration
 def test_frozen_flow_of_ours_keeps_its_weights():
     model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), hy.heads.Categorical(2))
     randomize(model.trainable_weights)

@@ -9,7 +9,7 @@ import tfp_hybrid as hy
 from tfp_hybrid.bijectors import Glow, RealNVP
 from tfp_hybrid.heads.exponential_family import FAMILIES
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 2)).astype("float32")
 IMAGES = RNG.integers(0, 16, (32, 4, 4, 1))
@@ -50,7 +50,12 @@ def check_trains(distribution, head, x, y):
     assert sum(changed) > 2
 
 
-@pytest.mark.parametrize("name", HEADS)
+USUAL = {*CLASSES, "family Poisson", "family GammaExp"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in USUAL else pytest.mark.nightly) for name in HEADS]
+)
 def test_head(name):
     head, y = HEADS[name]
     check_trains(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), head(), X, y)

@@ -45,6 +45,7 @@ def test_other_options_stay():
     assert dataset.options().autotune.enabled is False and dataset.options().deterministic is False
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("weighted", [False, True])
 def test_arrays_train_as_keras_own_batches_of_them(weighted):
     x, y = blobs(50)

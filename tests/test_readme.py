@@ -11,7 +11,7 @@ README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("code", BLOCKS, ids=["keras", "density", "tfp", "uncertainty", "checks"])
 def test_block_runs(code, monkeypatch, tmp_path, capsys):
     rng = np.random.default_rng(0)

@@ -35,7 +35,7 @@ def run(command, out, *options, file=None):
     return answer.output, written
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compare(tmp_path, monkeypatch):
     is_missing = {"normflows": "normflows is not installed"}
     monkeypatch.setattr(contestants, "missing", is_missing.get)
@@ -57,7 +57,7 @@ def test_compare(tmp_path, monkeypatch):
     assert (tmp_path / "compare_glow.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_scoring(tmp_path):
     printed, written = run("scoring", tmp_path)
     assert written["images"] == 64 and {"predict", "-log p(x)", "Rejector.predict"} <= written["ratios"].keys()
@@ -66,7 +66,7 @@ def test_scoring(tmp_path):
     assert written["ratios"]["typicality"] == expected and "typicality" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_checking(tmp_path):
     printed, written = run("checking", tmp_path)
     assert set(written["results"]) == {"256 rows of 8 columns", "64 images"}
@@ -76,7 +76,7 @@ def test_checking(tmp_path):
         assert result["data sets"] == ratio(result["seconds"]["data set"], unchecked)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_overhead(tmp_path):
     _, written = run("overhead", tmp_path)
     names = [row["name"] for row in written["ratios"]]
@@ -88,7 +88,7 @@ def test_overhead(tmp_path):
     assert [len(row["seconds"]) for row in written["first_steps"]] == [1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory(tmp_path):
     _, written = run("memory", tmp_path)
     assert [row["recompute"] for row in written["peaks"]] == [False, True]
@@ -99,7 +99,7 @@ def test_memory(tmp_path):
     assert (tmp_path / "memory.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_growth(tmp_path):
     _, written = run("growth", tmp_path)
     for row in written["axes"]:
@@ -108,7 +108,7 @@ def test_growth(tmp_path):
     assert (tmp_path / "growth.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("library", CONTESTANTS)
 def test_contestant(library):
     """Each has the architecture's number of parameters, and finite results; without XLA and torch.compile.

@@ -43,7 +43,7 @@ def results(real_data, tmp_path_factory):
     return bundle, part.read(written), json.loads((out / "gpu.json").read_text()), answer.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_modules_agree_with_tensorflow(results):
     _, lines, content, _ = results
     checked = {line["module"]: line for line in lines if line["kind"] == "exactness"}
@@ -52,7 +52,7 @@ def test_modules_agree_with_tensorflow(results):
     assert content["exactness"] == list(checked.values())
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_timings_and_ceilings(results):
     _, lines, content, printed = results
     assert {line["loop"] for line in content["timings"]} == {"scan", "python"}
@@ -63,14 +63,14 @@ def test_timings_and_ceilings(results):
     assert "glow_8x8x1_4" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_missing_package_is_a_line(results):
     _, lines, _, _ = results
     errors = [line["error"] for line in lines if line["kind"] == "error" and line["part"] == "flowjax"]
     assert all("ModuleNotFoundError" in error for error in errors)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_training(results):
     bundle, lines, content, _ = results
     (trained,) = (line for line in lines if line["kind"] == "trained")

@@ -28,6 +28,7 @@ def exported_step(policy="float32"):
     return step, (x, y), exporting.export(step, "xy", x, y)
 
 
+@pytest.mark.integration
 def test_accelerator_gets_plain_convolutions(monkeypatch):
     case = cases.QUICK_CASES["glow"]
     x, y = (tf.constant(batches[0]) for batches in cases.batches(case, 0))
@@ -43,6 +44,7 @@ def test_accelerator_gets_plain_convolutions(monkeypatch):
         model.predict(x, verbose=0)
 
 
+@pytest.mark.integration
 def test_precision():
     _, _, exported = exported_step()
     products = len(re.findall(r"stablehlo\.(?:convolution|dot)\b|stablehlo\.dot_general\b", exported.text))
@@ -57,6 +59,7 @@ def test_precision():
         stablehlo.with_precision("", "LOW")
 
 
+@pytest.mark.integration
 def test_variables_are_as_before_after_the_results_are_taken():
     step, batch, exported = exported_step()
     before = exported.values()
@@ -75,6 +78,7 @@ def test_tracing_for_an_accelerator_ends_with_its_context():
     assert not execution.is_for_accelerator()
 
 
+@pytest.mark.integration
 def test_fit_under_xla_on_a_gpu_takes_the_measured_path(monkeypatch):
     """With a GPU, `fit` calls no CPU convolution and no parts for cores, as the exported steps."""
     model = hy.HybridModel(

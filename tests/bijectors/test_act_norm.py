@@ -115,7 +115,7 @@ def test_density_of_columns_of_any_scale():
     np.testing.assert_allclose(density_of(x).log_prob(x), wanted, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_columns_of_any_scale_train(jit_compile):
     """The loss falls as it does for the same columns standardized, less the log-scales."""

@@ -149,7 +149,7 @@ def test_every_weight_gets_a_gradient(name):
         assert gradient is not None and np.any(gradient), variable.name
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @every_case
 def test_graph_and_xla_agree_with_eager(name):
     bijector = make(name)

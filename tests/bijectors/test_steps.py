@@ -96,6 +96,10 @@ STEPS = {
     "constant_conditioner": ((4,), lambda dtype: glow_step((4,), dtype, constant)),
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),
 }
+CORE = ("vector", "image", "checkerboard")
+every_step = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in CORE else pytest.mark.integration) for name in STEPS]
+)
 both_ways = pytest.mark.parametrize("recompute", [False, True])
 
 
@@ -148,7 +152,7 @@ def batch(name, rows=3, dtype="float64", seed=1):
     return normal(rows, *STEPS[name][0], dtype=dtype, seed=seed)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@every_step
 @pytest.mark.parametrize("count", [1, 3])
 def test_equals_a_chain_of_separate_steps(name, count):
     steps, chain = twins(name, count)
@@ -156,7 +160,7 @@ def test_equals_a_chain_of_separate_steps(name, count):
         assert_same(all_of(steps, batch(name), method), all_of_chain(chain, batch(name), method), 1e-10)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@every_step
 @pytest.mark.parametrize("count", [1, 3])
 def test_recomputed_gradients_are_those_of_the_chain(name, count):
     steps, chain = twins(name, count, recompute=True)
@@ -165,15 +169,16 @@ def test_recomputed_gradients_are_those_of_the_chain(name, count):
     assert_same(got[2:], wanted[2:], 1e-8)
 
 
-@pytest.mark.parametrize("name", ["vector", "image", "spline"])
+@pytest.mark.parametrize("name", ["vector", "image", pytest.param("spline", marks=pytest.mark.nightly)])
 @both_ways
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.integration)])
 def test_graph_and_xla_agree_with_the_chain(name, recompute, jit_compile):
     steps, chain = twins(name, 3, recompute)
     compiled = tf.function(functools.partial(all_of, steps), autograph=False, jit_compile=jit_compile)
     assert_same(compiled(batch(name)), all_of_chain(chain, batch(name)), 1e-8)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["vector", "image"])
 def test_sixteen_recomputed_steps_in_single_precision(name):
     """Recomputed activations are as exact as the inversion is; here, as in training, each step is well-conditioned."""
@@ -190,6 +195,7 @@ def test_sixteen_recomputed_steps_in_single_precision(name):
         assert np.linalg.norm(one - other) < 1e-4 * np.linalg.norm(other)
 
 
+@pytest.mark.integration
 @both_ways
 def test_second_order_gradients(recompute):
     """As score matching takes them: of a gradient's squared norm. Recomputing ones are refused, not wrong."""
@@ -229,6 +235,7 @@ def seeds(steps):
     return [weight.numpy() for weight in steps.keras_weights() if "seed" in weight.name]
 
 
+@pytest.mark.integration
 @both_ways
 @pytest.mark.parametrize("method", ["forward_and_log_det", "inverse_and_log_det"])
 def test_dropout_is_that_of_the_chain(recompute, method):
@@ -270,6 +277,7 @@ def summed(steps, at, method):
     return [value, log_det, *tape.gradient(loss, [at, *variables])]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rows", [1030, None])
 @pytest.mark.parametrize("method", ["forward_and_log_det", "inverse_and_log_det"])
 @pytest.mark.parametrize("name", ["vector", "stock_parts", "nested"])
@@ -336,7 +344,7 @@ def test_recompute_keeps_no_activations_for_the_backward_pass(recompute):
 
 
 @both_ways
-@pytest.mark.slow
+@pytest.mark.integration
 def test_xla_compiles_once_for_all_batches(recompute):
     """What XLA takes for a constant is no argument of the compiled program: another x would be compiled anew."""
     steps = Steps(lambda: glow_step((4,), "float32"), 2, (4,), recompute)
@@ -375,8 +383,12 @@ FLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+LARGE = {"glow": pytest.mark.nightly, "real_nvp_image": pytest.mark.nightly}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LARGE.get(name, ())) for name in FLOWS])
+@pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_with_recompute_is_fit_without(name, jit_compile):
     make, shape = FLOWS[name]
     x, y = np.random.default_rng(0).integers(4, size=(32, *shape)).astype("float32"), np.arange(32) % 2
@@ -394,6 +406,7 @@ def test_fit_with_recompute_is_fit_without(name, jit_compile):
     assert any(np.abs(end - begin).max() > 1e-3 for end, begin in zip(trained[0], start, strict=True))
 
 
+@pytest.mark.integration
 @both_ways
 def test_two_replicas_train_as_one_device(recompute):
     def trained(strategy):
@@ -443,6 +456,7 @@ def test_frozen_weights_stay(recompute):
     assert not changed & {id(weight) for weight in frozen}
 
 
+@pytest.mark.integration
 @both_ways
 @pytest.mark.parametrize("name", ["vector", "spline"])
 def test_mixed_precision(policy, name, recompute):

@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.integration
 def test_evaluate_returns_what_is_printed(folder):
     returned = commands.evaluate(folder, "simulation", ood=["noise", "shuffled"])
     assert returned.keys() == {"test", "ood", "scores"} and returned["ood"].keys() == {"noise", "shuffled"}

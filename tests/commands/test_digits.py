@@ -22,7 +22,7 @@ def test_the_seed_fixes_the_augmented_batches():
     assert (first_batches(0) != first_batches(1)).any()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_default_run_is_a_good_classifier_and_a_good_density(tmp_path):
     """At most 5 % error on the digits of other writers, and at most 2.90 bits/dim, with one model."""
     train("digits", tmp_path / "digits")

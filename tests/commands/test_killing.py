@@ -15,7 +15,7 @@ SCRIPT = pathlib.Path(__file__).with_name("killing.py")
 FILES = {"model.keras", "rejector.keras", "metrics.json", "history.csv", "report.html"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills processes")
 def test_killed_runs_end_as_if_they_had_not_been(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, tmp_path], capture_output=True, text=True)

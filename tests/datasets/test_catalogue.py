@@ -19,6 +19,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_real_files(real_data, name, files_of):
     root = real_data / "tfds"

@@ -23,6 +23,7 @@ def test_names():
     }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_contract(name, real_data):
     """What every model and experiment relies on, whatever the set."""

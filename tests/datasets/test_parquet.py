@@ -103,6 +103,7 @@ def test_shuffled_rows_come_from_many_row_groups(write):
         assert len(np.unique(y // 100)) >= 12
 
 
+@pytest.mark.integration
 def test_the_global_seed_repeats_all_epochs_and_another_one_does_not(write):
     path = write(table())
 
@@ -253,6 +254,7 @@ def test_iterations_at_once_do_not_disturb_each_other(write):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.integration
 def test_a_data_set_that_is_gone_leaves_no_file_open(write, monkeypatch):
     made = []
     monkeypatch.setattr(parquet, "Readers", lambda *args, **kwargs: made.append(Readers(*args, **kwargs)) or made[-1])
@@ -304,7 +306,7 @@ def test_few_row_groups_are_open_at_a_time_where_they_are_large(write, calls, mo
     assert {call["batch_size"] for call in calls} == {320 // together}
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux' account of memory")
 def test_memory_is_bounded(tmp_path):
     """A process that streams 200 MB, in three row groups, takes 2 MB for each of their columns and a little more."""
@@ -331,7 +333,7 @@ def test_memory_is_bounded(tmp_path):
     assert float(run.stdout) < 220
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("options", [dict(jit_compile=False), dict(jit_compile=True, steps_per_execution=16)])
 def test_training_on_a_stream_is_training_on_its_arrays(write, options):
     frame = table(1000)
@@ -350,7 +352,7 @@ def test_training_on_a_stream_is_training_on_its_arrays(write, options):
         np.testing.assert_allclose(streamed, in_memory, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_fit_shuffles_validates_and_repeats(write):
     path = write(table(1000))
     histories = []
@@ -365,7 +367,7 @@ def test_fit_shuffles_validates_and_repeats(write):
     assert histories[0]["loss"][1] < histories[0]["loss"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_strategy_trains_on_a_stream(write, calls):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     with strategy.scope():

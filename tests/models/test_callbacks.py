@@ -93,6 +93,7 @@ def test_several_steps_per_execution():
         model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(16), verbose=0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("cause", ["loss", "update"])
 def test_weights_and_optimizer_go_back_to_the_last_good_epoch(cause, jit_compile):

@@ -230,7 +230,7 @@ def test_fit_before_compile():
         tiny_model(compile=False).fit(X, Y, verbose=0)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("backend", ["numpy", "jax", "torch"])
 def test_other_backend_is_named(backend):
     environment = os.environ | {"KERAS_BACKEND": backend}

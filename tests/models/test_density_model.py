@@ -109,6 +109,7 @@ FORMS = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_data_train_alike(form):
     model, wanted = density(), density()
@@ -129,6 +130,7 @@ def test_data_frames_give_names(tmp_path):
     np.testing.assert_allclose(loaded.log_prob(frame[["b", "a"]]), model.log_prob(X), rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_saved_and_exported_models_answer_alike(tmp_path):
     for model, x in ((density(keras.optimizers.Adam(1e-3)), X), (density_of_images(), IMAGES.astype("float32"))):
         model.fit(x, verbose=0)
@@ -157,6 +159,7 @@ def test_callbacks_know_the_direction():
     assert stopping.monitor_op(1.0, 0.0) and len(history.history["loss"]) == 2
 
 
+@pytest.mark.integration
 def test_xla_trains_as_the_graph():
     models = [density(jit_compile=jit) for jit in (False, True)]
     for model in models:
@@ -165,6 +168,7 @@ def test_xla_trains_as_the_graph():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.integration
 def test_replica_without_rows_changes_nothing():
     """33 rows on two devices in batches of 8: the last batch leaves one of them without."""
     x = np.concatenate([X, X[:1]])

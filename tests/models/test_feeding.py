@@ -107,6 +107,7 @@ BAD_LATER = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("bad", BAD_LATER)
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_a_later_batch_is_named_and_the_weights_stay(kind, bad):
@@ -212,6 +213,7 @@ FORMS_OF_LABELS = {
 }
 
 
+@pytest.mark.integration
 def test_forms_of_labels_in_turn():
     """One model, one step after the other, with and without a validation split: as if all had one form."""
     model, plain = (tiny_model(optimizer=keras.optimizers.SGD(0.1)) for _ in range(2))

@@ -52,6 +52,7 @@ def test_names_are_saved(model, tmp_path):
     np.testing.assert_array_equal(loaded.log_prob(FRAME[["miles", "age"]]), model.log_prob(X))
 
 
+@pytest.mark.integration
 def test_a_second_fit_matches_the_names_of_the_first(model):
     one, other = tiny_model(), tiny_model()
     for trained, second in ((one, FRAME), (other, FRAME[["miles", "age"]])):
@@ -60,6 +61,7 @@ def test_a_second_fit_matches_the_names_of_the_first(model):
     np.testing.assert_allclose(one.log_prob(X), other.log_prob(X), rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_the_first_fit_matches_its_validation_data():
     one, other = tiny_model(), tiny_model()
     histories = [
@@ -69,6 +71,7 @@ def test_the_first_fit_matches_its_validation_data():
     assert histories[0] == histories[1]
 
 
+@pytest.mark.integration
 def test_frames_of_a_generator_are_matched():
     one, other = tiny_model(), tiny_model()
     for trained, second in ((one, FRAME), (other, FRAME[["miles", "age"]])):

@@ -168,6 +168,7 @@ def test_integer_flows_train_on_two_replicas():
     assert np.isfinite(history.history["loss"]).all()
 
 
+@pytest.mark.integration
 def test_metrics_of_a_subclass_are_reported():
     class Twice(hy.HybridModel):
         def compute_metrics(self, x, y, y_pred, sample_weight=None):

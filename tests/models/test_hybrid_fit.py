@@ -25,6 +25,7 @@ def assert_differ(got, wanted):
     assert any(np.abs(one - other).max() > 1e-3 for one, other in zip(got, wanted, strict=True))
 
 
+@pytest.mark.integration
 def test_sample_weight_two_is_a_row_twice():
     """Keras divides by the number of rows, so the rates are per row."""
     x, y = blobs(8)
@@ -34,12 +35,14 @@ def test_sample_weight_two_is_a_row_twice():
     assert_differ(weighted, step_of(x, y, 0.8))
 
 
+@pytest.mark.integration
 def test_sample_weight_zero_drops_a_row():
     x, y = blobs(8)
     weighted = step_of(x, y, 0.8, sample_weight=np.r_[np.zeros(3), np.ones(5)])
     assert_same(weighted, step_of(x[3:], y[3:], 0.5))
 
 
+@pytest.mark.integration
 def test_class_weight_is_a_sample_weight():
     x, y = blobs(16)
     assert_same(step_of(x, y, class_weight={0: 0.5, 1: 3.0}), step_of(x, y, sample_weight=np.where(y, 3.0, 0.5)))
@@ -84,6 +87,7 @@ def by_hand():
     return weights_of(model)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("source", SOURCES)
 def test_sources_of_data(source, by_hand):
     model = tiny_model(optimizer=keras.optimizers.SGD(0.1))
@@ -110,6 +114,7 @@ def test_source_with_rows_per_epoch_unknown():
     assert int(model.optimizer.iterations) == 6
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["validation_data", "validation_split", "tf.data"])
 def test_validation(kind):
     x, y = blobs(64)
@@ -128,6 +133,7 @@ def test_validation(kind):
         np.testing.assert_allclose(history[f"val_{key}"][-1], value, rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_callbacks_see_every_epoch_and_stop(tmp_path):
     x, y = blobs(64)
     seen = []
@@ -157,7 +163,7 @@ def test_clipnorm_bounds_each_step():
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("kind", ["vector", pytest.param("image", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["vector", pytest.param("image", marks=pytest.mark.integration)])
 def test_mixed_precision(policy, name, kind):
     rng = np.random.default_rng(0)
     images = (rng.integers(4, size=(32, 4, 4, 1)), rng.integers(3, size=32))
@@ -197,7 +203,7 @@ def test_step_in_mixed_precision_is_that_of_float32(policy, name):
     assert np.linalg.norm(error) < 0.1 * np.linalg.norm(steps)
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.integration)])
 @pytest.mark.parametrize("kind", ["vector", "image"])
 def test_training_repeats_with_the_seed(jit_compile, kind):
     """Initial weights, dropout, shuffling and dequantization noise follow `set_random_seed`."""
@@ -223,6 +229,7 @@ def test_training_repeats_with_the_seed(jit_compile, kind):
     assert_differ(trained(2), first)
 
 
+@pytest.mark.integration
 def test_distributed_over_two_devices(by_hand):
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     strategy = tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())

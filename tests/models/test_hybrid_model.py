@@ -113,6 +113,7 @@ def test_schedule_follows_the_optimizers_step():
     np.testing.assert_allclose(loss, nll - np.array([0, 0, 0, 1, 1]) * model.log_prob(x).mean(), rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_jacobian_weighting_has_the_gradients_of_eq_5():
     """Nalisnick et al. 2019: a Gaussian latent of variance 1/lambda, and only the Jacobian down-weighted."""
     x, y = blobs()
@@ -210,6 +211,7 @@ def test_regression_reports_the_rmse():
     np.testing.assert_allclose(results["rmse"], np.sqrt(np.mean((model.predict(x, verbose=0) - y) ** 2)), rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_bits_per_dim_of_images():
     model = integer_model()
     rng = np.random.default_rng(0)
@@ -281,6 +283,7 @@ FLOWS_OF_THREE = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", FLOWS_OF_THREE)
 @pytest.mark.parametrize("run_eagerly", [True, False])
 def test_one_pass_a_step(name, run_eagerly):

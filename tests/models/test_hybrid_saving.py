@@ -61,7 +61,7 @@ np.savez(sys.argv[3], *[weight.numpy() for weight in model.weights], **out)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("name", MODELS)
 def test_new_process_predicts_and_trains_on_as_this_one(name, tmp_path):
     make, data = MODELS[name]
@@ -106,6 +106,7 @@ def test_lambda_function_as_schedule_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_loaded_weights_are_not_adapted_again(tmp_path):
     x, y = blobs()
     model = tiny_model()
@@ -119,6 +120,7 @@ def test_loaded_weights_are_not_adapted_again(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.integration
 def test_fresh_model_adapts_but_not_after_load_weights(tmp_path):
     def unadapted():
         flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
@@ -141,6 +143,7 @@ def test_fresh_model_adapts_but_not_after_load_weights(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["vector", "image"])
 def test_exported_model_serves_the_predictions(name, tmp_path):
     make, data = MODELS[name]

@@ -15,6 +15,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 X, Y = blobs(32)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("make", [tiny_model, integer_model])
 def test_equal_seeds_give_equal_draws(make):
     model = make()
@@ -42,6 +43,7 @@ def stepped(model, x=X, y=Y):
     return weights_of(model)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("before", "after"), [(1.0, 0.2), (0.0, 0.2), (0.2, 0.0), (0.2, lambda step: 0.7)])
 def test_lambda_set_after_compile_is_trained_with(before, after):
     """As in a model that was made with it, also once a step has been compiled."""
@@ -58,6 +60,7 @@ def test_lambda_set_after_compile_is_trained_with(before, after):
     np.testing.assert_allclose(model.evaluate(X, Y, verbose=0), wanted.evaluate(X, Y, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.integration
 def test_lambda_set_by_a_callback_holds_from_the_next_step():
     class Off(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -76,6 +79,7 @@ def test_bad_lambda_after_compile(weight):
     assert model.generative_weight == 1.0
 
 
+@pytest.mark.integration
 def test_weighting_set_after_compile():
     model, wanted = (
         tiny_model(generative_weight=0.2, weighting=weighting, optimizer=keras.optimizers.SGD(0.1))
@@ -115,11 +119,13 @@ def test_what_cannot_be_saved_is_said_before_training():
         model.fit(X, Y, verbose=0)  # once is enough
 
 
+@pytest.mark.integration
 def test_what_can_be_saved_says_nothing(recwarn):
     tiny_model().fit(X, Y, verbose=0)
     assert not [warning for warning in recwarn if "save" in str(warning.message)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rows", [65, 33])
 def test_a_replica_without_rows_leaves_training_as_on_one_device(rows):
     """Of 65 rows in batches of 16, the last has one row: one of two replicas gets none."""
@@ -140,6 +146,7 @@ def test_a_replica_without_rows_leaves_training_as_on_one_device(rows):
         np.testing.assert_allclose(histories[0][name], values, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:`layer.updates`")
 def test_scikit_learn_wrappers_take_the_model():
     names = np.array(["left", "right"])
@@ -152,6 +159,7 @@ def test_scikit_learn_wrappers_take_the_model():
     assert regressor.score(X, X[:, 0]) > 0.5
 
 
+@pytest.mark.integration
 def test_one_hot_labels_train_as_integers_do():
     one_hot, integers = (
         tiny_model(hy.heads.Categorical(2, one_hot=flag), optimizer=keras.optimizers.SGD(0.1)) for flag in (True, False)

@@ -23,7 +23,7 @@ def model_and_data(name):
     return model, X, Y
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["nll", "log_prob_x", "bits_per_dim", "accuracy", "rmse", "brier", "ece"])
 def test_callbacks_know_the_direction(name, tmp_path):
     callbacks = [

@@ -58,7 +58,7 @@ def test_mixture_of_an_ensemble_is_the_mean_of_its_densities():
     np.testing.assert_allclose(baselines.mixture(members).prob(y), density, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     train, test = rows(20_480), rows(1000, 1)
     epochs, bar = [], checkpoint.TrainingBar
@@ -83,7 +83,7 @@ def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     assert -np.mean(p_y.log_prob(test[1])) == pytest.approx(-truth.logpdf(test[1]).mean(), abs=0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_an_interrupted_network_is_the_one_that_it_would_have_been(tmp_path, monkeypatch):
     train = rows(4096)
 

@@ -51,7 +51,7 @@ def quick(request, folder, real_data):
     return request.param, result.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     name, output = quick
     kept = results.load_all(folder / name)
@@ -74,7 +74,7 @@ def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     assert not list((folder / name).glob("models/*/checkpoint.keras")), "finished"
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_the_same_line_again_measures_nothing(quick, folder, real_data):
     name, _ = quick
     before = {path.name: path.read_bytes() for path in (folder / name).glob("*.json")}
@@ -83,14 +83,14 @@ def test_the_same_line_again_measures_nothing(quick, folder, real_data):
     assert {path.name: path.read_bytes() for path in (folder / name).glob("*.json")} == before
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_full_and_quick_results_do_not_mix(quick, folder, real_data):
     name, _ = quick
     result = invoke(name, "--out", folder, "--data-dir", real_data / "tfds")
     assert result.exit_code == 1 and "has other settings" in " ".join(result.output.split())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "name, jobs", [("mnist", ["lambda_0.01_seed_0"]), ("flights", ["hybrid_mixture", "hybrid_normal", "network_0"])]
 )
@@ -118,6 +118,7 @@ def test_no_test_row_touches_a_model(name, jobs, tmp_path, monkeypatch, real_dat
         assert one["nll" if name == "flights" else "test"] != other["nll" if name == "flights" else "test"]
 
 
+@pytest.mark.nightly
 def test_a_killed_run_resumes_after_its_last_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
     on_epoch_end = fitting.Checkpoint.on_epoch_end
@@ -142,6 +143,7 @@ def test_a_killed_run_resumes_after_its_last_epoch(tmp_path, monkeypatch):
     assert (tmp_path / "simulation" / "hybrid.json").exists()
 
 
+@pytest.mark.nightly
 def test_a_run_killed_before_its_result_was_written_is_not_trained_again(tmp_path, monkeypatch):
     write = files.write
 

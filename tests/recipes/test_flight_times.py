@@ -13,7 +13,7 @@ from tfp_hybrid.recipes import FlightTimes
 AIR, ARRIVAL, DEPARTURE = 4, 6, 7
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_model_of_it_loads_in_another_process(tmp_path):
     flow = hy.bijectors.FusedChain([FlightTimes(), hy.bijectors.ActNorm((8,))], (8,))
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.NormalMixture())

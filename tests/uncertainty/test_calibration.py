@@ -70,6 +70,7 @@ def test_a_regressor_keeps_its_mean_and_gains_likelihood(name, event_shape, tmp_
     np.testing.assert_array_equal(again.predict_distribution(X)[0].stddev(), after.stddev())
 
 
+@pytest.mark.integration
 def test_binary_labels_are_calibrated():
     model = tiny_model(hy.heads.Bernoulli())
     model.fit(X, Y, epochs=5, verbose=0)
@@ -81,6 +82,7 @@ def test_binary_labels_are_calibrated():
     np.testing.assert_allclose(after, before / factor, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.integration
 def test_a_mixture_gets_the_factor_of_least_nll():
     """Against every factor of a fine grid, by the mixture's formula in float64; its standard deviation is no guide."""
     model = tiny_model(hy.heads.NormalMixture(3))
@@ -105,6 +107,7 @@ def test_a_mixture_gets_the_factor_of_least_nll():
     assert calibrate(model, X, y) == pytest.approx(1.0, abs=1e-2)  # nothing is left to do
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [name for name in hy.heads.__all__ if getattr(hy.heads, name).can_widen])
 def test_every_head_that_can_be_widened_is_calibrated(name):
     model = tiny_model(getattr(hy.heads, name)(*([2] if name == "Categorical" else [])))

@@ -27,7 +27,7 @@ def scores(real_data):
     return [score.score(model, rows, 4096) for rows in (held_out, flights.test[0])]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("test", TESTS)
 def test_the_false_alarm_rate_is_kept(test, scores):
     """1,000 batches of flights of the same years, each against a reference of its own."""
@@ -41,7 +41,7 @@ def test_the_false_alarm_rate_is_kept(test, scores):
     assert 0.035 <= np.mean(alarms) <= 0.065
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("test", TESTS)
 def test_the_flights_of_2017_are_called_drift(test, scores):
     inside, outside = scores

@@ -29,6 +29,7 @@ CASES = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_pictures_are_drawn(name):
     figure = CASES[name]()

@@ -64,6 +64,7 @@ def test_crps_of_a_mixture_of_normals_is_that_of_the_integral():
     assert regression.crps(p_y, y) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.integration
 def test_crps_of_another_family_is_estimated_without_bias():
     shape, rate = np.float64(3.0), np.float64(2.0)
     y = np.array([0.2, 1.0, 4.0])

@@ -43,6 +43,7 @@ def test_predict_gives_predictions_scores_and_abstentions(model):
     np.testing.assert_allclose(rejector.predict(data, verbose=0)["score"], answers["score"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", SCORES)
 def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
     x = IMAGES if name == "InputComplexity" else X
@@ -229,6 +230,7 @@ def test_inputs_that_overflow_are_refused(model):
     assert answers["abstain"].all() and (answers["score"] == np.inf).all()
 
 
+@pytest.mark.integration
 def test_made_and_loaded_under_a_strategy(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
     wanted = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)

@@ -95,6 +95,7 @@ def test_likelihood_ratio_is_the_difference_of_two_models(classifier):
     np.testing.assert_allclose(score.score(classifier, X), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.integration
 def test_likelihood_ratio_trains_its_background_on_perturbed_inputs():
     """Its density of perturbed images rises with training, and the model stays as it was."""
     model = integer_model()
@@ -164,6 +165,7 @@ def test_only_scores_that_apply_are_given():
             getattr(uncertainty, missing)().score(model, X)
 
 
+@pytest.mark.integration
 def test_a_second_fit_trains_another_background():
     model = tiny_model()
     score = uncertainty.LikelihoodRatio(epochs=1).fit(model, X)
