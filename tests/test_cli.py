@@ -12,6 +12,8 @@ from tfp_hybrid import datasets
 from tfp_hybrid.cli import app
 from tfp_hybrid.commands import fitting
 
+pytestmark = pytest.mark.integration
+
 
 def invoke(*arguments):
     return typer.testing.CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -26,7 +28,6 @@ def folder(tmp_path_factory):
     return out
 
 
-@pytest.mark.integration
 def test_train_follows_its_options(folder):
     config = json.loads((folder / "metrics.json").read_text())["config"]
     assert (config["epochs"], config["generative_weight"], config["seed"]) == (2, 0.5, 3)
@@ -55,7 +56,6 @@ def test_score_prints_a_row_for_each_input(folder, tmp_path):
     assert not table["abstain"].iloc[:20].all()
 
 
-@pytest.mark.integration
 def test_score_takes_a_saved_rejector(folder, tmp_path):
     """The run's own, by its path; `--abstain-below` in place of its threshold."""
     np.savez(tmp_path / "rows.npz", x=datasets.load("simulation").test[0])
@@ -67,7 +67,6 @@ def test_score_takes_a_saved_rejector(folder, tmp_path):
     assert found[0] < 0.1 and found[1] == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.integration
 def test_evaluate_compares_all_scores(folder, tmp_path):
     drawn = tmp_path / "drawn"
     result = invoke("evaluate", folder, "simulation", "--ood", "noise", "--json", "--pictures", drawn)
@@ -88,7 +87,6 @@ def test_evaluate_without_foreign_sets(folder, tmp_path):
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["log_prob_x.png"]
 
 
-@pytest.mark.integration
 def test_drift_tells_other_inputs_from_the_same(folder, tmp_path):
     x = datasets.load("simulation").test[0]
     p_values = {}
@@ -144,7 +142,6 @@ def test_evaluating_on_data_of_another_shape_is_explained(folder):
     assert result.exit_code == 1 and "wanted ('n', 1)" in " ".join(result.stderr.split())
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypatch):
     def signalled(self, batch, logs=None):

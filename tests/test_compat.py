@@ -127,6 +127,7 @@ def test_callbacks_ask_for_the_direction(better):
     assert bool(stopping.monitor_op(1.0, 0.0)) == (better == "up")
 
 
+@pytest.mark.integration
 def test_fit_says_that_its_validation_data_were_checked():
     """Without it, `fit` would check its own validation batches once more, and refuse them."""
     asked = []

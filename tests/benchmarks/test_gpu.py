@@ -17,6 +17,8 @@ from benchmarks.gpu import finish as finishing
 from benchmarks.gpu.finish import ratios
 from benchmarks.gpu.run import Runner
 
+pytestmark = pytest.mark.integration
+
 jax = pytest.importorskip("jax")
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -52,7 +54,6 @@ def test_modules_agree_with_tensorflow(results):
     assert content["exactness"] == list(checked.values())
 
 
-@pytest.mark.integration
 def test_timings_and_ceilings(results):
     _, lines, content, printed = results
     assert {line["loop"] for line in content["timings"]} == {"scan", "python"}
@@ -63,14 +64,12 @@ def test_timings_and_ceilings(results):
     assert "glow_8x8x1_4" in printed
 
 
-@pytest.mark.integration
 def test_missing_package_is_a_line(results):
     _, lines, _, _ = results
     errors = [line["error"] for line in lines if line["kind"] == "error" and line["part"] == "flowjax"]
     assert all("ModuleNotFoundError" in error for error in errors)
 
 
-@pytest.mark.integration
 def test_training(results):
     bundle, lines, content, _ = results
     (trained,) = (line for line in lines if line["kind"] == "trained")

@@ -424,6 +424,7 @@ def test_two_replicas_train_as_one_device(recompute):
     assert_same(trained(strategy), trained(tf.distribute.get_strategy()), 1e-5)
 
 
+@pytest.mark.integration
 @both_ways
 def test_saved_and_exported(recompute, tmp_path):
     model, x = model_of(vector_flow(recompute)), blobs(8)[0]

@@ -12,6 +12,8 @@ from tfp_hybrid import commands, datasets, files, recipes, strict_json
 from tfp_hybrid.cli import app
 from tfp_hybrid.uncertainty import Rejector
 
+pytestmark = pytest.mark.integration
+
 
 def printed(*arguments):
     result = typer.testing.CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -31,7 +33,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.integration
 def test_evaluate_returns_what_is_printed(folder):
     returned = commands.evaluate(folder, "simulation", ood=["noise", "shuffled"])
     assert returned.keys() == {"test", "ood", "scores"} and returned["ood"].keys() == {"noise", "shuffled"}

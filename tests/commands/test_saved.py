@@ -39,6 +39,7 @@ def test_a_truncated_model_file_is_explained(model, tmp_path):
         saved.load_model(tmp_path)
 
 
+@pytest.mark.integration
 def test_a_rejector_of_another_model_is_refused(model, tmp_path):
     Rejector(model).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "rejector.keras")
     other = tiny_model(hy.heads.Categorical(3), compile=False)

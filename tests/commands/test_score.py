@@ -67,7 +67,7 @@ def bad_files(folder):
     [
         ("empty.csv", "cannot be read"),
         ("words.csv", "wanted real numbers"),
-        ("nan.csv", "holds nan"),
+        ("nan.csv", "the column 'height' is NaN or missing in row 0"),
         ("short.csv", "lacks the columns .'height'"),
         ("rows.txt", "wanted one of .npz"),
         ("absent.csv", "absent.csv does not exist"),

@@ -12,6 +12,8 @@ from tfp_hybrid.commands import checkpoint, fitting, train
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.models import HybridModel
 
+pytestmark = pytest.mark.integration
+
 TINY = {"dataset": "simulation", "epochs": 2, "ood": ("noise",)}
 
 
@@ -21,7 +23,6 @@ def run(tmp_path_factory):
     return folder, train(out=folder, **TINY)
 
 
-@pytest.mark.integration
 def test_a_run_leaves_its_files_and_nothing_else(run):
     folder, metrics = run
     assert {file.name for file in folder.iterdir()} == {
@@ -55,7 +56,6 @@ def test_the_report_holds_its_pictures_and_numbers(run):
     assert f"{metrics['test']['rmse']:.4f}" in report and f"{metrics['ood']['noise']['auroc']:.4f}" in report
 
 
-@pytest.mark.integration
 def test_the_seed_makes_a_run_repeatable(run, tmp_path):
     _, metrics = run
     again = train(out=tmp_path / "again", **TINY)
@@ -64,7 +64,6 @@ def test_the_seed_makes_a_run_repeatable(run, tmp_path):
     assert other["test"] != metrics["test"]
 
 
-@pytest.mark.integration
 def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
     monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
@@ -92,7 +91,6 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
         train(out=folder, **settings, resume=True)
 
 
-@pytest.mark.integration
 def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
@@ -141,7 +139,6 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.integration
 def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     """The history is one epoch ahead of the model: the model's own step count decides."""
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
@@ -163,7 +160,6 @@ def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
 
 
-@pytest.mark.integration
 def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rate(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(FloatingPointError, match="learning rate"):
@@ -196,7 +192,6 @@ def interrupted(interrupted_once, tmp_path):
     return shutil.copytree(interrupted_once, tmp_path / "interrupted")
 
 
-@pytest.mark.integration
 def test_an_interruption_saves_the_last_epoch(interrupted):
     """Although ten seconds have not passed."""
     assert pd.read_csv(interrupted / "history.csv")["epoch"].tolist() == [1]
@@ -204,7 +199,6 @@ def test_an_interruption_saves_the_last_epoch(interrupted):
     assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
 
 
-@pytest.mark.integration
 def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupted, run):
     """Killed after the history of the second epoch was written, whose seconds count, and before the model."""
     last = (interrupted / "history.csv").read_text().splitlines()[-1].split(",")

@@ -52,6 +52,7 @@ def assert_good_checkpoints(tmp_path, epochs):
     assert all(np.isfinite(weight.numpy()).all() for weight in model.weights)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_bad_batch_stops_training_and_the_checkpoint_before_stays(tmp_path, jit_compile):
     x, y = blobs(64)
@@ -74,6 +75,7 @@ def test_huge_learning_rate(tmp_path):
     assert_good_checkpoints(tmp_path, 2)
 
 
+@pytest.mark.integration
 def test_label_that_turns_bad_is_told_from_the_flow():
     x, y = blobs(64)
     y = y.astype("float32")

@@ -121,6 +121,7 @@ def test_a_later_batch_is_named_and_the_weights_stay(kind, bad):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_a_later_batch_is_named_by_evaluate_and_predict(models, kind):
     x, y, message = BAD_LATER["NaN"]
@@ -139,6 +140,7 @@ def test_a_later_batch_is_named_by_scores(models):
             entry(data)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"steps_per_execution": 3}])
 def test_of_several_bad_batches_the_first_is_named(options):
     """TensorFlow has read on when the first one is refused."""
@@ -150,6 +152,7 @@ def test_of_several_bad_batches_the_first_is_named(options):
         model.fit(DATA_SETS["tf.data"](x, Y), verbose=0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("entry", ["call", "encode"])
 def test_gradients_with_respect_to_inputs(models, entry):
     """Those of the same function inside of a `tf.function`, where nothing is checked."""
@@ -308,6 +311,7 @@ def test_bad_sample_weights(models, entry, name):
     assert all((one == other).all() for one, other in zip(weights_of(model), before, strict=True))
 
 
+@pytest.mark.integration
 def test_bad_sample_weights_of_a_later_batch():
     model = tiny_model()
     weights = np.where(np.arange(32) == 21, -1.0, 1.0)
@@ -341,6 +345,7 @@ def test_class_weights_of_a_regressor():
         tiny_model(hy.heads.Normal()).fit(X, X[:, 0], class_weight={0: 1.0}, verbose=0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_class_weights_of_data_sets_are_those_of_arrays(kind):
     weights = {0: 0.5, 1: 3.0}

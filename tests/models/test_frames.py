@@ -80,6 +80,7 @@ def test_frames_of_a_generator_are_matched():
     np.testing.assert_allclose(one.log_prob(X), other.log_prob(X), rtol=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("entry", ["adapt", "train_on_batch"])
 def test_other_entries_that_take_the_names(entry):
     model = tiny_model()

@@ -21,6 +21,7 @@ def small_model(flow=None, latent=None):
     return hy.HybridModel(hy.flow_distribution(flow, latent), hy.heads.Normal())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("part", ["density", "adopted weight", "model"])
 def test_frozen_weights_and_the_optimizer_come_back(part, tmp_path):
     model = small_model()
@@ -156,6 +157,7 @@ def test_a_validation_generator_loses_nothing():
     assert len(seen) == 4
 
 
+@pytest.mark.integration
 def test_integer_flows_train_on_two_replicas():
     # Collectives, the default, are numbered per process: a strategy of an earlier test would be mixed up with this one.
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())

@@ -8,6 +8,8 @@ from helpers import blobs, integer_model, parts, randomize, tiny_model, weights_
 
 import tfp_hybrid as hy
 
+pytestmark = pytest.mark.integration
+
 
 def step_of(x, y, rate=1.0, **kwargs):
     """The weights after one step of plain gradient descent on all rows, from the same start."""
@@ -25,7 +27,6 @@ def assert_differ(got, wanted):
     assert any(np.abs(one - other).max() > 1e-3 for one, other in zip(got, wanted, strict=True))
 
 
-@pytest.mark.integration
 def test_sample_weight_two_is_a_row_twice():
     """Keras divides by the number of rows, so the rates are per row."""
     x, y = blobs(8)
@@ -35,14 +36,12 @@ def test_sample_weight_two_is_a_row_twice():
     assert_differ(weighted, step_of(x, y, 0.8))
 
 
-@pytest.mark.integration
 def test_sample_weight_zero_drops_a_row():
     x, y = blobs(8)
     weighted = step_of(x, y, 0.8, sample_weight=np.r_[np.zeros(3), np.ones(5)])
     assert_same(weighted, step_of(x[3:], y[3:], 0.5))
 
 
-@pytest.mark.integration
 def test_class_weight_is_a_sample_weight():
     x, y = blobs(16)
     assert_same(step_of(x, y, class_weight={0: 0.5, 1: 3.0}), step_of(x, y, sample_weight=np.where(y, 3.0, 0.5)))
@@ -87,7 +86,6 @@ def by_hand():
     return weights_of(model)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("source", SOURCES)
 def test_sources_of_data(source, by_hand):
     model = tiny_model(optimizer=keras.optimizers.SGD(0.1))
@@ -114,7 +112,6 @@ def test_source_with_rows_per_epoch_unknown():
     assert int(model.optimizer.iterations) == 6
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["validation_data", "validation_split", "tf.data"])
 def test_validation(kind):
     x, y = blobs(64)
@@ -133,7 +130,6 @@ def test_validation(kind):
         np.testing.assert_allclose(history[f"val_{key}"][-1], value, rtol=1e-5)
 
 
-@pytest.mark.integration
 def test_callbacks_see_every_epoch_and_stop(tmp_path):
     x, y = blobs(64)
     seen = []
@@ -229,7 +225,6 @@ def test_training_repeats_with_the_seed(jit_compile, kind):
     assert_differ(trained(2), first)
 
 
-@pytest.mark.integration
 def test_distributed_over_two_devices(by_hand):
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     strategy = tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())

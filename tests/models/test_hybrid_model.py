@@ -308,6 +308,7 @@ def test_one_pass_a_step(name, run_eagerly):
     assert executed(lambda: model.distribution.log_prob(tf.constant(x))) == [1, 1, 1]
 
 
+@pytest.mark.integration
 def test_adapt_standardizes_and_fit_adapts_only_once():
     x = np.random.default_rng(0).normal(size=(300, 3)).astype("float32") * [1, 20, 0.1] + [3, -5, 100]
     y = np.arange(300) % 2

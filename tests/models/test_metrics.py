@@ -67,6 +67,7 @@ def test_they_are_means(cls):
     assert float(metric.result()) == 3.0
 
 
+@pytest.mark.integration
 def test_an_auroc_needs_a_mode():
     monitor = uncertainty.OODMonitor(X, {"far": 9 * X})
     with pytest.raises(ValueError, match="Pass `mode='max'`"):

@@ -27,12 +27,12 @@ def rows(text):
 
 def test_summary_shows_steps_and_shapes():
     flow = hy.bijectors.Glow((8, 8, 1), levels=2, steps=3, hidden_units=4, quantization_levels=17)
-    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(10))
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(10, name="digits"))
     text = printed(model)
     assert "?" not in text
     table = rows(text)
     assert ["density (ModuleLayer)", "(None, 64)"] in [row[:2] for row in table]
-    assert ["categorical (Categorical)", "(None, 10)", "650"] in table
+    assert ["digits (Categorical)", "(None, 10)", "650"] in table
     steps = [row for row in table if row[0] == "steps (3 x step)"]
     assert [row[1:3] for row in steps] == [["(None, 4, 4, 4)"] * 2, ["(None, 2, 2, 8)"] * 2]
     counted = sum(int(row[3].replace(",", "")) for row in table if len(row) == 4)

@@ -24,6 +24,7 @@ def test_the_temperature_of_a_miscalibrated_model_is_found(truth):
     assert temperature(rows, y) == pytest.approx(truth, rel=1e-4)
 
 
+@pytest.mark.integration
 def test_a_sampled_temperature_is_found_within_one_per_cent():
     logits = RNG.normal(size=(400_000, 5)) * 2
     p = scipy.special.softmax(logits, -1)
@@ -52,6 +53,7 @@ def test_a_classifier_keeps_its_accuracy_and_gains_likelihood():
     assert calibrate(model, X, Y) == pytest.approx(1.0, abs=1e-3)  # nothing is left to do
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("event_shape", [(), (2,)])
 @pytest.mark.parametrize("name", ["Normal", "HeteroscedasticNormal"])
 def test_a_regressor_keeps_its_mean_and_gains_likelihood(name, event_shape, tmp_path):
@@ -117,6 +119,7 @@ def test_every_head_that_can_be_widened_is_calibrated(name):
     assert calibrate(model, X, y) == pytest.approx(1.0, abs=1e-2)
 
 
+@pytest.mark.integration
 def test_the_search_leaves_no_trace_of_a_factor_that_is_not_there():
     model = tiny_model(hy.heads.NormalMixture(2))
     before = model.get_weights()

@@ -10,6 +10,7 @@ from tfp_hybrid.uncertainty import classification
 X, Y = blobs(256)
 
 
+@pytest.mark.integration
 def test_the_monitor_reports_the_models_auroc():
     model, far = tiny_model(), 3 * X[:100] + 1
     monitor = uncertainty.OODMonitor(X[:50], {"far": far, "near": X[50:100]})
@@ -76,6 +77,7 @@ def test_keras_metrics_equal_the_functions(metric, function):
     assert float(metric.result()) == 0
 
 
+@pytest.mark.integration
 def test_keras_metrics_work_in_training(tmp_path):
     model = tiny_model(compile=False)
     metrics = [uncertainty.ExpectedCalibrationError(), uncertainty.BrierScore()]

@@ -63,6 +63,7 @@ def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
     np.testing.assert_allclose(served["score"], before["score"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.integration
 def test_coverage_holds_for_new_inputs(model):
     """Split conformal: of new inputs at least the wanted part is kept, on average over held-out sets."""
     rng = np.random.default_rng(0)
@@ -191,6 +192,7 @@ def test_eager_batches_answer_as_compiled_ones(model):
         rejector.predict_on_batch(X[:, :1])
 
 
+@pytest.mark.integration
 def test_a_threshold_belongs_to_the_score_it_was_chosen_with(model):
     scores = uncertainty.Typicality().fit(model, X), uncertainty.WAIC([tiny_model(seed=1)])
     rejectors = [Rejector(model, score).fit_threshold(X, quantile=0.9) for score in scores]

@@ -81,6 +81,7 @@ def test_input_complexity_is_the_length_of_a_lossless_file():
     assert (blank_excess < excess).all()
 
 
+@pytest.mark.integration
 def test_waic_is_mean_less_variance(classifier):
     others = [tiny_model(seed=seed) for seed in (1, 2)]
     log_probs = np.stack([log_prob(model, X) for model in (classifier, *others)])
@@ -190,6 +191,7 @@ def test_titles_must_differ(classifier):
             uncertainty.score_table(classifier, X, scores)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["Typicality", "LikelihoodRatio"])
 def test_scores_that_learn_know_their_model(name, classifier):
     make = getattr(uncertainty, name)
@@ -273,6 +275,7 @@ def test_the_detection_table_has_a_row_for_each_set_and_score(classifier):
     assert len(empty) == 0 and list(empty) == list(table) and empty.index.names == ["set", "score"]
 
 
+@pytest.mark.integration
 def test_a_likelihood_ratio_of_a_table_with_constants():
     """The background model takes them as the model does."""
     x = np.stack([X[:, 0], np.full(len(X), 0.1, "float32"), np.full(len(X), -1e12, "float32")], 1)
