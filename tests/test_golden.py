@@ -11,9 +11,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from golden import write
-from helpers import blobs, change_config, randomize, tiny_model
+from helpers import blobs, change_config, tiny_model
 
-import tfp_hybrid as hy
 from tfp_hybrid import serialization
 from tfp_hybrid.uncertainty import Rejector
 
@@ -66,16 +65,6 @@ def test_unknown_formats_are_refused(number, message, make, tmp_path):
         keras.models.load_model(path)
 
 
-def shared_model():
-    scale = tf.Variable(1.5, name="scale")
-    latent = tfd.Independent(tfd.Normal([0.0, 0.0], scale), 1)
-    head = hy.heads.ExponentialFamily(tfp.glm.NegativeBinomial(total_count=scale))
-    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(4,))
-    model = hy.HybridModel(hy.flow_distribution(flow, latent), head)
-    randomize(model.trainable_weights)
-    return model, scale
-
-
 def stored(path):
     """The numbers that a file of weights holds, as lists."""
     found = []
@@ -91,7 +80,8 @@ def stored(path):
 
 def test_a_shared_variable_is_one_weight(tmp_path):
     """Of p(x) and of the head: counted, trained and saved once, and shared again after loading."""
-    model, scale = shared_model()
+    model = write.shared()
+    scale = model.distribution.distribution.distribution.scale
     assert sum(weight.value is scale for weight in model.trainable_weights) == 1
     assert model.count_params() == sum(int(np.prod(weight.shape)) for weight in model.weights)
 
