@@ -26,7 +26,7 @@ DATA = pathlib.Path(
 def pytest_report_header():
     """Says once which tests run, and what is skipped without real data."""
     return [
-        "tests: unit by default; -m integration, -m nightly, or -m '' for all",
+        "tests: unit by default; -m 'not nightly' for unit and integration, -m nightly, or -m '' for all",
         f"real data: {DATA}"
         if DATA.is_dir()
         else f"no real data: {DATA} does not exist (set TFP_HYBRID_TEST_DATA); tests of real files are skipped",

@@ -14,6 +14,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.integration
 def test_help_comes_without_tensorflow():
     code = """
 import sys

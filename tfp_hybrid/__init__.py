@@ -9,7 +9,7 @@ import sys as _sys
 
 # In the console script, `--help` must not wait for TensorFlow, which takes seconds to import; the commands import what
 # they need. Elsewhere, importing the package registers everything that saved models may name.
-_IN_CONSOLE_SCRIPT = _pathlib.Path(getattr(_sys, "argv", [""])[0]).stem == "tfp-hybrid"
+_IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).stem == "tfp-hybrid"
 
 if not _IN_CONSOLE_SCRIPT:
     from tfp_hybrid import _backend, bijectors, heads, networks, recipes, uncertainty  # noqa: F401

@@ -65,8 +65,24 @@ class ModuleLayer(keras.layers.Layer):
         return (input_shape[0], *self.module.distribution.event_shape)
 
     def leave_out(self, variables: Iterable[keras.Variable]):
-        """Excludes variables from what this layer saves, because another layer of the same model saves them."""
-        self._saved_elsewhere |= {id(variable) for variable in variables}
+        """Excludes these variables from what this layer saves, because another layer of the same model saves them."""
+        self._saved_elsewhere = {id(variable) for variable in variables}
+
+    def ordered_variables(self) -> list[keras.Variable]:
+        """Returns every variable once, in the order in which the module holds them.
+
+        `variables` has those first that were trainable when this layer was built, so that their order depends on what
+        was frozen then.
+        """
+        found = {}
+        for item in find_weights(self.module):
+            if isinstance(item, keras.layers.Layer):
+                variables = item.variables
+            else:
+                variables = [item if isinstance(item, keras.Variable) else adopt(item)]
+            for variable in variables:
+                found.setdefault(id(variable.value), variable)
+        return list(found.values())
 
     def save_own_variables(self, store):
         for index, variable in enumerate(self._saved_variables()):
@@ -82,7 +98,7 @@ class ModuleLayer(keras.layers.Layer):
             variable.assign(store[str(index)])
 
     def _saved_variables(self):
-        return [variable for variable in self.variables if id(variable) not in self._saved_elsewhere]
+        return [variable for variable in self.ordered_variables() if id(variable) not in self._saved_elsewhere]
 
 
 # Adopted weights by the identity of their storage, which they keep alive.
@@ -92,10 +108,12 @@ _ADOPTED: weakref.WeakValueDictionary[int, keras.Variable] = weakref.WeakValueDi
 def adopt(variable: tf.Variable) -> keras.Variable:
     """Returns the Keras variable that shares the storage of `variable`: assigning to one changes the other.
 
-    Repeated calls return the same object, so that a variable found in two places is one weight of Keras.
+    Repeated calls return the same object, so that a variable found in two places is one weight of Keras. Frozen in one
+    model, it is frozen in all.
     """
-    if id(variable) in _ADOPTED:
-        return _ADOPTED[id(variable)]
+    known = _ADOPTED.get(id(variable))
+    if known is not None:
+        return known
     name = variable.name.split(":")[0].replace("/", "_") or "variable"
     adopted = keras.Variable(
         variable,

@@ -17,7 +17,7 @@ from benchmarks.gpu import finish as finishing
 from benchmarks.gpu.finish import ratios
 from benchmarks.gpu.run import Runner
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.nightly
 
 jax = pytest.importorskip("jax")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -45,7 +45,6 @@ def results(real_data, tmp_path_factory):
     return bundle, part.read(written), json.loads((out / "gpu.json").read_text()), answer.output
 
 
-@pytest.mark.nightly
 def test_modules_agree_with_tensorflow(results):
     _, lines, content, _ = results
     checked = {line["module"]: line for line in lines if line["kind"] == "exactness"}

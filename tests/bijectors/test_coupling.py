@@ -255,3 +255,19 @@ def test_bad_transformers(make, message):
 def test_the_size_of_a_conditioner_is_in_the_error():
     with pytest.raises(ValueError, match=r"AffineCoupling: `conditioner` maps \(2,\) to \(5,\); wanted \(4,\)"):
         AffineCoupling((4,), conditioner=lambda shape, units: networks.MLP(shape, units + 1))
+
+
+def test_subclasses_with_a_conditioner_of_their_own_are_copied():
+    class Mine(Coupling):
+        def __init__(self, event_shape, name="mine"):
+            parameters = dict(locals())
+            super().__init__(event_shape, transformers.Affine(), name=name, parameters=parameters)
+
+    class Forgetful(Coupling):
+        def __init__(self, event_shape):
+            super().__init__(event_shape, transformers.Affine())
+
+    coupling, z = Mine((4,)), normal(3, 4)
+    np.testing.assert_allclose(coupling.copy().forward(z), coupling.forward(z), rtol=1e-6)
+    with pytest.raises(ValueError, match="Forgetful: pass `parameters=dict\\(locals\\(\\)\\)`"):
+        Forgetful((4,))

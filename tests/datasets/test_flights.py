@@ -126,6 +126,7 @@ def test_no_network_names_files_addresses_and_folder(data_dir):
         assert part in str(caught.value)
 
 
+@pytest.mark.integration
 def test_real_composite(real_data, files_of):
     path = real_data / "flights" / "bts_8attr.parquet"
     if not path.exists():

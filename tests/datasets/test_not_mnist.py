@@ -163,6 +163,7 @@ def test_missing_labels(data_dir):
         not_mnist.load()
 
 
+@pytest.mark.integration
 def test_real_files(real_data, files_of):
     folder = real_data / "notmnist"
     if not folder.is_dir():

@@ -18,6 +18,7 @@ from stock_flows import STOCK_FLOWS
 
 import tfp_hybrid as hy
 from tfp_hybrid import uncertainty
+from tfp_hybrid.serialization import FORMAT
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 FOLDER = pathlib.Path(__file__).parent
@@ -180,7 +181,7 @@ def answers(model, x) -> dict[str, np.ndarray]:
 
 def main():
     for name, (make, inputs) in MODELS.items():
-        file = FOLDER / f"format_1_{name}.keras"
+        file = FOLDER / f"format_{FORMAT}_{name}.keras"
         if file.exists():
             continue
         keras.utils.set_random_seed(0)

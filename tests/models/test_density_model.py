@@ -233,3 +233,24 @@ def test_its_own_loss():
     model = density(loss="mse")
     with pytest.raises(ValueError, match="DensityModel has its own loss, -log p.x.; compile it without `loss`"):
         model.fit(X)
+
+
+def test_a_callback_list_stops_at_a_bad_loss():
+    class Broken(hy.DensityModel):
+        def train_step(self, data):
+            return super().train_step(data) | {"loss": tf.constant(np.nan)}
+
+    model = Broken(density().distribution)
+    model.compile(keras.optimizers.SGD(0.1))
+    with pytest.raises(FloatingPointError, match="The loss became nan"):
+        model.fit(X, verbose=0, callbacks=keras.callbacks.CallbackList([], model=model))
+
+
+def test_a_step_of_a_subclass_may_report_the_loss_alone():
+    class Terse(hy.DensityModel):
+        def train_step(self, data):
+            return {"loss": super().train_step(data)["loss"]}
+
+    model = Terse(density().distribution)
+    model.compile(keras.optimizers.SGD(0.0))
+    np.testing.assert_allclose(model.train_on_batch(X), -model.log_prob(X).mean(), rtol=1e-5)

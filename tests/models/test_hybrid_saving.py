@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from helpers import blobs, integer_model, parts, randomize, tiny_model, weights_of
 from stock_flows import STOCK_FLOWS
 
 import tfp_hybrid as hy
+
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def images():
@@ -162,3 +165,42 @@ def test_what_cannot_be_saved_leaves_the_older_file(tmp_path):
     with pytest.raises(TypeError, match="Cannot save the model"):
         model.save(path)
     assert path.read_bytes() == before
+
+
+def frozen_density():
+    """Variables of equal shape, some of which were frozen before another model was built on them."""
+    first, second = tf.Variable([1.0, 2.0], name="shift"), tf.Variable([3.0, 4.0], name="scale")
+    flow = tfb.Chain([tfb.Shift(first), tfb.Scale(second), hy.bijectors.InvertibleLinear((2,))])
+    density = hy.DensityModel(hy.flow_distribution(flow, tfd.MultivariateNormalDiag(tf.zeros(2))))
+    density.density.adopted[0].trainable = False
+    return density
+
+
+@pytest.mark.parametrize("freeze", [lambda density: None, lambda density: setattr(density, "trainable", False)])
+def test_a_head_on_a_frozen_density_is_saved(freeze, tmp_path):
+    """The order of the saved weights does not depend on what was trained when the model was built."""
+    density = frozen_density()
+    freeze(density)
+    model = hy.HybridModel(density.distribution, hy.heads.Categorical(2))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x, _ = blobs()
+    np.testing.assert_allclose(loaded.log_prob(x), model.log_prob(x), rtol=1e-6)
+    flags = [[variable.trainable for variable in one.density.ordered_variables()] for one in (model, loaded)]
+    assert flags[0] == flags[1] and False in flags[0]
+    rejector = hy.uncertainty.Rejector(model).fit_threshold(x, quantile=0.9)
+    rejector.save(tmp_path / "rejector.keras")
+    keras.models.load_model(tmp_path / "rejector.keras").check_fitted()
+
+
+def test_a_head_in_two_models_is_saved_with_the_last(tmp_path):
+    count = tf.Variable(1.5, name="count")
+    head = hy.heads.ExponentialFamily(tfp.glm.NegativeBinomial(total_count=count))
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(4,))
+    shared = hy.flow_distribution(flow, tfd.Independent(tfd.Normal([0.0, 0.0], count), 1))
+    hy.HybridModel(shared, head)
+    model = hy.HybridModel(hy.flow_distribution(flow), head)
+    model.save_weights(tmp_path / "model.weights.h5")
+    count.assign(2.5)
+    model.load_weights(tmp_path / "model.weights.h5")
+    assert float(count.numpy()) == 1.5

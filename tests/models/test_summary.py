@@ -61,6 +61,14 @@ def test_summary_shows_the_shape_of_predictions(head, shape):
     assert shape in [row[1] for row in rows(printed(tiny_model(head)))]
 
 
+def test_summary_takes_heads_with_a_build_of_their_own():
+    class Mine(hy.heads.Normal):
+        def build(self, input_shape):
+            super().build(input_shape)
+
+    assert "(None)" in [row[1] for row in rows(printed(tiny_model(Mine())))]
+
+
 def test_reprs_say_what_they_are():
     x, _ = blobs(32)
     model = tiny_model(couplings=3)

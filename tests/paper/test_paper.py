@@ -74,7 +74,7 @@ def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     assert not list((folder / name).glob("models/*/checkpoint.keras")), "finished"
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_the_same_line_again_measures_nothing(quick, folder, real_data):
     name, _ = quick
     before = {path.name: path.read_bytes() for path in (folder / name).glob("*.json")}
@@ -83,7 +83,7 @@ def test_the_same_line_again_measures_nothing(quick, folder, real_data):
     assert {path.name: path.read_bytes() for path in (folder / name).glob("*.json")} == before
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_full_and_quick_results_do_not_mix(quick, folder, real_data):
     name, _ = quick
     result = invoke(name, "--out", folder, "--data-dir", real_data / "tfds")

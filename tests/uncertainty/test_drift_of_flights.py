@@ -41,7 +41,7 @@ def test_the_false_alarm_rate_is_kept(test, scores):
     assert 0.035 <= np.mean(alarms) <= 0.065
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 @pytest.mark.parametrize("test", TESTS)
 def test_the_flights_of_2017_are_called_drift(test, scores):
     inside, outside = scores

@@ -283,3 +283,11 @@ def test_a_likelihood_ratio_of_a_table_with_constants():
     model.adapt(x)
     ratio = uncertainty.LikelihoodRatio(epochs=1).fit(model, x)
     assert np.abs(ratio.score(model, x)).max() < 50
+
+
+def test_the_background_of_a_frozen_model_is_trained():
+    model = tiny_model()
+    model.trainable = False
+    background = uncertainty.LikelihoodRatio(epochs=1).fit(model, X).background
+    assert len(background.trainable_weights) == len(tiny_model().density.trainable_weights)
+    assert model.trainable_weights == []

@@ -60,6 +60,8 @@ class Coupling(FusedBijector):
         *,
         parameters: dict | None = None,
     ):
+        if parameters is None and type(self) is not Coupling:
+            raise ValueError(f"{type(self).__name__}: pass `parameters=dict(locals())` to the constructor of Coupling.")
         parameters = parameters or dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
         shape, owner = tuple(self.event_shape), type(self).__name__
@@ -74,7 +76,8 @@ class Coupling(FusedBijector):
             conditioner = functools.partial(network, dtype=networks.policy_for(dtype))
         units = transformer.num_parameters * self._mask.num_transformed
         self.conditioner = self.add_network(_built_conditioner(conditioner, self._mask.passing_shape, units, owner))
-        _compat.set_parameter(self, "conditioner", self.conditioner)
+        if "conditioner" in parameters:
+            _compat.set_parameter(self, "conditioner", self.conditioner)
 
     def _forward_and_log_det(self, z, training=False):
         passing, transformed = self._mask.split(z)

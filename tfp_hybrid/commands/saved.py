@@ -10,10 +10,12 @@ import keras
 from tfp_hybrid import bijectors, heads, interop, networks, recipes, strict_json, uncertainty  # noqa: F401
 from tfp_hybrid.commands.archives import open_archive
 from tfp_hybrid.models import HybridModel
+from tfp_hybrid.serialization import check_format
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty import Rejector
 from tfp_hybrid.uncertainty.scores import fingerprint
 
+_OURS = ("tfp_hybrid>HybridModel", "tfp_hybrid>DensityModel", "tfp_hybrid>Rejector")
 MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
 
 
@@ -71,7 +73,10 @@ def _load(file):
         raise ValueError(f"There is no model at {file}; wanted a file that `tfp-hybrid train` wrote.")
     try:
         with open_archive(file) as archive:
-            check_config(json.loads(archive.read("config.json")))
+            config = json.loads(archive.read("config.json"))
+        if config.get("registered_name") in _OURS:
+            check_format(config["config"])
+        check_config(config)
         model = keras.models.load_model(file)
     except Exception as error:  # the classes and functions that the file names raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]

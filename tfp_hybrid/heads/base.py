@@ -79,8 +79,9 @@ class Head(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
-    def compute_output_shape(self, latent_shape):
+    def compute_output_shape(self, *args, **shapes):
         """Returns the shape of E[y|z]."""
+        (latent_shape,) = (*args, *shapes.values())  # Keras names it as a subclass's `build` does
         mean = self.mean(self(tf.zeros((1, latent_shape[-1]), self.variable_dtype)))
         return (latent_shape[0], *mean.shape[1:])
 

@@ -4,6 +4,7 @@ import math
 import warnings
 
 import keras
+import numpy as np
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.models import checks, feeding, metrics
@@ -94,7 +95,9 @@ class CheckedModel(keras.Model):
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
             callbacks.insert(0, StopOnNonFinite())
         else:
-            callbacks.append(StopOnNonFinite())
+            stop = StopOnNonFinite()
+            stop.set_model(self)
+            callbacks.callbacks.insert(0, stop)
         metrics.set_directions(callbacks, self)
         with feed.errors(), val_feed.errors():
             return super().fit(
@@ -154,7 +157,7 @@ class CheckedModel(keras.Model):
         self._take_feature_names(feed.names)
         before = State(self)
         logs = super().train_on_batch(*batch, return_dict=return_dict)
-        loss = logs["loss"] if return_dict else logs[0]
+        loss = logs["loss"] if return_dict else np.ravel(logs)[0]
         if not math.isfinite(loss):
             before.restore()
             raise FloatingPointError(f"The loss became {loss}; weights and optimizer are as before this batch.")

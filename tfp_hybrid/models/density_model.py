@@ -259,9 +259,9 @@ class DensityModel(CheckedModel):
             self.bits_tracker.update_state(-log_prob / nats_per_bit_dim)
         return log_prob
 
-    def summary(self, *args, print_fn=None, **kwargs):
+    def summary(self, line_length=None, positions=None, print_fn=None, **kwargs):
         """As `keras.Model.summary`, and a table of the flow's steps with their shapes."""
-        super().summary(*args, print_fn=print_fn, **kwargs)
+        super().summary(line_length, positions, print_fn, **kwargs)
         print_flow(self, print_fn)
 
     def _loss_and_prediction(self, x, y, sample_weight, training):
@@ -296,19 +296,20 @@ class DensityModel(CheckedModel):
             "distribution": serialize(self.distribution, "distribution"),
             "feature_names": self.feature_names and list(self.feature_names),
             "trainable": self.trainable,
-            "density_trainable": [weight.trainable for weight in self.density.weights],
+            "density_trainable": [variable.trainable for variable in self.density.ordered_variables()],
         }
 
     @classmethod
     def from_config(cls, config):
-        check_config(config)
         config = check_format(config)
+        check_config(config)
         trainable, frozen = config.pop("trainable"), config.pop("density_trainable")
         feature_names = config.pop("feature_names", None)
         model = cls(**cls._deserialized(config))
         model.feature_names = feature_names
-        for weight, weight_trainable in zip(model.density.weights, frozen, strict=True):
-            weight.trainable = weight_trainable
+        if frozen is not None:  # None leaves what is trained as the constructors set it
+            for variable, is_trainable in zip(model.density.ordered_variables(), frozen, strict=True):
+                variable.trainable = is_trainable
         if not trainable:
             model.trainable = False
         return model

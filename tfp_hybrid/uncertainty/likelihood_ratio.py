@@ -67,7 +67,9 @@ class LikelihoodRatio(Score):
                 )
             return
         background = BackgroundModel.from_config(
-            DensityModel.get_config(model) | {"name": "background", "mutation_rate": self.mutation_rate}
+            DensityModel.get_config(model)
+            | {"name": "background", "mutation_rate": self.mutation_rate}
+            | {"trainable": True, "density_trainable": None}  # also where the model is frozen
         )
         background.compile(keras.optimizers.Adam(self.learning_rate))
         try:

@@ -243,8 +243,8 @@ class Rejector(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict):
-        check_config(config)
         config = check_format(config)
+        check_config(config)
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("model", "score")}
         return cls(**config | parts)
 

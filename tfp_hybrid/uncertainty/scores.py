@@ -146,7 +146,8 @@ def model_config(model: keras.Model) -> dict:
 def fingerprint(*layers: keras.layers.Layer) -> int:
     """Returns a checksum of all weights, which saving and loading keep, and training changes.
 
-    It is computed again only for layers that have changed since the last call.
+    It is computed again only for layers that have changed since the last call; on a GPU, always. (The values of the
+    last call are kept, which takes the memory of another copy of the weights once they are trained further.)
     """
     crc = 0
     for layer in layers:
@@ -163,7 +164,7 @@ def _checksum(layer, crc):
     TensorFlow never changes a value that it has returned: an updated weight gets other memory as long as its old value
     is kept. So a weight at the same address has not changed.
     """
-    values = [np.ascontiguousarray(tf.convert_to_tensor(weight.value)) for weight in layer.weights]
+    values = [np.ascontiguousarray(tf.convert_to_tensor(weight.value)) for weight in _weights_in_order(layer)]
     addresses = [value.ctypes.data for value in values]
     before = _CHECKSUMS.get(layer)
     if before is not None and before[1:3] == (addresses, crc):
@@ -173,6 +174,13 @@ def _checksum(layer, crc):
         found = zlib.crc32(value.tobytes(), found)
     _CHECKSUMS[layer] = values, addresses, crc, found
     return found
+
+
+def _weights_in_order(layer):
+    """Returns the weights of a layer, in an order that does not depend on what was frozen when it was built."""
+    if not isinstance(layer, DensityModel):
+        return layer.weights
+    return [*layer.density.ordered_variables(), *(() if layer.head is None else layer.head.weights)]
 
 
 def _minus_one(shape, dtype=None):
