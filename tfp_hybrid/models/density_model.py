@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, inverse_and_log_det
+from tfp_hybrid.execution import is_for_xla
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feeding, metrics
@@ -141,8 +142,8 @@ class DensityModel(CheckedModel):
         return self.encode_checked(checks.tensor(x, self), training)
 
     def encode_checked(self, x, training: bool = False) -> Encoding:
-        """Encodes a tensor without checking it; compiled where it is called eagerly."""
-        if tf.executing_eagerly() and not training:
+        """Encodes a tensor without checking it, as a function of its own: what surrounds it does not change a bit."""
+        if not training and not is_for_xla():
             return Encoding(self, x, *self._compiled_pass(x))
         return self._encoding(x, training)
 
