@@ -88,7 +88,7 @@ def locked(folder: os.PathLike | str) -> Iterator[None]:
         folder is a file or cannot be written.
     """
     folder = pathlib.Path(folder)
-    if folder.exists() and not folder.is_dir():
+    if folder.is_file():  # one look: another thread may remove the folder between two
         raise ValueError(f"{folder} is a file; wanted a folder.")
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -111,10 +111,12 @@ def _lock(folder):
     """Returns the open, locked lock file of the folder; raises ValueError if another process has locked it."""
     path = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+")
-        except FileNotFoundError:  # the previous holder has just removed the folder
+        except (FileNotFoundError, FileExistsError):  # the previous holder has just removed the folder
+            if folder.is_file():
+                raise
             continue
         try:
             _try_lock(file)
