@@ -173,3 +173,10 @@ def test_stored_arguments_are_found():
     kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=2.0)
     assert float(_compat.stored_argument(kernel, "length_scale")) == 2.0
     assert _compat.stored_argument(tfp.glm.Binomial(3.0), "total_count") == 3.0
+
+
+def test_operations_are_named_by_their_private_module():
+    """Without it, a functional network with an operation such as `keras.ops.exp` would be refused on loading."""
+    x = keras.Input((2,))
+    layers = keras.saving.serialize_keras_object(keras.Model(x, keras.ops.exp(x)))["config"]["layers"]
+    assert any(layer["module"].startswith(_compat.PRIVATE_MODULES) for layer in layers)

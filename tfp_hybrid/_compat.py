@@ -10,6 +10,9 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow_probability.python.bijectors import chain, invert
 from tensorflow_probability.python.internal import cache_util
 
+PRIVATE_MODULES = "keras.src."
+"""The beginning of the modules that Keras names in a configuration for what it does not make public."""
+
 CACHED_EVALUATION = "_use_cached_eval_dataset"
 """The name of the argument that `keras.Model.fit` passes to `evaluate` for its validation data."""
 

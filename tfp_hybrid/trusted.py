@@ -13,7 +13,7 @@ import inspect
 import keras
 import tensorflow_probability as tfp
 
-from tfp_hybrid import registry
+from tfp_hybrid import _compat, registry
 
 KIND = "tfp_hybrid_kind"
 """The key that marks dictionaries written by `tfp_hybrid.serialization`."""
@@ -175,7 +175,7 @@ def _check_keras(config):
     elif module.split(".")[0] == "keras":
         found = _public(module, name)
         if found is None:
-            allowed = not is_function and module.startswith("keras.src.")
+            allowed = not is_function and module.startswith(_compat.PRIVATE_MODULES)
         else:
             known = module in _FUNCTIONS or module.startswith("keras.ops.")
             allowed = inspect.isclass(found) or (known and name not in _LOOKUPS)

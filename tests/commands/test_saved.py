@@ -107,6 +107,13 @@ def test_a_damaged_configuration_is_explained(model, tmp_path, change):
         saved.load_model(tmp_path)
 
 
+def test_an_older_format_is_not_called_damaged(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    change_config(tmp_path / "model.keras", lambda config: config["config"].__delitem__("format"))
+    with pytest.raises(ValueError, match="^tfp_hybrid: the saved model has no format number"):
+        saved.load_model(tmp_path)
+
+
 def test_a_deeply_nested_configuration_is_explained(tmp_path):
     for depth in (900, 100_000):
         with zipfile.ZipFile(tmp_path / "deep.keras", "w") as file:

@@ -74,16 +74,24 @@ def _load(file):
     try:
         with open_archive(file) as archive:
             config = json.loads(archive.read("config.json"))
-        if config.get("registered_name") in _OURS:
-            check_format(config["config"])
+        is_ours = config.get("registered_name") in _OURS and isinstance(config.get("config"), dict)
+    except Exception as error:
+        raise _damaged(file, error) from error
+    if is_ours:
+        check_format(config["config"])
+    try:
         check_config(config)
         model = keras.models.load_model(file)
     except Exception as error:  # the classes and functions that the file names raise errors of any type
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ValueError(f"{file} cannot be loaded; it is damaged or not a Keras model. ({reason})") from error
+        raise _damaged(file, error) from error
     if not isinstance(model, (HybridModel, Rejector)):
         raise ValueError(f"{file} has a {type(model).__name__}; wanted a HybridModel or a Rejector.")
     return model
+
+
+def _damaged(file, error):
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return ValueError(f"{file} cannot be loaded; it is damaged or not a Keras model. ({reason})")
 
 
 def _metrics(path):

@@ -298,6 +298,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
+        """The number of batches, as the wrapped data set says."""
         return self._data.num_batches
 
     def __getitem__(self, index):
