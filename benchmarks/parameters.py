@@ -6,6 +6,7 @@ from benchmarks.cases import dimensions
 LINEAR_STORAGE = {
     "tfp_hybrid": lambda c: 2 * c * c + c,  # L and U as full matrices, of which one triangle is used, and the diagonal
     "normflows": lambda c: 2 * c * c + c,  # the same
+    "jax": lambda c: 2 * c * c + c,  # the same
     "tensorflow_probability": lambda c: c * c,  # L, U and the diagonal packed in one matrix
 }
 

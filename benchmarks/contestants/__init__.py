@@ -19,9 +19,12 @@ VARIANTS = {
     "normflows": ("eager", "compile"),
     "nflows": ("eager", "compile"),
     "zuko": ("eager", "compile"),
+    "flowjax": ("jit",),
+    "jax": ("jit",),
 }
 OURS = "tfp_hybrid"
-VECTORS_ONLY = ("nflows", "zuko")
+NEEDED = {"jax": ("optax",), "flowjax": ("optax",)}
+VECTORS_ONLY = ("nflows", "zuko", "flowjax")
 
 
 @dataclasses.dataclass
@@ -50,5 +53,6 @@ def entries(case, work: str, libraries) -> list[tuple[str, str]]:
 
 
 def missing(library: str) -> str | None:
-    """Why a library cannot take part, or None."""
-    return None if importlib.util.find_spec(library) else f"{library} is not installed"
+    """Returns why a library cannot take part, or None."""
+    absent = [name for name in (library, *NEEDED.get(library, ())) if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed" if absent else None

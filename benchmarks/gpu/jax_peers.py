@@ -1,10 +1,5 @@
-"""flowjax's RealNVP on the card: `work`, a part of a run.
+"""flowjax's RealNVP on the card: `work`, a part of a run."""
 
-Affine couplings, their layers scanned, as `flowjax.flows.coupling_flow` makes them, with a heteroscedastic Normal head
-that is linear in z, and optax's Adam.
-"""
-
-import math
 import statistics
 import time
 
@@ -13,7 +8,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from benchmarks import cases
-from benchmarks.contestants import LEARNING_RATE
 from benchmarks.gpu.part import BATCHES, LEAST_CALLS, SECONDS
 
 
@@ -35,50 +29,22 @@ def work(context):
 
 
 def _build(context, case, kind, loop):
-    import equinox as eqx
-    import optax
-    from flowjax.distributions import Normal
-    from flowjax.flows import coupling_flow
-    from paramax import unwrap
+    from benchmarks.contestants import flowjax, jax_works
 
-    size = case.features
-    keys = jax.random.split(jax.random.key(0), 4)
-    base = Normal(jnp.zeros(size))
-    options = dict(flow_layers=case.couplings, nn_width=case.hidden, nn_depth=2)
-    flow = coupling_flow(keys[0], base_dist=base, invert=kind != "sample", **options)
-    head = jnp.zeros((size, 2)), jnp.zeros(2)
-    weights, static = eqx.partition((flow, head), eqx.is_inexact_array)
-    optimizer = optax.adam(LEARNING_RATE)
-    state = optimizer.init(weights)
-    x = jax.random.normal(keys[1], (BATCHES, case.batch, size), jnp.float32)
-    y = jax.random.normal(keys[2], (BATCHES, case.batch), jnp.float32)
+    carry, works = jax_works.functions(case, flowjax.flow(case, fast_inverse=kind != "sample"))
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (BATCHES, case.batch, case.features), jnp.float32)
+    y = jax.random.normal(keys[1], (BATCHES, case.batch), jnp.float32)
     steps = 1 if loop == "python" else 3 if context.quick else 200
 
-    def latent_head(weights, x):
-        flow, (kernel, bias) = unwrap(eqx.combine(weights, static))
-        z, log_det = jax.vmap(flow.bijection.inverse_and_log_det)(x)
-        log_prob = log_det - 0.5 * (jnp.sum(z**2, -1) + size * math.log(2 * math.pi))
-        eta = z @ kernel + bias
-        return log_prob, eta[:, 0], jax.nn.softplus(eta[:, 1]) + 1e-3
-
-    def loss_of(weights, x, y):
-        log_prob, mean, stddev = latent_head(weights, x)
-        log_p_y = -0.5 * ((y - mean) / stddev) ** 2 - jnp.log(stddev) - 0.5 * math.log(2 * math.pi)
-        return -jnp.mean(log_p_y + case.generative_weight / size * log_prob)
-
     def once(carry, i):
-        weights, state = carry
         if kind == "step":
-            value, gradients = jax.value_and_grad(loss_of)(weights, x[i % BATCHES], y[i % BATCHES])
-            updates, state = optimizer.update(gradients, state, weights)
-            return (optax.apply_updates(weights, updates), state), value
+            return works["step"](carry, x[i % BATCHES], y[i % BATCHES])
         if kind == "density":
-            outputs = latent_head(weights, x[i % BATCHES])
+            outputs = works["density"](carry[0], x[i % BATCHES])
         else:
-            flow = unwrap(eqx.combine(weights, static))[0]
-            noise = jax.random.normal(jax.random.fold_in(keys[3], i), (case.batch, size), jnp.float32)
-            outputs = [jax.vmap(flow.bijection.transform)(noise)]
-        return (weights, state), sum(jnp.sum(output) for output in outputs)
+            outputs = [works["sample"](carry[0], jax.random.fold_in(keys[2], i))]
+        return carry, sum(jnp.sum(output) for output in outputs)
 
     def run(carry, start):
         if loop == "python":
@@ -87,10 +53,10 @@ def _build(context, case, kind, loop):
 
     start = time.perf_counter()
     # Only what changes is given back and donated, so that arguments and results stay alike.
-    compiled = jax.jit(run, donate_argnums=0).lower((weights, state), 0).compile()
+    compiled = jax.jit(run, donate_argnums=0).lower(carry, 0).compile()
     compile_s = time.perf_counter() - start
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights))
-    return compiled, (weights, state), steps, compile_s, parameters
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(carry[0]))
+    return compiled, carry, steps, compile_s, parameters
 
 
 def _measure(context, case, kind, loop, compiled, carry, steps, compile_s, parameters):
