@@ -9,7 +9,7 @@ import pytest
 TUTORIALS = sorted((pathlib.Path(__file__).parents[1] / "tutorials").glob("*.ipynb"))
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)

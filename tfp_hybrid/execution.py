@@ -53,7 +53,7 @@ def parts_for_cores(rows: tf.Tensor) -> list[tf.Tensor]:
     """
     if rows.shape.rank != 2 or tf.executing_eagerly() or is_for_xla() or is_for_accelerator():
         return [rows]
-    count, parts = rows.shape[0], min(PARTS_PER_CORE * os.cpu_count(), MAX_PARTS)
+    count, parts = rows.shape[0], min(PARTS_PER_CORE * (os.cpu_count() or 1), MAX_PARTS)
     if count is not None:
         parts = max(min(parts, count // MIN_ROWS_PER_PART), 1)
         return tf.split(rows, [count // parts] * (parts - 1) + [-1]) if parts > 1 else [rows]

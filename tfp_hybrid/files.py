@@ -65,7 +65,7 @@ def check_writable(folder: pathlib.Path):
     """Raises ValueError if the folder is not writable, or does not exist and cannot be created."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out {folder}: {nearest} is not a writable folder.")
+        raise ValueError(f"{folder} cannot be written: {nearest} is not a writable folder.")
 
 
 def is_leftover(path: pathlib.Path) -> bool:

@@ -116,7 +116,7 @@ def test_density_of_columns_of_any_scale():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_columns_of_any_scale_train(jit_compile):
     """The loss falls as it does for the same columns standardized, less the log-scales."""
     x, standardized, log_scales = table()

@@ -97,8 +97,15 @@ STEPS = {
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),
 }
 CORE = ("vector", "image", "checkerboard")
+NIGHTLY = ("spline",)  # slow to trace; spline_checkerboard has the same formulas
 every_step = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in CORE else pytest.mark.integration) for name in STEPS]
+    "name",
+    [
+        pytest.param(
+            name, marks=() if name in CORE else pytest.mark.nightly if name in NIGHTLY else pytest.mark.integration
+        )
+        for name in STEPS
+    ],
 )
 both_ways = pytest.mark.parametrize("recompute", [False, True])
 
@@ -388,7 +395,7 @@ LARGE = {"glow": pytest.mark.nightly, "real_nvp_image": pytest.mark.nightly}
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", [pytest.param(name, marks=LARGE.get(name, ())) for name in FLOWS])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_fit_with_recompute_is_fit_without(name, jit_compile):
     make, shape = FLOWS[name]
     x, y = np.random.default_rng(0).integers(4, size=(32, *shape)).astype("float32"), np.arange(32) % 2
@@ -459,7 +466,7 @@ def test_frozen_weights_stay(recompute):
 
 @pytest.mark.integration
 @both_ways
-@pytest.mark.parametrize("name", ["vector", "spline"])
+@pytest.mark.parametrize("name", ["vector", pytest.param("spline", marks=pytest.mark.nightly)])
 def test_mixed_precision(policy, name, recompute):
     policy("mixed_bfloat16")
     steps, chain = twins(name, 3, recompute, dtype="float32")

@@ -56,6 +56,7 @@ def test_the_report_holds_its_pictures_and_numbers(run):
     assert f"{metrics['test']['rmse']:.4f}" in report and f"{metrics['ood']['noise']['auroc']:.4f}" in report
 
 
+@pytest.mark.nightly
 def test_the_seed_makes_a_run_repeatable(run, tmp_path):
     _, metrics = run
     again = train(out=tmp_path / "again", **TINY)
@@ -114,6 +115,7 @@ def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     [
         ({"dataset": "imagenet"}, "'imagenet' is unknown; wanted one of digits"),
         ({"dataset": "digits", "epochs": 0}, "--epochs is 0"),
+        ({"dataset": "digits", "epochs": 1.5}, "--epochs is 1.5; wanted a whole number"),
         ({"dataset": "digits", "batch_size": -3}, "--batch-size is -3"),
         ({"dataset": "digits", "batch_size": 5000}, "--batch-size is 5000, but digits has 1000 .* at most as many"),
         ({"dataset": "digits", "generative_weight": -1.0}, "--generative-weight is -1.0"),

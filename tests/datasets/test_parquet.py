@@ -334,7 +334,10 @@ def test_memory_is_bounded(tmp_path):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("options", [dict(jit_compile=False), dict(jit_compile=True, steps_per_execution=16)])
+@pytest.mark.parametrize(
+    "options",
+    [dict(jit_compile=False), pytest.param(dict(jit_compile=True, steps_per_execution=16), marks=pytest.mark.nightly)],
+)
 def test_training_on_a_stream_is_training_on_its_arrays(write, options):
     frame = table(1000)
     path = write(frame)

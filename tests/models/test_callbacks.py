@@ -96,7 +96,7 @@ def test_several_steps_per_execution():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("cause", ["loss", "update"])
 def test_weights_and_optimizer_go_back_to_the_last_good_epoch(cause, jit_compile):
     """Then training goes on from there as if nothing had been."""

@@ -199,7 +199,7 @@ def test_step_in_mixed_precision_is_that_of_float32(policy, name):
     assert np.linalg.norm(error) < 0.1 * np.linalg.norm(steps)
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.integration)])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", ["vector", "image"])
 def test_training_repeats_with_the_seed(jit_compile, kind):
     """Initial weights, dropout, shuffling and dequantization noise follow `set_random_seed`."""

@@ -55,33 +55,35 @@ import sys
 import keras, numpy as np
 import stock_flows, tfp_hybrid
 
-data = np.load(sys.argv[1])
-model = keras.models.load_model(sys.argv[2])
-out = {"p": model.predict(data["x"], verbose=0), "log_prob": model.log_prob(data["x"])}
-out["iterations"] = int(model.optimizer.iterations)
-model.fit(data["x"], data["y"], batch_size=16, shuffle=False, verbose=0)
-np.savez(sys.argv[3], *[weight.numpy() for weight in model.weights], **out)
+for folder in sys.argv[1:]:
+    data = np.load(folder + "/data.npz")
+    model = keras.models.load_model(folder + "/model.keras")
+    out = {"p": model.predict(data["x"], verbose=0), "log_prob": model.log_prob(data["x"])}
+    out["iterations"] = int(model.optimizer.iterations)
+    model.fit(data["x"], data["y"], batch_size=16, shuffle=False, verbose=0)
+    np.savez(folder + "/out.npz", *[weight.numpy() for weight in model.weights], **out)
 """
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", MODELS)
-def test_new_process_predicts_and_trains_on_as_this_one(name, tmp_path):
-    make, data = MODELS[name]
-    model, (x, y) = make(), data()
-    model.fit(x, y, batch_size=16, verbose=0)
-    model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "data.npz", x=x, y=y)
-    arguments = [tmp_path / file for file in ("data.npz", "model.keras", "out.npz")]
+def test_new_process_predicts_and_trains_on_as_this_one(tmp_path):
+    models = {name: (make(), *data()) for name, (make, data) in MODELS.items()}
+    for name, (model, x, y) in models.items():
+        (tmp_path / name).mkdir()
+        model.fit(x, y, batch_size=16, verbose=0)
+        model.save(tmp_path / name / "model.keras")
+        np.savez(tmp_path / name / "data.npz", x=x, y=y)
+    folders = [tmp_path / name for name in models]
     tests = pathlib.Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, cwd=tests, timeout=200)
-    out = dict(np.load(tmp_path / "out.npz"))
-    np.testing.assert_allclose(out.pop("p"), model.predict(x, verbose=0), rtol=1e-6)
-    np.testing.assert_allclose(out.pop("log_prob"), model.log_prob(x), rtol=1e-6)
-    assert out.pop("iterations") == len(x) // 16
-    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)  # Adam's moments and the noise's state went along
-    for here, there in zip(weights_of(model), out.values(), strict=True):
-        np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6)
+    subprocess.run([sys.executable, "-c", SCRIPT, *folders], check=True, cwd=tests, timeout=200)
+    for name, (model, x, y) in models.items():
+        out = dict(np.load(tmp_path / name / "out.npz"))
+        np.testing.assert_allclose(out.pop("p"), model.predict(x, verbose=0), rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(out.pop("log_prob"), model.log_prob(x), rtol=1e-6, err_msg=name)
+        assert out.pop("iterations") == len(x) // 16
+        model.fit(x, y, batch_size=16, shuffle=False, verbose=0)  # Adam's moments and the noise's state went along
+        for here, there in zip(weights_of(model), out.values(), strict=True):
+            np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["image", "rich"])

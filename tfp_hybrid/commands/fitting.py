@@ -8,7 +8,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from tfp_hybrid import datasets, files, recipes, strict_json
+from tfp_hybrid import arguments, datasets, files, recipes, strict_json
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, epoch_batches, fit, resumed
 from tfp_hybrid.commands.progress import CONSOLE
@@ -47,8 +47,8 @@ class Config:
             raise ValueError(f"The data set {self.dataset!r} is unknown; wanted one of {', '.join(recipes.NAMES)}.")
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; wanted at least {least}.")
+            if value is not None:
+                arguments.check_count(value, f"--{name.replace('_', '-')}", least)
         weight, rate = self.generative_weight, self.learning_rate
         if weight is not None and not 0 <= weight < float("inf"):
             raise ValueError(f"--generative-weight is {weight}; wanted a finite number, at least 0.")

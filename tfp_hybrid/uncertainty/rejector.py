@@ -142,7 +142,11 @@ class Rejector(keras.Model):
             rank = len(reference) * value if rule == "quantile" else (len(reference) + 1) * value
             rank = math.ceil(round(rank, 9))
             if rank > len(reference):
-                raise ValueError(f"coverage is {value}; wanted more than {len(reference)} inputs to guarantee it.")
+                highest = len(reference) / (len(reference) + 1)
+                raise ValueError(
+                    f"coverage is {value}; the {len(reference)} rows of x can guarantee at most {highest:.6g}. Use "
+                    "more rows, or a lower coverage."
+                )
             threshold = reference[rank - 1] if rank else -np.inf
         if threshold == np.inf:
             raise ValueError(f"{rule} is {value}, which keeps inputs of infinite score; wanted a lower value.")
