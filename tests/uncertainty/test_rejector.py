@@ -114,7 +114,7 @@ def test_percentiles_count_the_reference(model):
         ({"risk": -0.1}, "risk is -0.1"),
         ({"risk": 0.1}, "y is missing"),
         ({"risk": 0.0, "y": 1 - Y}, "wanted at least"),
-        ({"coverage": 0.999}, "wanted more than 400 inputs"),
+        ({"coverage": 0.999}, "the 400 rows of x can guarantee at most 0.997506"),
     ],
 )
 def test_rules_that_cannot_be_met_are_explained(options, message, model):
