@@ -1,11 +1,15 @@
 """Each private name of TensorFlow, TFP and Keras that the package uses; a failure says what it breaks."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from helpers import blobs, normal, tiny_model
+from tensorflow.python.framework.func_graph import FuncGraph
 
 import tfp_hybrid as hy
 from tfp_hybrid import _compat
@@ -25,6 +29,58 @@ def test_xla_context_is_known():
     tf.function(note, jit_compile=True)(tf.zeros(1), "xla")
     note(tf.zeros(1), "eager")
     assert seen == {"graph": False, "xla": True, "eager": False}
+
+
+@_compat.custom_gradient
+def cubed(x):
+    return x**3, lambda dy: 3 * x**2 * dy
+
+
+def gradient(function):
+    return lambda x: tfp.math.value_and_gradient(function, x)[1]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_custom_gradient_is_that_of_tensorflow(jit_compile):
+    """In eager execution, in a function, in a gradient in a function, and the second derivative."""
+    x = tf.constant([1.0, 2.0])
+    inner = tf.function(cubed, jit_compile=jit_compile)
+    outer = tf.function(gradient(inner), jit_compile=jit_compile)
+    for function in (gradient(cubed), gradient(inner), outer):
+        np.testing.assert_allclose(function(x), [3, 12])
+        np.testing.assert_allclose(gradient(function)(x), [6, 12])
+
+
+def test_graphs_with_a_custom_gradient_are_freed():
+    """Without it, each model that was trained stays in memory until the process ends."""
+    function = tf.function(gradient(cubed))
+    graph = weakref.ref(function.get_concrete_function(tf.TensorSpec((2,))).graph)
+    assert graph() is not None
+    del function
+    gc.collect()
+    assert graph() is None
+
+
+@pytest.mark.parametrize("data", ["arrays", "data set"])
+def test_models_are_freed_with_their_graphs(data):
+    """Although TensorFlow keeps gradients and the Python functions of data sets, and TFP caches log-dets."""
+
+    def use():
+        model = tiny_model()
+        x, y = blobs(32)
+        rows = (x, y) if data == "arrays" else (tf.data.Dataset.from_tensor_slices((x, y)).batch(16),)
+        model.fit(*rows, verbose=0)
+        tf.function(lambda x: (model.flow.inverse(x), model.flow.inverse_log_det_jacobian(x, 1)))(x)
+        return weakref.ref(model)
+
+    def graphs():
+        gc.collect()
+        return sum(isinstance(item, FuncGraph) for item in gc.get_objects())
+
+    use()
+    before = graphs()
+    model = use()
+    assert graphs() == before and model() is None
 
 
 @pytest.mark.parametrize("inner", [lambda: hy.bijectors.ActNorm((2,)), tfb.Exp])

@@ -3,9 +3,14 @@
 Each has a test in `tests/test_compat.py` that describes what breaks without it.
 """
 
+import contextlib
+import weakref
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 from tensorflow_probability.python.bijectors import chain, invert
 from tensorflow_probability.python.internal import cache_util
@@ -25,6 +30,47 @@ def is_for_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
+def custom_gradient(function: Callable) -> Callable:
+    """As `tf.custom_gradient` of tensors, except that a graph that was traced with it can be freed.
+
+    TensorFlow registers the gradient for the whole process, and the gradient refers to the tensors of its graph, so
+    every model that was ever trained would stay in memory. Here the graph keeps the gradient, and the registry only
+    a weak reference to the graph.
+    """
+    differentiable = tf.custom_gradient(function)
+
+    def call(*args):
+        outputs = differentiable(*args)
+        if not tf.executing_eagerly():
+            op = tf.nest.flatten(outputs)[0].op
+            _keep_gradient_in_graph(op.get_attr("_gradient_op_type").decode(), op.graph)
+        return outputs
+
+    return call
+
+
+@contextlib.contextmanager
+def gradients_freed_with_graph():
+    """A context in which TensorFlow's own uses of `tf.custom_gradient` are handled as by `custom_gradient`.
+
+    Only for code that calls no `tf.function`, whose graph may outlive the one that is being traced.
+    """
+    before = set(ops.gradient_registry._registry)
+    yield
+    if not tf.executing_eagerly():
+        for name in set(ops.gradient_registry._registry) - before:
+            _keep_gradient_in_graph(name, tf.compat.v1.get_default_graph())
+
+
+def _keep_gradient_in_graph(name, graph):
+    registry, reference = ops.gradient_registry._registry, weakref.ref(graph)
+    if not hasattr(graph, "_tfp_hybrid_gradients"):
+        graph._tfp_hybrid_gradients = {}
+    graph._tfp_hybrid_gradients[name] = registry[name]["type"]
+    registry[name]["type"] = lambda op, *grads: reference()._tfp_hybrid_gradients[name](op, *grads)
+    weakref.finalize(graph, registry.pop, name, None).atexit = False
+
+
 def parts_of_chain(bijector: tfp.bijectors.Bijector) -> list | None:
     """Returns the bijectors of a `tfb.Chain`, beginning at the data side; None for any other bijector."""
     return list(bijector.bijectors) if isinstance(bijector, _Chain) else None
@@ -33,6 +79,23 @@ def parts_of_chain(bijector: tfp.bijectors.Bijector) -> list | None:
 def inverted(bijector: tfp.bijectors.Bijector) -> tfp.bijectors.Bijector | None:
     """Returns the bijector that a `tfb.Invert` inverts; None for any other bijector."""
     return bijector.bijector if isinstance(bijector, _Invert) else None
+
+
+class _CacheOfGraph(cache_util.BijectorCacheWithGreedyAttrs):
+    """TFP's cache, as its FFJORD uses it, except that what is computed in a graph is kept by the graph.
+
+    TFP keeps it for the whole process: an entry ends with its tensors, but its log-det refers to the graph, which
+    refers to all tensors.
+    """
+
+    def __get__(self, bijector, bijector_class=None):
+        bound = super().__get__(bijector, bijector_class)
+        if not tf.executing_eagerly():
+            graph = tf.compat.v1.get_default_graph()
+            if not hasattr(graph, "_tfp_hybrid_cache"):
+                graph._tfp_hybrid_cache = cache_util.EphemeralDict()
+            bound.storage = graph._tfp_hybrid_cache
+        return bound
 
 
 class CachedBijector(tfp.bijectors.Bijector):
@@ -44,10 +107,7 @@ class CachedBijector(tfp.bijectors.Bijector):
 
     is_exact = True
 
-    # TFP's FFJORD uses the same cache.
-    _cache = cache_util.BijectorCacheWithGreedyAttrs(
-        forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes"
-    )
+    _cache = _CacheOfGraph(forward_name="_forward_and_attributes", inverse_name="_inverse_and_attributes")
 
     def _call_forward(self, x, name, **kwargs):
         x = super()._call_forward(x, name, **kwargs)

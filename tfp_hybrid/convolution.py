@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tfp_hybrid import _compat
 from tfp_hybrid.execution import is_for_accelerator
 
 # With at most this many output channels, a CPU's vector unit (16 single-precision lanes) is mostly idle.
@@ -52,7 +53,7 @@ def _convolution_and_bias(x, kernel, bias, relu):
       `(n, H, W, d)`.
     """
 
-    @tf.custom_gradient
+    @_compat.custom_gradient
     def function(x, kernel, bias):
         y = _convolution(x, kernel, bias, relu)
 

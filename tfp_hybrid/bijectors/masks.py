@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid import _compat
+
 
 class ChannelMask:
     """One half of the last axis passes through (features of a vector, channels of an image).
@@ -107,7 +109,7 @@ def make_mask(name: str, event_shape: tuple, swap: bool, dtype: str, owner: str)
 def split_last(value, first: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits the last axis after `first` entries; faster than `tf.split` for the few channels of an image."""
 
-    @tf.custom_gradient
+    @_compat.custom_gradient
     def function(value):
         rows, outer = tf.reshape(value, [-1, value.shape[-1]]), tf.shape(value)[:-1]
         columns = rows[:, :first], rows[:, first:]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.one_pass import inverse_and_log_det
 from tfp_hybrid.bijectors.weights import watch, weights_of
@@ -77,7 +78,7 @@ def recomputed_inverse(inverse: Callable, pull_back: Callable, x, slices: list[l
     """
     changes, width = [], len(slices[0])
 
-    @tf.custom_gradient
+    @_compat.custom_gradient
     def function(x, *flat):
         steps = [list(flat[i * width : (i + 1) * width]) for i in range(len(slices))]
         z, log_dets = tf.stop_gradient(x), []

@@ -238,7 +238,9 @@ class DensityModel(CheckedModel):
             loss, y_pred = self._loss_and_prediction(x, y, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
-        self.optimizer.apply(tape.gradient(scaled_loss, weights), weights)
+        gradients = tape.gradient(scaled_loss, weights)
+        with _compat.gradients_freed_with_graph():
+            self.optimizer.apply(gradients, weights)
         return self._logs(x, y, y_pred, sample_weight, training=True)
 
     def test_step(self, data):

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -207,9 +208,11 @@ class Feed:
         present = [column is not None for column in columns]
         labelled, weighted = self.labelled, present[2] or self.class_weight is not None
 
+        feed = weakref.ref(self)  # TensorFlow keeps `check` until the process ends, but must not keep the model
+
         def check(number, *parts):
             parts = iter(parts)
-            rows = self._batch(number, tuple(next(parts) if is_present else None for is_present in present))
+            rows = feed()._batch(number, tuple(next(parts) if is_present else None for is_present in present))
             return _without_none(rows[1:]) or np.True_
 
         head = self.model.head

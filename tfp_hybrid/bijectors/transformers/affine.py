@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors.base import sum_rightmost
 from tfp_hybrid.bijectors.masks import split_last
 from tfp_hybrid.bijectors.transformers.base import Transformer
@@ -41,7 +42,7 @@ class Affine(Transformer):
         """Maps x to z; a custom gradient takes half of the operations that autodiff would use."""
         bound = self.log_scale_bound
 
-        @tf.custom_gradient
+        @_compat.custom_gradient
         def function(x, raw):
             shift, raw_log_scale = _halves(raw)
             bounded = tf.tanh(raw_log_scale / bound)
