@@ -186,7 +186,7 @@ def labelled(draw, shape):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("kind", ["vector", "image"])
+@pytest.mark.parametrize("kind", ["vector", pytest.param("image", marks=pytest.mark.nightly)])
 def test_training(models, kind):
     """Whatever happens, weights and optimizer stay finite."""
     model, shape = models[kind]

@@ -78,7 +78,9 @@ STOCK_HOMES = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("home", STOCK_HOMES)
+@pytest.mark.parametrize(
+    "home", [pytest.param(home, marks=pytest.mark.nightly if home == "fused_chain" else ()) for home in STOCK_HOMES]
+)
 def test_plain_gradient_tape_trains_our_flows_inside_tfp(name, home):
     flow = FLOWS[name]()
     p_x = tfd.TransformedDistribution(
@@ -145,7 +147,7 @@ def stock_model(name):
     return model
 
 
-SLOW = {"spline": pytest.mark.integration, "maf": pytest.mark.integration}
+SLOW = {"spline": pytest.mark.nightly, "maf": pytest.mark.nightly}
 
 
 @pytest.mark.integration

@@ -61,12 +61,15 @@ def test_head(name):
     check_trains(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), head(), X, y)
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "glow" else pytest.mark.nightly) for name in FLOWS]
+)
 def test_flow(name):
     make, x = FLOWS[name]
     check_trains(make(), hy.heads.Normal(), x, POSITIVE)
 
 
+@pytest.mark.nightly
 def test_several_steps_per_execution_are_the_single_ones():
     weights = []
     for steps_per_execution in (1, 2):

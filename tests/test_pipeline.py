@@ -46,7 +46,7 @@ def test_other_options_stay():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_arrays_train_as_keras_own_batches_of_them(weighted):
     x, y = blobs(50)
     weight = np.linspace(0.1, 2.0, 50) if weighted else None

@@ -36,7 +36,7 @@ def test_files_without_an_object_are_explained(tmp_path, text, message):
         strict_json.read(path)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_metrics_of_a_run_are_json_where_a_density_overflows(tmp_path, monkeypatch):
     infinite = {"auroc": 0.5, "fpr95": float("nan"), "nll": float("inf"), "entropy": float("-inf")}
     monkeypatch.setattr(predictions, "ood_metrics", lambda *answers: infinite)

@@ -97,7 +97,7 @@ STEPS = {
     "nested": ((3,), lambda dtype: Steps(lambda: glow_step((3,), dtype), 2, (3,))),
 }
 CORE = ("vector", "image", "checkerboard")
-NIGHTLY = ("spline",)  # slow to trace; spline_checkerboard has the same formulas
+NIGHTLY = ("spline", "spline_checkerboard")  # slow to trace; test_coupling.py has their formulas
 every_step = pytest.mark.parametrize(
     "name",
     [
@@ -287,7 +287,7 @@ def summed(steps, at, method):
 @pytest.mark.integration
 @pytest.mark.parametrize("rows", [1030, None])
 @pytest.mark.parametrize("method", ["forward_and_log_det", "inverse_and_log_det"])
-@pytest.mark.parametrize("name", ["vector", "stock_parts", "nested"])
+@pytest.mark.parametrize("name", ["vector", "stock_parts", pytest.param("nested", marks=pytest.mark.nightly)])
 def test_parts_of_the_rows_give_what_the_whole_gives(name, method, rows, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)  # so there are at most four parts
     steps, _ = twins(name, 2)
@@ -414,7 +414,7 @@ def test_fit_with_recompute_is_fit_without(name, jit_compile):
 
 
 @pytest.mark.integration
-@both_ways
+@pytest.mark.parametrize("recompute", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_two_replicas_train_as_one_device(recompute):
     def trained(strategy):
         with strategy.scope():

@@ -141,6 +141,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.nightly
 def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     """The history is one epoch ahead of the model: the model's own step count decides."""
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
@@ -162,6 +163,7 @@ def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
     assert int(keras.models.load_model(folder / "model.keras").optimizer.iterations) == 3 * 20
 
 
+@pytest.mark.nightly
 def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rate(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(FloatingPointError, match="learning rate"):

@@ -306,7 +306,7 @@ def test_few_row_groups_are_open_at_a_time_where_they_are_large(write, calls, mo
     assert {call["batch_size"] for call in calls} == {320 // together}
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux' account of memory")
 def test_memory_is_bounded(tmp_path):
     """A process that streams 200 MB, in three row groups, takes 2 MB for each of their columns and a little more."""

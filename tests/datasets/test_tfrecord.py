@@ -214,7 +214,7 @@ def test_a_record_without_a_feature_is_an_error(write):
         list(from_tfrecord(path, ["a"], "row", 64))
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_training_on_a_stream_is_training_on_its_arrays(write):
     columns = rows()
     stream = from_tfrecord(write(columns), ["a", "whole"], "label", 48, shuffle_rows=0)

@@ -158,7 +158,7 @@ def test_clipnorm_bounds_each_step():
     np.testing.assert_allclose(np.sqrt(square), 0.01, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", ["vector", pytest.param("image", marks=pytest.mark.integration)])
 def test_mixed_precision(policy, name, kind):
     rng = np.random.default_rng(0)

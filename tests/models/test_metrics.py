@@ -13,29 +13,44 @@ X, Y = blobs(64)
 RISING = ("log_prob_x", "accuracy")
 
 
-def model_and_data(name):
-    if name == "bits_per_dim":
-        return integer_model(), np.random.default_rng(0).integers(0, 4, (16, 4, 4, 1)), np.arange(16) % 3
-    if name == "rmse":
-        return tiny_model(hy.heads.Normal()), X, X[:, 0]
+def classifier():
     model = tiny_model(compile=False)
     model.compile("adam", metrics=[uncertainty.BrierScore(), uncertainty.ExpectedCalibrationError()])
     return model, X, Y
 
 
+def regressor():
+    return tiny_model(hy.heads.Normal()), X, X[:, 0]
+
+
+def of_images():
+    return integer_model(), np.random.default_rng(0).integers(0, 4, (16, 4, 4, 1)), np.arange(16) % 3
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["nll", "log_prob_x", "bits_per_dim", "accuracy", "rmse", "brier", "ece"])
-def test_callbacks_know_the_direction(name, tmp_path):
-    callbacks = [
-        keras.callbacks.EarlyStopping(monitor=f"val_{name}"),
-        keras.callbacks.ReduceLROnPlateau(monitor=f"val_{name}"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", f"val_{name}", save_best_only=True),
-    ]
-    model, x, y = model_and_data(name)
-    model.fit(x, y, validation_data=(x, y), callbacks=callbacks, verbose=0)
-    better = (lambda a, b: a > b) if name in RISING else (lambda a, b: a < b)
-    for callback in callbacks:
-        assert bool(callback.monitor_op(1.0, 0.0)) == better(1.0, 0.0), type(callback).__name__
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        (classifier, ("nll", "log_prob_x", "accuracy", "brier", "ece")),
+        (regressor, ("rmse",)),
+        (of_images, ("bits_per_dim",)),
+    ],
+)
+def test_callbacks_know_the_direction(case, names, tmp_path):
+    callbacks = {
+        name: [
+            keras.callbacks.EarlyStopping(monitor=f"val_{name}"),
+            keras.callbacks.ReduceLROnPlateau(monitor=f"val_{name}"),
+            keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", f"val_{name}", save_best_only=True),
+        ]
+        for name in names
+    }
+    model, x, y = case()
+    model.fit(x, y, validation_data=(x, y), callbacks=sum(callbacks.values(), []), verbose=0)
+    for name, watching in callbacks.items():
+        better = (lambda a, b: a > b) if name in RISING else (lambda a, b: a < b)
+        for callback in watching:
+            assert bool(callback.monitor_op(1.0, 0.0)) == better(1.0, 0.0), (name, type(callback).__name__)
 
 
 @pytest.mark.parametrize("cls", [uncertainty.BrierScore, uncertainty.ExpectedCalibrationError])

@@ -1,28 +1,12 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import autodiff_log_det
 
-import tfp_hybrid as hy
 from tfp_hybrid.datasets.flight_tables import FEATURES
 from tfp_hybrid.recipes import FlightTimes
 
 AIR, ARRIVAL, DEPARTURE = 4, 6, 7
-
-
-@pytest.mark.integration
-def test_a_model_of_it_loads_in_another_process(tmp_path):
-    flow = hy.bijectors.FusedChain([FlightTimes(), hy.bijectors.ActNorm((8,))], (8,))
-    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.NormalMixture())
-    x = flight(905, 100, 1055).astype("float32")
-    model.save(tmp_path / "model.keras")
-    load = f"keras.models.load_model({str(tmp_path / 'model.keras')!r})"
-    code = f"import keras, numpy, tfp_hybrid; print(float({load}.log_prob(numpy.float32({x.tolist()}))[0]))"
-    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert float(answer.split()[-1]) == pytest.approx(float(model.log_prob(x)[0]), rel=1e-6)
 
 
 def flight(departure, air, arrival):

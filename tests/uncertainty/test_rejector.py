@@ -43,8 +43,13 @@ def test_predict_gives_predictions_scores_and_abstentions(model):
     np.testing.assert_allclose(rejector.predict(data, verbose=0)["score"], answers["score"], rtol=1e-4, atol=1e-4)
 
 
+USUAL = ("NegativeLogProb", "Typicality", "LikelihoodRatio", "InputComplexity")
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in USUAL else pytest.mark.nightly) for name in SCORES]
+)
 def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
     x = IMAGES if name == "InputComplexity" else X
     head = hy.heads.HeteroscedasticNormal() if name == "PredictiveVariance" else None
