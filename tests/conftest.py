@@ -1,7 +1,9 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import pathlib
+import time
 
 import keras
 import pytest
@@ -16,6 +18,25 @@ tf.config.set_logical_device_configuration(CPU, 2 * [tf.config.LogicalDeviceConf
 def seeded():
     """Each test starts from the same seed."""
     keras.utils.set_random_seed(0)
+
+
+def pytest_collection_finish():
+    """Garbage collection need not look at the libraries again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Frees at once what a long test leaves, because TensorFlow may take a minute to delete an old iterator.
+
+    (Its thread for tuning can miss the notice to end, and then sleeps for its period, which grows to 60 s.)
+    """
+    started = time.monotonic()
+    result = yield
+    if time.monotonic() - started > 0.3:
+        gc.collect()
+    return result
 
 
 DATA = pathlib.Path(

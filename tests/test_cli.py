@@ -142,7 +142,9 @@ def test_evaluating_on_data_of_another_shape_is_explained(folder):
     assert result.exit_code == 1 and "wanted ('n', 1)" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly)]
+)
 def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypatch):
     def signalled(self, batch, logs=None):
         if int(self.model.optimizer.iterations) == 27:  # in the second epoch

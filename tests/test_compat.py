@@ -65,7 +65,7 @@ def test_models_are_freed_with_their_graphs():
     """Although TensorFlow keeps gradients and the Python functions of data sets, and TFP caches log-dets."""
 
     def use():
-        model = tiny_model()
+        model = tiny_model(couplings=1)
         x, y = blobs(32)
         model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(16), verbose=0)
         tf.function(lambda x: (model.flow.inverse(x), model.flow.inverse_log_det_jacobian(x, 1)))(x)

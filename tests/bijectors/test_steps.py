@@ -176,9 +176,18 @@ def test_recomputed_gradients_are_those_of_the_chain(name, count):
     assert_same(got[2:], wanted[2:], 1e-8)
 
 
-@pytest.mark.parametrize("name", ["vector", "image", pytest.param("spline", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    ("name", "jit_compile"),
+    [
+        ("vector", False),
+        ("image", False),
+        pytest.param("vector", True, marks=pytest.mark.integration),
+        pytest.param("image", True, marks=pytest.mark.nightly),
+        pytest.param("spline", False, marks=pytest.mark.nightly),
+        pytest.param("spline", True, marks=pytest.mark.nightly),
+    ],
+)
 @both_ways
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.integration)])
 def test_graph_and_xla_agree_with_the_chain(name, recompute, jit_compile):
     steps, chain = twins(name, 3, recompute)
     compiled = tf.function(functools.partial(all_of, steps), autograph=False, jit_compile=jit_compile)

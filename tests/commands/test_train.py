@@ -65,6 +65,7 @@ def test_the_seed_makes_a_run_repeatable(run, tmp_path):
     assert other["test"] != metrics["test"]
 
 
+@pytest.mark.nightly
 def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
     monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))

@@ -40,7 +40,7 @@ def test_typicalitys_p_value_is_near_the_normal_approximation():
         assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(step), abs=0.03)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 @pytest.mark.parametrize("test", TESTS)
 def test_the_false_alarm_rate_is_kept(test):
     """1,000 references and batches from one distribution: 5 % of them are called drift."""
