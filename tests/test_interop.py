@@ -79,7 +79,8 @@ STOCK_HOMES = {
 @pytest.mark.integration
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize(
-    "home", [pytest.param(home, marks=pytest.mark.nightly if home == "fused_chain" else ()) for home in STOCK_HOMES]
+    "home",
+    [pytest.param(home, marks=() if home in ("bare", "invert") else pytest.mark.nightly) for home in STOCK_HOMES],
 )
 def test_plain_gradient_tape_trains_our_flows_inside_tfp(name, home):
     flow = FLOWS[name]()

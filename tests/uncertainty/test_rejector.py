@@ -43,7 +43,7 @@ def test_predict_gives_predictions_scores_and_abstentions(model):
     np.testing.assert_allclose(rejector.predict(data, verbose=0)["score"], answers["score"], rtol=1e-4, atol=1e-4)
 
 
-USUAL = ("NegativeLogProb", "Typicality", "LikelihoodRatio", "InputComplexity")
+USUAL = ("NegativeLogProb", "Typicality", "LikelihoodRatio")
 
 
 @pytest.mark.integration
