@@ -188,6 +188,25 @@ def test_stock_flow_trains_counts_freezes_saves(name, tmp_path):
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("name", ["maf", "real_nvp_adapter"])
+def test_a_trained_stock_flow_integrates_to_one(name):
+    """A constraint keeps the masks of an autoregressive network; without them, its log-det would be wrong."""
+    model = stock_model(name)
+    model.fit(*blobs(64), batch_size=16, epochs=5, verbose=0)
+    side = np.arange(-12, 12, 0.05, dtype="float32")
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    assert np.exp(model.log_prob(grid).astype(float)).sum() * 0.05**2 == pytest.approx(1, abs=0.01)
+
+
+def test_constraints_are_adopted():
+    variable = tf.Variable([-1.0, 2.0], constraint=tf.nn.relu)
+    weight = adopt(variable)
+    optimizer = keras.optimizers.SGD(0.0)
+    optimizer.apply([tf.ones(2)], [weight])
+    np.testing.assert_array_equal(variable, [0.0, 2.0])
+
+
+@pytest.mark.integration
 def test_frozen_flow_of_ours_keeps_its_weights():
     model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), hy.heads.Categorical(2))
     randomize(model.trainable_weights)

@@ -128,6 +128,8 @@ def adopt(variable: tf.Variable) -> keras.Variable:
             f"Keras {keras.__version__} copied the variable {variable.name!r} instead of sharing it; "
             "tfp_hybrid needs keras >= 3.15."
         )
+    # A masked kernel of `tfb.AutoregressiveNetwork` is masked by its constraint, after each step of the optimizer.
+    adopted.constraint = variable.constraint
     _ADOPTED[id(variable)] = adopted
     return adopted
 
