@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from helpers import blobs, normal, tiny_model
+from helpers import blobs, integer_model, normal, tiny_model
 from tensorflow.python.framework.func_graph import FuncGraph
 
 import tfp_hybrid as hy
@@ -61,14 +61,34 @@ def test_graphs_with_a_custom_gradient_are_freed():
     assert graph() is None
 
 
-def test_models_are_freed_with_their_graphs():
+def test_a_gradient_is_kept_once_and_only_by_its_own_graph():
+    """Not by the graph in which another function was traced meanwhile."""
+
+    def step(x):
+        with _compat.gradients_freed_with_graph():
+            other.append(tf.function(cubed).get_concrete_function(tf.TensorSpec(())))
+            return cubed(x)
+
+    other, x = [], tf.constant(2.0)
+    function = tf.function(gradient(step))
+    assert float(function(x)) == 12
+    del function
+    gc.collect()
+    assert float(gradient(other[0])(x)) == 12
+
+
+@pytest.mark.parametrize("make", [lambda: tiny_model(couplings=1), integer_model])
+def test_models_are_freed_with_their_graphs(make):
     """Although TensorFlow keeps gradients and the Python functions of data sets, and TFP caches log-dets."""
 
     def use():
-        model = tiny_model(couplings=1)
-        x, y = blobs(32)
+        model = make()
+        images = np.random.default_rng(0).integers(0, 4, (32, 4, 4, 1)), np.arange(32) % 3
+        x, y = images if make is integer_model else blobs(32)
         model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(16), verbose=0)
-        tf.function(lambda x: (model.flow.inverse(x), model.flow.inverse_log_det_jacobian(x, 1)))(x)
+        model.log_prob(x)
+        x = tf.cast(x, model.distribution.dtype)
+        tf.function(lambda x: (model.flow.inverse(x), model.flow.inverse_log_det_jacobian(x, x.shape.rank - 1)))(x)
         return weakref.ref(model)
 
     def graphs():

@@ -51,24 +51,24 @@ def custom_gradient(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def gradients_freed_with_graph():
-    """A context in which TensorFlow's own uses of `tf.custom_gradient` are handled as by `custom_gradient`.
-
-    Only for code that calls no `tf.function`, whose graph may outlive the one that is being traced.
-    """
-    before = set(ops.gradient_registry._registry)
+    """A context in which TensorFlow's own uses of `tf.custom_gradient` are handled as by `custom_gradient`."""
+    graph = tf.compat.v1.get_default_graph()
+    before = 0 if tf.executing_eagerly() else len(graph.get_operations())
     yield
     if not tf.executing_eagerly():
-        for name in set(ops.gradient_registry._registry) - before:
-            _keep_gradient_in_graph(name, tf.compat.v1.get_default_graph())
+        for op in graph.get_operations()[before:]:
+            if op.type == "IdentityN" and "_gradient_op_type" in op.node_def.attr:
+                _keep_gradient_in_graph(op.get_attr("_gradient_op_type").decode(), graph)
 
 
 def _keep_gradient_in_graph(name, graph):
     registry, reference = ops.gradient_registry._registry, weakref.ref(graph)
     if not hasattr(graph, "_tfp_hybrid_gradients"):
         graph._tfp_hybrid_gradients = {}
-    graph._tfp_hybrid_gradients[name] = registry[name]["type"]
-    registry[name]["type"] = lambda op, *grads: reference()._tfp_hybrid_gradients[name](op, *grads)
-    weakref.finalize(graph, registry.pop, name, None).atexit = False
+    if name not in graph._tfp_hybrid_gradients:
+        graph._tfp_hybrid_gradients[name] = registry[name]["type"]
+        registry[name]["type"] = lambda op, *grads: reference()._tfp_hybrid_gradients[name](op, *grads)
+        weakref.finalize(graph, registry.pop, name, None).atexit = False
 
 
 def parts_of_chain(bijector: tfp.bijectors.Bijector) -> list | None:
@@ -96,6 +96,14 @@ class _CacheOfGraph(cache_util.BijectorCacheWithGreedyAttrs):
                 graph._tfp_hybrid_cache = cache_util.EphemeralDict()
             bound.storage = graph._tfp_hybrid_cache
         return bound
+
+
+def forget_graph(bijector: tfp.bijectors.Bijector):
+    """Empties the cache of a bijector of TFP and its parts if a graph is being traced, which could not be freed."""
+    if not tf.executing_eagerly():
+        for part in (bijector, *bijector.submodules):
+            if isinstance(part, tfp.bijectors.Bijector):
+                part._cache.clear()
 
 
 class CachedBijector(tfp.bijectors.Bijector):

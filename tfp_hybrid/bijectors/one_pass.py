@@ -41,7 +41,9 @@ def inverse_and_log_det(
     if parts is not None:
         return chain_inverse_and_log_det(parts, x, event_ndims, training)
     x = tf.identity(x)  # TFP would return cached values, even after the weights have changed
-    return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
+    outputs = bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims=event_ndims)
+    _compat.forget_graph(bijector)
+    return outputs
 
 
 def forward_and_log_det(
@@ -59,7 +61,9 @@ def forward_and_log_det(
     if parts is not None:
         return chain_forward_and_log_det(parts, z, event_ndims, training)
     z = tf.identity(z)
-    return bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
+    outputs = bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=event_ndims)
+    _compat.forget_graph(bijector)
+    return outputs
 
 
 def chain_inverse_and_log_det(
