@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.arguments import check_count
+from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.bijectors.base import FusedBijector
 
 tfb = tfp.bijectors
@@ -51,14 +52,10 @@ class Spline(FusedBijector):
         self.raw_slopes = self.add_weight(tf.zeros((*shape, bins - 1), dtype), "raw_slopes")
 
     def _forward_and_log_det(self, z, training=False):
-        spline = self._spline()
-        z = tf.identity(z)  # bypasses TFP's cache
-        return spline.inverse(z), spline.inverse_log_det_jacobian(z, self.event_shape.rank)
+        return one_pass.inverse_and_log_det(self._spline(), z, self.event_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
-        spline = self._spline()
-        x = tf.identity(x)
-        return spline.forward(x), spline.forward_log_det_jacobian(x, self.event_shape.rank)
+        return one_pass.forward_and_log_det(self._spline(), x, self.event_shape.rank)
 
     def _spline(self):
         return constrained_spline(self.raw_widths, self.raw_heights, self.raw_slopes, self.bound)

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors.base import sum_rightmost
+from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.bijectors.spline import check_spline, constrained_spline
 from tfp_hybrid.bijectors.transformers.base import Transformer
 
@@ -36,12 +36,10 @@ class RationalQuadraticSpline(Transformer):
         return 3 * self.bins - 1
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        spline, z = self._spline(raw), tf.identity(z)  # bypasses TFP's cache
-        return spline.inverse(z), sum_rightmost(spline.inverse_log_det_jacobian(z), event_ndims)
+        return one_pass.inverse_and_log_det(self._spline(raw), z, event_ndims)
 
     def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        spline, x = self._spline(raw), tf.identity(x)
-        return spline.forward(x), sum_rightmost(spline.forward_log_det_jacobian(x), event_ndims)
+        return one_pass.forward_and_log_det(self._spline(raw), x, event_ndims)
 
     def _spline(self, raw):
         entries = [raw.shape[-1] // self.num_parameters, self.num_parameters]
