@@ -208,7 +208,9 @@ class Feed:
         present = [column is not None for column in columns]
         labelled, weighted = self.labelled, present[2] or self.class_weight is not None
 
-        feed = weakref.ref(self)  # TensorFlow keeps `check` until the process ends, but must not keep the model
+        # TensorFlow keeps `check` until the process ends, which must not keep the model. The data set keeps `self`,
+        # whose method it maps.
+        feed = weakref.ref(self)
 
         def check(number, *parts):
             parts = iter(parts)
