@@ -16,7 +16,7 @@ EXAMPLES = """Examples:
 
   python -m paper mnist --quick
 
-  python -m paper report --out paper/results --markdown README.md
+  python -m paper report --out paper/results --markdown docs/paper.md
 """
 
 

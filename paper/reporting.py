@@ -85,7 +85,7 @@ def insert(folder: pathlib.Path, path: pathlib.Path):
         )
     parts = []
     for name, shown in tables(folder).items():
-        parts += [f"### {EXPERIMENTS[name].TITLE}", EXPERIMENTS[name].ABOUT, *(table.markdown() for table in shown)]
+        parts += [f"## {EXPERIMENTS[name].TITLE}", EXPERIMENTS[name].ABOUT, *(table.markdown() for table in shown)]
     block = "\n\n".join(parts)
     files.write(path, BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", path.read_text()))
 

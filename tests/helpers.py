@@ -6,6 +6,7 @@ import json
 import zipfile
 
 import keras
+import matplotlib.colors
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -136,3 +137,14 @@ def mvn_log_prob(x, mean, covariance):
     d = x - mean
     quadratic = np.einsum("ni,ij,nj->n", d, np.linalg.inv(covariance), d)
     return -0.5 * (quadratic + np.linalg.slogdet(covariance)[1] + len(mean) * np.log(2 * np.pi))
+
+
+def contrast(first, second):
+    """The contrast of two colours, from 1 to 21, after the Web Content Accessibility Guidelines 2.2."""
+
+    def luminance(colour):
+        rgb = np.array(matplotlib.colors.to_rgb(colour))
+        return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    darker, lighter = sorted((luminance(first), luminance(second)))
+    return (lighter + 0.05) / (darker + 0.05)

@@ -14,6 +14,8 @@ from keras import layers
 
 from tfp_hybrid.convolution import CouplingConv2D
 
+__all__ = ["ConvNet", "MLP", "ResNet", "ShiftAndLogScale"]
+
 
 def MLP(
     input_shape: Sequence[int],

@@ -203,13 +203,12 @@ def test_a_file_is_no_folder_for_results(tmp_path):
     assert file.read_text() == "kept"
 
 
-def test_the_readme_holds_the_tables_of_the_kept_results(tmp_path):
-    readme = ROOT / "README.md"
-    copy = tmp_path / "README.md"
-    copy.write_text(readme.read_text())
+def test_the_documentation_holds_the_tables_of_the_kept_results(tmp_path):
+    page, copy = ROOT / "docs" / "paper.md", tmp_path / "paper.md"
+    copy.write_text(page.read_text())
     reporting.insert(RESULTS, copy)
-    assert copy.read_text() == readme.read_text(), (
-        "run `python -m paper report --out paper/results --markdown README.md`"
+    assert copy.read_text() == page.read_text(), (
+        "run `python -m paper report --out paper/results --markdown docs/paper.md`"
     )
 
 

@@ -5,8 +5,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_probability as tfp
+from helpers import contrast
 
 from tfp_hybrid.uncertainty import classification, pictures, risk_coverage_curve
+from tfp_hybrid.uncertainty.pictures.style import COLOURS
 
 RNG = np.random.default_rng(0)
 INSIDE = RNG.normal(size=200)
@@ -26,6 +28,13 @@ CASES = {
     "drift_picture": lambda: pictures.drift_picture(INSIDE, OUTSIDE["endless"]),
     "image_grid": lambda: pictures.image_grid(RNG.integers(0, 4, (7, 5, 5, 1)), 4, columns=4),
     "extremes": lambda: pictures.extremes(RNG.integers(0, 4, (30, 5, 5, 3)), RNG.normal(size=30), 4),
+    "answers": lambda: pictures.answers(
+        {"in": RNG.integers(0, 4, (3, 5, 5, 1)), "far": RNG.integers(0, 4, (2, 5, 5, 1))},
+        {"in": ["a", "b", "c"], "far": ["d", "e"]},
+        {"in": [1.0, 2.0, 3.0], "far": [-5.0, -np.inf]},
+        threshold=0.0,
+        levels=4,
+    ),
 }
 
 
@@ -37,6 +46,42 @@ def test_pictures_are_drawn(name):
     figure.savefig(buffer, format="png")
     colours = np.unique(np.asarray(PIL.Image.open(buffer)).reshape(-1, 4), axis=0)
     assert len(colours) >= 4
+
+
+def test_colours_stand_out_from_white():
+    assert min(contrast(colour, "white") for colour in COLOURS) >= 3
+
+
+def test_a_set_that_is_far_away_does_not_squash_the_histogram():
+    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": -1e6 - INSIDE}, threshold=-2.0).axes
+    ((_, top),) = [axes.get_ylim()]
+    assert top < 0.2, "as high as the bars of the set inside"
+    assert [text.get_text() for text in axes.texts] == ["\u25c0 far: all further left"]
+    assert [line.get_xdata()[0] for line in axes.get_lines()] == [-2.0]
+    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": np.r_[-INSIDE, -1e6 - INSIDE]}).axes
+    assert axes.texts[0].get_text() == "\u25c0 far: 50 % further left"
+
+
+def test_answers_say_where_it_abstains():
+    figure = CASES["answers"]()
+    said = [axes.get_xlabel() for axes in figure.axes]
+    assert said == [f"{v}\n{a}" for v, a in zip("123", 3 * ["answers"], strict=True)] + [
+        "-5\nabstains",
+        "-inf\nabstains",
+        "",
+    ]
+
+
+def test_the_same_figure_is_the_same_svg():
+    first, second = (pictures.svg(pictures.roc_curves(INSIDE, {"far": OUTSIDE["far"]})) for _ in range(2))
+    assert first.startswith("<svg") and "false positive rate" in first and first == second
+
+
+def test_reliability_shows_wilsons_interval():
+    curve = classification.Reliability(np.array([0.9]), np.array([0.8]), np.array([50]))
+    above, _ = pictures.reliability_diagram({"model": curve}).axes
+    (segments,) = [c.get_segments()[0] for c in above.collections]
+    np.testing.assert_allclose(segments[:, 1], [0.6696, 0.8876], atol=5e-4)  # Wilson 1927, 40 of 50
 
 
 def test_the_style_stays_inside():

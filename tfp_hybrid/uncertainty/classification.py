@@ -10,6 +10,17 @@ import sklearn.metrics
 
 from tfp_hybrid.models import checks
 
+__all__ = [
+    "Reliability",
+    "accuracy",
+    "brier",
+    "classification_metrics",
+    "expected_calibration_error",
+    "maximum_calibration_error",
+    "nll",
+    "reliability",
+]
+
 STRATEGIES = ("width", "mass")
 
 

@@ -10,6 +10,8 @@ import sklearn.metrics
 
 from tfp_hybrid.models import checks
 
+__all__ = ["aupr_in", "aupr_out", "auroc", "detection_error", "detection_metrics", "fpr_at_tpr"]
+
 
 def auroc(inside, outside) -> float:
     """Returns the area under the ROC curve: how often an outside score is above an inside one, with ties as one half.

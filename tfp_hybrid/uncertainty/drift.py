@@ -14,6 +14,8 @@ import scipy.stats
 
 from tfp_hybrid.uncertainty.detection import auroc, check_scores
 
+__all__ = ["DriftTest", "ks_test", "typicality_test"]
+
 BLIND_SPOT = (
     "The tests see scores only: inputs from another population pass if their scores have the same distribution. "
     "'no' means as likely as the reference, not the same."

@@ -13,6 +13,8 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.models import checks
 
+__all__ = ["crps", "interval_coverage", "nll", "pit", "regression_metrics", "rmse"]
+
 tfd = tfp.distributions
 # Discrete distributions whose dtype is a floating one.
 _COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)

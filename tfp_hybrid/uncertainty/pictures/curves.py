@@ -1,63 +1,49 @@
-"""Plots of scores, predictions, drift and training; each is a `matplotlib.figure.Figure` in the same style."""
+"""Plots of scores, predictions, drift and training."""
 
-import base64
-import functools
-import io
+import itertools
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.figure
 import numpy as np
+import scipy.stats
 import sklearn.metrics
 import tensorflow_probability as tfp
 
-from tfp_hybrid import files
 from tfp_hybrid.uncertainty import detection, regression
 from tfp_hybrid.uncertainty.classification import Reliability
+from tfp_hybrid.uncertainty.pictures.style import COLOURS, styled
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage
-
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 110,
-    "figure.figsize": (6.4, 4.0),
-    "font.size": 11,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
-
-
-def styled(draw: Callable) -> Callable:
-    """Decorates a function that draws a figure, so that it uses the package's style."""
-
-    @functools.wraps(draw)
-    def drawn(*args, **kwargs):
-        with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
 
 
 @styled
-def log_prob_histograms(log_probs: dict[str, np.ndarray]) -> matplotlib.figure.Figure:
+def log_prob_histograms(log_probs: dict[str, np.ndarray], threshold: float | None = None) -> matplotlib.figure.Figure:
     """Plots histograms of log p(x) of named sets, the in-distribution set first (Fig. 2a of the paper).
 
-    Values below the left edge count in the first bin.
+    Values beyond the left edge are not drawn, because they would squash the rest; the picture says how many there are.
+
+    Args:
+      log_probs: A dictionary from names to log p(x) in nats, `(n,)`.
+      threshold: The log p(x) below which a model abstains, for a line.
     """
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
     edges, fractions = bin_log_probs(log_probs)
-    for name, heights in fractions.items():
-        axes.stairs(heights, edges, fill=True, alpha=0.55, label=name)
-    cut = any(np.min(values) < edges[0] for values in log_probs.values())
-    lower = f" (lower ones at {edges[0]:.0f})" if cut else ""
-    axes.set(xlabel=f"log p(x)  [nats]{lower}", ylabel="fraction of inputs")
-    axes.legend()
+    at = 0.95
+    for (name, heights), colour in zip(fractions.items(), itertools.cycle(COLOURS)):
+        beyond = np.mean(~(np.asarray(log_probs[name]) >= edges[0]))
+        inside = heights - beyond * (np.arange(len(heights)) == 0)
+        axes.stairs(inside, edges, fill=True, color=colour, alpha=0.35)
+        axes.stairs(inside, edges, color=colour, label=name)
+        if beyond:
+            share = "all" if beyond == 1 else f"{100 * beyond:.3g} %"
+            text = f"\u25c0 {name}: {share} further left"
+            axes.text(0.01, at, text, color=colour, fontsize=9, transform=axes.transAxes, va="top")
+            at -= 0.07
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold: abstains left of it")
+    axes.set(xlabel="log p(x)  [nats]", ylabel="fraction of inputs", xlim=(edges[0], edges[-1]))
+    axes.legend(loc="center left")
     return figure
 
 
@@ -93,7 +79,7 @@ def roc_curves(inside, outside: dict[str, np.ndarray]) -> matplotlib.figure.Figu
     """
     figure = matplotlib.figure.Figure(figsize=(4.6, 4.4))
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="chance: 0.5")
     for name, scores in outside.items():
         false, true, _ = sklearn.metrics.roc_curve(*detection.labels_and_ranks(inside, scores))
         axes.plot(false, true, label=f"{name}: {detection.auroc(inside, scores):.4f}")
@@ -134,17 +120,24 @@ def risk_coverage_curves(curves: dict[str, RiskCoverage], risk: str = "risk") ->
 
 @styled
 def reliability_diagram(curves: dict[str, Reliability]) -> matplotlib.figure.Figure:
-    """Plots accuracy against confidence; the area of a dot grows with the number of rows in its bin.
+    """Plots accuracy against confidence, with 95 % intervals (Wilson's), and the number of rows in each bin below.
 
     Args:
       curves: A dictionary from names to results of `reliability`.
     """
-    figure, axes = _diagonal("probability of the predicted class", "accuracy")
-    for name, curve in curves.items():
-        (line,) = axes.plot(curve.confidence, curve.accuracy, label=name)
-        areas = 10 + 150 * curve.count / curve.count.sum()
-        axes.scatter(curve.confidence, curve.accuracy, areas, color=line.get_color())
-    axes.legend()
+    figure = matplotlib.figure.Figure(figsize=(4.8, 5.6))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS)):
+        correct = np.rint(curve.accuracy * curve.count).astype(int)
+        tests = [scipy.stats.binomtest(k, n) for k, n in zip(correct, curve.count, strict=True)]
+        ends = np.array([test.proportion_ci(method="wilson") for test in tests]).T
+        errors = np.abs(ends - curve.accuracy)
+        above.errorbar(curve.confidence, curve.accuracy, errors, fmt="o", capsize=3, color=colour, label=name)
+        below.vlines(curve.confidence, 0.5, curve.count, color=colour, linewidth=4, alpha=0.7)
+    above.set(ylabel="accuracy", ylim=(0, 1.03))
+    below.set(xlabel="probability of the predicted class", ylabel="rows", yscale="log", xlim=(0, 1.03))
+    above.legend(loc="upper left")
     return figure
 
 
@@ -201,35 +194,6 @@ def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotli
 
 
 @styled
-def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figure:
-    """Plots images `(n, H, W, C)` with values 0 .. levels-1 side by side."""
-    rows = math.ceil(len(images) / columns)
-    figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 0.6 * rows))
-    _draw_grid(figure, images, levels, rows, columns)
-    return figure
-
-
-@styled
-def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) -> matplotlib.figure.Figure:
-    """Plots the most and the least likely of a set of images.
-
-    Args:
-      images: `(n, H, W, C)`, with values 0 .. levels-1.
-      log_prob: log p(x) of the images, `(n,)`.
-      levels: The number of levels.
-      rows, columns: The size of each of the two grids.
-    """
-    order = np.argsort(log_prob)
-    figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 1.2 * rows + 0.8))
-    halves = figure.subfigures(2, 1)
-    chosen = {"most likely": order[::-1], "least likely": order}
-    for half, (title, places) in zip(halves, chosen.items(), strict=True):
-        half.suptitle(title, fontsize=11)
-        _draw_grid(half, np.asarray(images)[places[: rows * columns]], levels, rows, columns)
-    return figure
-
-
-@styled
 def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure:
     """Plots training and validation curves against epochs; `history` has columns such as "nll" and "val_nll"."""
     names = [name for name in ("error", "rmse", "nll", "bits_per_dim") if name in history]
@@ -271,27 +235,6 @@ def column_histograms(real: np.ndarray, drawn: np.ndarray, names: Sequence[str])
         axes.set_yticks([])
     grid[0].legend(fontsize=8)
     return figure
-
-
-def save(figure: matplotlib.figure.Figure, path: str | os.PathLike):
-    """Writes a figure to a file, in the format of the suffix; an existing file is replaced as a whole."""
-    with files.replacing(path) as beside:
-        figure.savefig(beside)
-
-
-def png(figure: matplotlib.figure.Figure) -> str:
-    """Returns a figure as a base64-encoded PNG, to embed in a page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _draw_grid(figure, images, levels, rows, columns):
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels:
-        axes.axis("off")
-    for axes, image in zip(panels, np.asarray(images) / (levels - 1), strict=False):
-        axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
 
 
 def _diagonal(xlabel, ylabel):

@@ -1,0 +1,36 @@
+"""Plots of scores, predictions, images, drift and training; each is a `matplotlib.figure.Figure` in the same style."""
+
+from tfp_hybrid.uncertainty.pictures.curves import (
+    bin_log_probs,
+    column_histograms,
+    coverage_diagram,
+    drift_picture,
+    learning_curves,
+    log_prob_histograms,
+    precision_recall_curves,
+    reliability_diagram,
+    risk_coverage_curves,
+    roc_curves,
+)
+from tfp_hybrid.uncertainty.pictures.images import answers, extremes, image_grid
+from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
+
+__all__ = [
+    "answers",
+    "bin_log_probs",
+    "column_histograms",
+    "coverage_diagram",
+    "drift_picture",
+    "extremes",
+    "image_grid",
+    "learning_curves",
+    "log_prob_histograms",
+    "png",
+    "precision_recall_curves",
+    "reliability_diagram",
+    "risk_coverage_curves",
+    "roc_curves",
+    "save",
+    "styled",
+    "svg",
+]

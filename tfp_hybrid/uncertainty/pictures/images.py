@@ -1,0 +1,86 @@
+"""Plots of images, with what the model says of them."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.figure
+import numpy as np
+
+from tfp_hybrid.uncertainty.pictures.style import COLOURS, styled
+
+
+@styled
+def answers(
+    images: dict[str, np.ndarray],
+    texts: dict[str, Sequence[str]],
+    log_probs: dict[str, np.ndarray],
+    threshold: float,
+    levels: int,
+) -> matplotlib.figure.Figure:
+    """Plots images, what the model says of each, its log p(x), and whether it abstains.
+
+    Args:
+      images: A dictionary from the names of sets to images `(n, H, W, C)`, with values 0 .. levels-1.
+      texts: The answer to each image, such as "8 (99 %)".
+      log_probs: log p(x) of each image in nats, `(n,)`.
+      threshold: The log p(x) below which the model abstains.
+      levels: The number of levels.
+    """
+    columns = max(map(len, images.values()))
+    figure = matplotlib.figure.Figure(figsize=(1.15 * columns + 0.5, 1.75 * len(images) + 0.3))
+    title = f"its answer above, log p(x) in nats below: under {threshold:,.0f} it abstains, however sure it is"
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, (name, shown) in zip(grid, images.items(), strict=True):
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(name)
+        for axes, image, text, log_prob in zip(row, np.asarray(shown), texts[name], log_probs[name], strict=False):
+            axes.imshow(image.squeeze() / (levels - 1), cmap="gray_r", vmin=0, vmax=1)
+            axes.set_title(text, fontsize=10)
+            abstains = not log_prob >= threshold
+            said = f"{log_prob:,.0f}\n{'abstains' if abstains else 'answers'}"
+            axes.set_xlabel(said, fontsize=9, color=COLOURS[1] if abstains else COLOURS[2])
+    return figure
+
+
+@styled
+def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figure:
+    """Plots images `(n, H, W, C)` with values 0 .. levels-1 side by side."""
+    rows = math.ceil(len(images) / columns)
+    figure = matplotlib.figure.Figure(figsize=(0.6 * columns, 0.6 * rows))
+    _draw_grid(figure, images, levels, rows, columns)
+    return figure
+
+
+@styled
+def extremes(images, log_prob, levels: int, rows: int = 2, columns: int = 10) -> matplotlib.figure.Figure:
+    """Plots the most and the least likely of a set of images.
+
+    Args:
+      images: `(n, H, W, C)`, with values 0 .. levels-1.
+      log_prob: log p(x) of the images, `(n,)`.
+      levels: The number of levels.
+      rows, columns: The size of each of the two grids.
+    """
+    order = np.argsort(log_prob)
+    figure = matplotlib.figure.Figure(figsize=(0.75 * columns, 1.9 * rows + 0.8))
+    halves = figure.subfigures(2, 1)
+    chosen = {"most likely": order[::-1], "least likely": order}
+    for half, (title, places) in zip(halves, chosen.items(), strict=True):
+        half.suptitle(f"{title}, with log p(x) [nats]", fontsize=11)
+        places = places[: rows * columns]
+        panels = _draw_grid(half, np.asarray(images)[places], levels, rows, columns)
+        for axes, place in zip(panels, places, strict=False):
+            axes.set_title(f"{log_prob[place]:.0f}", fontsize=8)
+    return figure
+
+
+def _draw_grid(figure, images, levels, rows, columns):
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, image in zip(panels, np.asarray(images) / (levels - 1), strict=False):
+        axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+    return panels
