@@ -1,10 +1,13 @@
+import itertools
 import json
+import re
 import shutil
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import contrast
 from same_run import assert_same_run
 
 from tfp_hybrid import datasets, files, recipes
@@ -51,9 +54,30 @@ def test_the_saved_model_is_the_one_that_was_measured(run):
 def test_the_report_holds_its_pictures_and_numbers(run):
     folder, metrics = run
     report = (folder / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 4
-    assert "http" not in report, "self-contained"
+    assert report.count("<svg") == 4 and report.count("aria-label") >= 4
+    assert not re.search('(src|href)="(?!data:|#)', report) and "url(http" not in report, "self-contained"
     assert f"{metrics['test']['rmse']:.4f}" in report and f"{metrics['ood']['noise']['auroc']:.4f}" in report
+
+
+def test_the_report_leads_with_the_answer(run):
+    report = (run[0] / "report.html").read_text()
+    text = " ".join(re.sub("<[^>]*>", " ", report[report.index("<body>") :]).split())
+    answer = re.search(r"It answers ([\d.]+) % of the test rows, with a root-mean-square error of ([\d.]+)\.", text)
+    assert 90 < float(answer[1]) <= 100 and float(answer[2]) > 0
+    assert re.search(r"noise \(\d+ % refused\)|Do not rely on it for noise: it answers \d+ %", text)
+    assert answer.start() < text.index("Density of the inputs") < text.index("Learning curves")
+
+
+def test_the_report_fits_a_phone_and_the_dark(run):
+    report = (run[0] / "report.html").read_text()
+    assert 'name="viewport"' in report and "prefers-color-scheme: dark" in report
+    assert report.count("<table>") == report.count('<div class="scroll"><table>')
+    themes = re.findall(r":root \{(.*?)\}", report)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#\w+);", theme))
+        for text, ground in itertools.product(("text", "quiet"), ("page", "accent")):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
 
 
 @pytest.mark.nightly

@@ -1,10 +1,14 @@
 """The report of a run, a self-contained HTML file with tables and pictures."""
 
+import dataclasses
 import pathlib
 
 import jinja2
+import matplotlib.figure
+import numpy as np
 
 from tfp_hybrid import files
+from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.predictions import Predictions
 from tfp_hybrid.datasets import Dataset
 from tfp_hybrid.models import HybridModel
@@ -29,6 +33,8 @@ def write(
     history: dict[str, list[float]],
     test: Predictions,
     outside: dict[str, Predictions],
+    ood_sets: dict[str, np.ndarray],
+    threshold: float,
 ):
     """Writes the report.
 
@@ -40,22 +46,77 @@ def write(
       history: Columns of the training history.
       test: `Predictions` for the test rows.
       outside: `Predictions` for each out-of-distribution set, by name.
+      ood_sets: The inputs of each out-of-distribution set, by name.
+      threshold: The log p(x) below which the rejector abstains.
     """
     log_probs = {f"{dataset.name} (test)": test.log_prob_x}
     log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
     drawn = [
-        ("Learning curves", "Training curves are means over each epoch. Validation curves are for held-out rows.")
-        + (pictures.learning_curves(history),),
-        ("Density of the inputs", "log p(x) of test rows and of out-of-distribution inputs.")
-        + (pictures.log_prob_histograms(log_probs),),
-        ("Samples", "Inputs drawn from the model's p(x).") + (_samples(model, dataset, metrics["config"]["seed"]),),
+        _Picture(
+            "Density of the inputs",
+            "log p(x) of test rows and of out-of-distribution inputs.",
+            pictures.log_prob_histograms(log_probs, threshold),
+        ),
+        *_examples(dataset, test, outside, ood_sets, threshold),
         _reliability(model, dataset, test),
+        _Picture(
+            "Samples",
+            "Inputs drawn from the model's p(x).",
+            _samples(model, dataset, metrics["config"]["seed"]),
+        ),
+        _Picture(
+            "Learning curves",
+            "Training curves are means over each epoch. Validation curves are for held-out rows.",
+            pictures.learning_curves(history),
+        ),
     ]
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_hybrid.commands", "."), autoescape=True
     ).get_template("report.html.jinja")
-    images = [{"title": t, "caption": c, "png": pictures.png(figure)} for t, c, figure in drawn]
-    files.write(path, template.render(metrics, labels=_LABELS, figures=images))
+    trust = [_trust("test rows", dataset, test, threshold, dataset.test[1])]
+    trust += [_trust(name, dataset, answers, threshold) for name, answers in outside.items()]
+    files.write(path, template.render(metrics, labels=_LABELS, pictures=drawn, trust=trust, threshold=threshold))
+
+
+@dataclasses.dataclass
+class _Picture:
+    title: str
+    caption: str
+    figure: matplotlib.figure.Figure
+
+    @property
+    def svg(self):
+        return pictures.svg(self.figure)
+
+
+def _trust(name, dataset, predicted, threshold, y=None):
+    """Returns the fraction of a set on which the rejector abstains, and the error (or RMSE) of the rest."""
+    kept = predicted.log_prob_x >= threshold
+    row = {"name": name, "abstains": 1 - kept.mean(), "error": None, "unit": None}
+    if y is None or not kept.any():
+        return row
+    if dataset.task == "classification":
+        wrong = predictions.labels(predicted.mean[kept]) != y[kept]
+        return row | {"error": wrong.mean(), "unit": "%"}
+    return row | {"error": np.sqrt(np.mean((predicted.mean[kept] - y[kept]) ** 2)), "unit": "RMSE"}
+
+
+def _examples(dataset, test, outside, ood_sets, threshold, count=6):
+    """Yields a picture of the first images of each set, with the answers to them; none for columns and regression."""
+    if dataset.feature_names is not None or dataset.task != "classification":
+        return
+    images = {"test": dataset.test[0]} | ood_sets
+    answers = {"test": test} | outside
+    log_probs = {name: predicted.log_prob_x[:count] for name, predicted in answers.items()}
+    texts = {
+        name: [f"{p.argmax()} ({p.max():.0%})" for p in predicted.mean[:count]] for name, predicted in answers.items()
+    }
+    images = {name: x[:count] for name, x in images.items()}
+    yield _Picture(
+        "What it answers",
+        "The first inputs of each set, with the most probable class and its probability above, and log p(x) below.",
+        pictures.answers(images, texts, log_probs, threshold, dataset.quantization_levels),
+    )
 
 
 def _samples(model, dataset, seed):
@@ -68,9 +129,9 @@ def _samples(model, dataset, seed):
 def _reliability(model, dataset, test):
     title = "Reliability"
     if dataset.task == "classification":
-        caption = "Accuracy on test rows against the model's confidence, in ten groups of equal size."
-        curve = classification.reliability(test.mean, dataset.test[1], bins=10, strategy="mass")
-        return title, caption, pictures.reliability_diagram({"model": curve})
+        caption = "Accuracy on test rows against the model's confidence, with 95 % intervals, and the rows in each bin."
+        curve = classification.reliability(test.mean, dataset.test[1], bins=10)
+        return _Picture(title, caption, pictures.reliability_diagram({"model": curve}))
     caption = "Fraction of test rows in the central predictive interval of each level."
     x, y = dataset.test
-    return title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y)
+    return _Picture(title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y))

@@ -116,7 +116,9 @@ def _train(config, out, resume, started):
             model.save(temporary)
         with files.replacing(out / REJECTOR) as temporary:
             rejector.save(temporary)
-        report.write(out / report.REPORT, model, dataset, metrics, run.columns(), test, outside)
+        inputs = {name: x for name, (x, _) in ood_sets.items()}
+        threshold = -float(rejector.threshold.numpy())  # the score is -log p(x)
+        report.write(out / report.REPORT, model, dataset, metrics, run.columns(), test, outside, inputs, threshold)
         files.write(out / METRICS, strict_json.dumps(metrics))  # last, because it marks the run as complete
     fitting.finish(out)
     return metrics
