@@ -2,13 +2,15 @@ import io
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer.testing
 
-from tfp_hybrid import datasets
+import tfp_hybrid as hy
+from tfp_hybrid import cli, console, datasets, options, recipes
 from tfp_hybrid.cli import app
 from tfp_hybrid.commands import fitting
 
@@ -60,8 +62,8 @@ def test_score_takes_a_saved_rejector(folder, tmp_path):
     """The run's own, by its path; `--abstain-below` in place of its threshold."""
     np.savez(tmp_path / "rows.npz", x=datasets.load("simulation").test[0])
     found = []
-    for options in ((), ("--abstain-below", "50")):
-        result = invoke("score", folder / "rejector.keras", tmp_path / "rows.npz", *options)
+    for chosen in ((), ("--abstain-below", "50")):
+        result = invoke("score", folder / "rejector.keras", tmp_path / "rows.npz", *chosen)
         assert result.exit_code == 0, result.output
         found.append(pd.read_csv(io.StringIO(result.stdout))["abstain"].mean())
     assert found[0] < 0.1 and found[1] == pytest.approx(0.5, abs=0.1)
@@ -75,8 +77,8 @@ def test_evaluate_compares_all_scores(folder, tmp_path):
     assert {"-log p(x)", "typicality", "variance of p(y|x)"} <= set(rows)
     assert rows["-log p(x)"]["auroc"] == pytest.approx(json.loads(result.stdout)["ood"]["noise"]["auroc"])
     assert {"log_prob_x.png", "roc.png", "precision_recall.png"} <= {path.name for path in drawn.iterdir()}
-    options = ("--other", folder, "--likelihood-ratio", "--json")
-    result = invoke("evaluate", folder, "simulation", "--ood", "noise", *options)
+    more = ("--other", folder, "--likelihood-ratio", "--json")
+    result = invoke("evaluate", folder, "simulation", "--ood", "noise", *more)
     assert result.exit_code == 0, result.output
     assert {"WAIC", "likelihood ratio"} <= set(json.loads(result.stdout)["scores"]["noise"])
 
@@ -127,7 +129,6 @@ def test_help_has_examples(command):
         (("evaluate", "OUT", "digits"), "There is no model"),
         (("score", "OUT", "rows.npz"), "There is no model"),
         (("drift", "OUT", "rows.npz"), "There is no model"),
-        (("drift", "OUT", "rows.npz", "--picture", "a.txt"), "wanted .png"),
     ],
 )
 def test_mistakes_are_one_line_and_status_1(arguments, message, tmp_path):
@@ -135,6 +136,47 @@ def test_mistakes_are_one_line_and_status_1(arguments, message, tmp_path):
     result = invoke(*arguments)
     assert result.exit_code == 1
     assert message in result.stderr and "Traceback" not in result.output
+
+
+def test_a_picture_of_another_format_is_refused(folder, tmp_path):
+    np.savez(tmp_path / "rows.npz", x=datasets.load("simulation").test[0])
+    result = invoke("drift", folder, tmp_path / "rows.npz", "--picture", tmp_path / "a.txt")
+    assert result.exit_code == 1 and "wanted .png" in result.stderr
+
+
+def test_the_data_sets_are_those_of_the_recipes():
+    assert options.data_sets() == list(recipes.NAMES)
+
+
+def test_a_mistyped_name_is_noticed_before_tensorflow_starts(monkeypatch):
+    monkeypatch.setattr(cli, "start_tensorflow", lambda verbose: pytest.fail("started"))
+    result = invoke("train", "digitz", "--out", "run")
+    assert result.exit_code == 1 and "Did you mean 'digits'?" in result.stderr
+
+
+def test_version():
+    assert invoke("--version").stdout == f"tfp-hybrid {hy.__version__}\n"
+
+
+def test_what_tensorflow_prints_at_its_start_is_kept_back(capfd, monkeypatch):
+    """In this process it has started already, so that another module speaks in its place."""
+
+    def speaks(name):
+        os.write(2, b"about the machine\n")
+        if name == "tfp_hybrid.commands" and fails:
+            raise ImportError("broken")
+        return sys.modules[name]
+
+    monkeypatch.setattr(console.importlib, "import_module", speaks)
+    fails = False
+    console.start_tensorflow()
+    assert capfd.readouterr().err == ""
+    console.start_tensorflow(verbose=True)
+    assert "about the machine" in capfd.readouterr().err
+    fails = True
+    with pytest.raises(ImportError, match="broken"):
+        console.start_tensorflow()
+    assert "about the machine" in capfd.readouterr().err
 
 
 def test_evaluating_on_data_of_another_shape_is_explained(folder):

@@ -9,20 +9,26 @@ from typing import Annotated
 import typer
 
 from tfp_hybrid import options
-from tfp_hybrid.console import errors
+from tfp_hybrid.console import errors, start_tensorflow
 
 app = typer.Typer(
     name="tfp-hybrid",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Deep invertible generalized linear models: p(y|x) and p(x) from one normalizing flow.",
 )
 
 
+@app.callback()
+def main(context: typer.Context, version: options.Version = False, verbose: options.Verbose = False):
+    # No docstring: the text of the help is that of `app`.
+    context.obj = verbose
+
+
 @app.command(epilog=options.TRAIN_EXAMPLES)
 def train(
+    context: typer.Context,
     dataset: options.Dataset,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the results; must be new or empty.")],
     generative_weight: options.GenerativeWeight = None,
@@ -39,18 +45,21 @@ def train(
     Options that are not given default to the data set's recipe.
     """
     with errors(lambda: _how_to_resume(out)):
+        options.check_data_set(dataset)
+        start_tensorflow(context.obj)
         from tfp_hybrid import commands
-        from tfp_hybrid.commands import report, tables
+        from tfp_hybrid.commands import tables
 
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}
         metrics = commands.train(dataset, out, data_dir=data_dir, **chosen)
         tables.show(tables.metrics_tables(metrics))
-        print(f"{metrics['seconds']:.0f} s. Report: {out / report.REPORT}")
+        print(f"{metrics['seconds']:.0f} s. Wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out}.")
 
 
 @app.command(epilog=options.EVALUATE_EXAMPLES)
 def evaluate(
+    context: typer.Context,
     model: options.Model,
     dataset: options.Dataset,
     ood: options.Ood = None,
@@ -62,16 +71,22 @@ def evaluate(
 ):
     """Evaluates a trained model on test rows, and how well each score detects out-of-distribution inputs."""
     with errors():
+        options.check_files(model)
+        options.check_data_set(dataset)
+        start_tensorflow(context.obj)
         from tfp_hybrid import commands, strict_json
         from tfp_hybrid.commands import tables
 
         chosen = {"likelihood_ratio": likelihood_ratio, "pictures": pictures, "data_dir": data_dir}
         metrics = commands.evaluate(model, dataset, ood=ood or (), other=other or (), **chosen)
         print(strict_json.dumps(metrics)) if as_json else tables.show(tables.metrics_tables(metrics))
+        if pictures is not None:
+            _wrote(f"pictures to {pictures}")
 
 
 @app.command(epilog=options.SCORE_EXAMPLES)
 def score(
+    context: typer.Context,
     model: options.Model,
     file: options.Inputs,
     out: Annotated[
@@ -84,15 +99,20 @@ def score(
     The percentile is among the held-out rows; 0 is the least likely.
     """
     with errors():
+        options.check_files(model, file)
+        start_tensorflow(context.obj)
         from tfp_hybrid import commands
 
         table = commands.score(model, file, out=out, abstain_below=abstain_below)
         if out is None:
             print(table.to_csv(index=False, float_format="%.6g"), end="")
+        else:
+            _wrote(f"{len(table)} rows to {out}")
 
 
 @app.command(epilog=options.DRIFT_EXAMPLES)
 def drift(
+    context: typer.Context,
     model: options.Model,
     file: options.Inputs,
     significance: Annotated[float, typer.Option(min=0, max=1, help="False-alarm rate of each test.")] = 0.05,
@@ -106,11 +126,19 @@ def drift(
     Another population with the same scores is not detected: "no" means as likely as the held-out rows, not the same.
     """
     with errors():
+        options.check_files(model, file)
+        start_tensorflow(context.obj)
         from tfp_hybrid import commands, strict_json
         from tfp_hybrid.commands import tables
 
         answer = commands.drift(model, file, significance=significance, picture=picture)
         print(strict_json.dumps(answer)) if as_json else tables.show([tables.drift_table(answer)])
+        if picture is not None:
+            _wrote(str(picture))
+
+
+def _wrote(what):
+    typer.echo(f"Wrote {what}.", err=True)  # the standard output is the table or the JSON alone
 
 
 def _how_to_resume(out):

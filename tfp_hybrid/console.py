@@ -1,7 +1,11 @@
-"""`errors`: how a command reports errors and interruptions."""
+"""How a command starts and ends: TensorFlow starts silently, and errors and interruptions are reported in one line."""
 
 import contextlib
+import importlib
+import os
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,6 +16,41 @@ import typer
 
 class _Terminated(KeyboardInterrupt):
     """Raised on SIGTERM, so that it is handled like Ctrl-C."""
+
+
+def start_tensorflow(verbose: bool = False):
+    """Imports TensorFlow and looks for devices, while the remarks of its libraries about the machine are kept back.
+
+    Each start prints some eight lines, about CUDA for example, which do not concern the user of a command. They go to
+    the standard error stream of the process, so it is redirected for this time. If TensorFlow cannot start, they are
+    printed.
+
+    Args:
+      verbose: Whether to print them in any case.
+    """
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for what comes later
+    with contextlib.nullcontext() if verbose else _kept_back():
+        importlib.import_module("tensorflow").config.list_logical_devices()
+        importlib.import_module("tfp_hybrid.commands")
+
+
+@contextlib.contextmanager
+def _kept_back():
+    """A context in which what the process writes to its standard error stream is kept, and written after an error."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 @contextlib.contextmanager

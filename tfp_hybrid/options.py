@@ -1,11 +1,55 @@
 """Arguments, options and examples of the command line that are shared by several commands or have long texts."""
 
+import ast
+import difflib
 import pathlib
 from typing import Annotated
 
 import typer
 
-Dataset = Annotated[str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.")]
+import tfp_hybrid
+
+
+def data_sets() -> list[str]:
+    """Returns the names in `DATASETS` of all recipes, which are read but not imported, since that takes seconds."""
+    names = []
+    for path in (pathlib.Path(__file__).parent / "recipes").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATASETS":
+                names += ast.literal_eval(node.value)
+    return sorted(names)
+
+
+def check_data_set(name: str):
+    """Raises ValueError if `train` knows no data set of this name."""
+    known = data_sets()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"The data set {name!r} is unknown; wanted one of {', '.join(known)}.{meant}")
+
+
+def check_files(model: pathlib.Path, inputs: pathlib.Path | None = None):
+    """Raises ValueError if the run or model, or the file of inputs, does not exist."""
+    if not model.exists():
+        raise ValueError(f"There is no model: {model} does not exist.")
+    if inputs is not None and not inputs.exists():
+        raise ValueError(f"{inputs} does not exist; wanted a .npz, .csv or .parquet file.")
+
+
+def _print_version(wanted):
+    if wanted:
+        print(f"tfp-hybrid {tfp_hybrid.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow prints about the machine.")]
+Dataset = Annotated[
+    str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.", autocompletion=data_sets)
+]
 Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
 Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file.")]
 Ood = Annotated[
