@@ -1,31 +1,25 @@
 """The flows written in JAX for the comparison are bijections with the right log-determinants."""
 
+import importlib
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import cases
 
 pytestmark = pytest.mark.nightly
-pytest.importorskip("optax", reason="optax is not installed")
-pytest.importorskip("flowjax", reason="flowjax is not installed")
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-
-from benchmarks.contestants import flowjax as flowjax_contestant  # noqa: E402
-from benchmarks.contestants import jax as jax_contestant  # noqa: E402
-
-FLOWS = {
-    "glow": (jax_contestant, cases.QUICK_CASES["glow"]),
-    "real_nvp": (jax_contestant, cases.QUICK_CASES["real_nvp"]),
-    "flowjax": (flowjax_contestant, cases.QUICK_CASES["real_nvp"]),
-}
+FLOWS = {"glow": ("jax", "glow"), "real_nvp": ("jax", "real_nvp"), "flowjax": ("flowjax", "real_nvp")}
 
 
 @pytest.fixture(params=FLOWS)
 def flow(request):
     """(case, weights that are not the identity's, inverse_and_log_det, sample)"""
-    module, case = FLOWS[request.param]
+    for needed in ("optax", "flowjax"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
+    contestant, name = FLOWS[request.param]
+    module, case = importlib.import_module(f"benchmarks.contestants.{contestant}"), cases.QUICK_CASES[name]
     weights, inverse_and_log_det, sample = module.flow(case)
     leaves, structure = jax.tree.flatten(weights)
     keys = jax.random.split(jax.random.key(1), len(leaves))

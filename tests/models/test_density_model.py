@@ -109,14 +109,19 @@ FORMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def weights_trained_on_an_array():
+    model = density()
+    model.fit(X, batch_size=8, shuffle=False, verbose=0)
+    return weights_of(model)
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("form", FORMS)
-def test_forms_of_data_train_alike(form):
-    model, wanted = density(), density()
-    wanted.fit(X, batch_size=8, shuffle=False, verbose=0)
-    data = FORMS[form]()
+def test_forms_of_data_train_alike(weights_trained_on_an_array, form):
+    model, data = density(), FORMS[form]()
     model.fit(*(data if isinstance(data, tuple) else (data,)), batch_size=8, shuffle=False, verbose=0)
-    for one, other in zip(weights_of(model), weights_of(wanted), strict=True):
+    for one, other in zip(weights_of(model), weights_trained_on_an_array, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 

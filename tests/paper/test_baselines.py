@@ -33,6 +33,7 @@ def test_constant_and_least_squares():
     np.testing.assert_allclose(p_y.stddev(), np.full(100, np.sqrt(residuals[0] / 500)), rtol=1e-4)
 
 
+@pytest.mark.nightly
 def test_boosting_finds_the_mean_and_the_variance():
     test = rows(2000, 1)
     p_y = baselines.boosting(rows(20_000), test, 50)
