@@ -1,4 +1,4 @@
-"""Measures the cost of tfp_hybrid's features: ratios within one process, and the time to the first step."""
+"""Measures the cost of tfp_hybrid's features: ratios within one process, the first step, and what a user waits for."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ from benchmarks import cases, flops
 from benchmarks.process import Worker, WorkerFailed
 from benchmarks.rounds import interval, ratio, summary, take_turns
 from benchmarks.run import CONSOLE, Run, progress
+from benchmarks.waiting import STAGES, stages
 
 WORKS = {
     "glow_64": ("step", "discriminative", "density", "prediction", "fit", "matmul"),
@@ -27,6 +28,9 @@ FIRST_STEPS = [(library, steps) for library in ("tfp_hybrid", "tensorflow_probab
 QUICK_FIRST_STEPS = [("tfp_hybrid", 1)]
 FIRST_STEP_ROUNDS = 1
 FIRST_STEP_LIMIT = 180.0
+WAITING = ("glow_64", "real_nvp_1024")
+QUICK_WAITING = ("real_nvp",)
+WAITING_ROUNDS = 3
 
 
 def overhead(run: Run):
@@ -35,12 +39,15 @@ def overhead(run: Run):
     works = QUICK_WORKS if run.quick else WORKS
     first_steps = QUICK_FIRST_STEPS if run.quick else FIRST_STEPS
     first_rounds = 1 if run.quick else FIRST_STEP_ROUNDS
+    waiting = QUICK_WAITING if run.quick else WAITING
+    waiting_rounds = 1 if run.quick else WAITING_ROUNDS
     turns = (run.rounds + 2) * sum(map(len, works.values()))
-    with progress(turns + len(first_steps) * first_rounds) as advance:
+    with progress(turns + len(first_steps) * first_rounds + len(waiting) * waiting_rounds) as advance:
         ratios = [row for key in works for row in _ratios(run, key, all_cases[key], works[key], advance)]
         firsts = _first_steps(run, first_steps, first_rounds, advance)
-    run.write(ratios=ratios, first_steps=firsts, matmul_size=cases.MATMUL_SIZE)
-    _print(ratios, firsts)
+        waits = _waiting({key: all_cases[key] for key in waiting}, waiting_rounds, advance)
+    run.write(ratios=ratios, first_steps=firsts, waiting=waits, matmul_size=cases.MATMUL_SIZE)
+    _print(ratios, firsts, waits)
 
 
 def _ratios(run, key, case, works, advance):
@@ -84,7 +91,18 @@ def _first_steps(run, contestants, rounds, advance):
     return rows
 
 
-def _print(ratios, firsts):
+def _waiting(chosen, rounds, advance):
+    """Measures what a user waits for in a new process, in seconds by stage and case."""
+    seconds = {stage: {key: [] for key in chosen} for stage in STAGES}
+    for _ in range(rounds):
+        for key, case in chosen.items():
+            advance(f"what a user waits for: {key}")
+            for stage, value in stages(case).items():
+                seconds[stage][key].append(value)
+    return {stage: {key: summary(values) for key, values in row.items()} for stage, row in seconds.items()}
+
+
+def _print(ratios, firsts, waits):
     table = rich.table.Table("ratio", "case", title="tfp_hybrid, graph")
     table.add_column("median (least - largest)", justify="right")
     for row in ratios:
@@ -96,4 +114,10 @@ def _print(ratios, firsts):
     for row in firsts:
         seconds = f"skipped: {row['skipped']}" if row["skipped"] else interval(summary(row["seconds"]), 1)
         table.add_row(row["library"], str(row["steps"]), seconds)
+    CONSOLE.print(table)
+    table = rich.table.Table("stage", title="in a new process, s")
+    for key in next(iter(waits.values())):
+        table.add_column(key, justify="right")
+    for stage, row in waits.items():
+        table.add_row(stage, *(interval(value) for value in row.values()))
     CONSOLE.print(table)

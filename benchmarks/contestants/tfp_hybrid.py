@@ -38,7 +38,8 @@ def _model(case, data):
     return model
 
 
-def _trained_model(case, data, **options):
+def compiled_model(case, data, **options):
+    """Returns a `HybridModel` of a case, its ActNorms initialized from the first batch, with an optimizer."""
     model = _model(case, data)
     model.compile(keras.optimizers.Adam(LEARNING_RATE), **options)
     model.optimizer.build(model.trainable_variables)
@@ -47,13 +48,13 @@ def _trained_model(case, data, **options):
 
 def _step(case, data, xla):
     """A training step a call, over different batches."""
-    model = _trained_model(case, data)
+    model = compiled_model(case, data)
     return _training(model, case, _compiled_step(model, xla), itertools.cycle(_batches(*data)))
 
 
 def _step_after_a_tiny_one(case, data, xla):
     """As `_step`, but the first call has two rows: all but the memory of a whole batch is there after it."""
-    model = _trained_model(case, data)
+    model = compiled_model(case, data)
     signature = [tf.TensorSpec([None, *batches.shape[2:]], batches.dtype) for batches in data]
     tiny = [(tf.constant(data[0][0, :2]), tf.constant(data[1][0, :2]))]
     step = _compiled_step(model, xla, input_signature=signature)
@@ -112,7 +113,7 @@ def _sample(case, data, xla):
 
 def _fit(case, data, xla, steps_per_execution=1):
     """An epoch of `fit` over arrays; the loss is the epoch's."""
-    model = _trained_model(case, data, jit_compile=xla, steps_per_execution=steps_per_execution)
+    model = compiled_model(case, data, jit_compile=xla, steps_per_execution=steps_per_execution)
     repeats = FIT_BATCHES[case.family] // cases.BATCHES
     x, y = (np.tile(np.concatenate(batches), (repeats,) + (1,) * (batches.ndim - 2)) for batches in data)
 

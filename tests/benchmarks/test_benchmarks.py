@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from typer.testing import CliRunner
 
-from benchmarks import cases, contestants, flops
+from benchmarks import cases, contestants, flops, waiting
 from benchmarks.__main__ import app
 from benchmarks.parameters import check_parameters, expected_parameters
 from benchmarks.power_law import fit_exponent
@@ -86,6 +86,8 @@ def test_overhead(tmp_path):
         speeds["step"]["median"] / speeds["matmul"]["median"]
     )
     assert [len(row["seconds"]) for row in written["first_steps"]] == [1]
+    assert list(written["waiting"]) == list(waiting.STAGES)
+    assert all(row["real_nvp"]["median"] > 0 for row in written["waiting"].values())
 
 
 @pytest.mark.nightly
