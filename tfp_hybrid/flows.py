@@ -36,7 +36,7 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     if latent is None:
         if shape is None:
             raise ValueError(
-                f"flow_distribution: `latent` is missing, and `flow` ({type(flow).__name__}) has no `latent_shape`; "
+                f"flow_distribution: `latent` is missing, and `flow` ({flow.name}) has no `latent_shape`; "
                 "wanted a distribution, such as latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
         dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
