@@ -2,6 +2,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -177,6 +178,18 @@ def test_what_tensorflow_prints_at_its_start_is_kept_back(capfd, monkeypatch):
     with pytest.raises(ImportError, match="broken"):
         console.start_tensorflow()
     assert "about the machine" in capfd.readouterr().err
+
+
+def test_a_closed_error_stream_is_no_error():
+    script = "import os; os.close(2); from tfp_hybrid import console\nwith console._kept_back(): print('runs')"
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+
+
+def test_if_tensorflow_aborts_the_place_is_printed():
+    script = "import os; from tfp_hybrid import console\nwith console._kept_back(): os.abort()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGABRT and "Fatal Python error: Aborted" in done.stderr
 
 
 def test_evaluating_on_data_of_another_shape_is_explained(folder):

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import re
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,6 +50,15 @@ def test_links_lead_somewhere(path):
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if not link.startswith(("http", "#")):
             assert (path.parent / link.partition("#")[0]).exists(), link
+
+
+def test_links_of_the_package_index_are_absolute(monkeypatch):
+    given = {}
+    monkeypatch.setattr("setuptools.setup", lambda **metadata: given.update(metadata))
+    runpy.run_path(ROOT / "setup.py")
+    here, there = (re.findall(r"\]\(([^)\s]+)\)", text) for text in (README.read_text(), given["long_description"]))
+    assert len(here) == len(there) and all(link.startswith("https://") for link in there)
+    assert f"{ADDRESS}/raw/main/tutorials/answers.png" in there and f"{ADDRESS}/blob/main/CHANGELOG.md" in there
 
 
 def test_every_guide_is_in_the_table_of_contents():
@@ -112,9 +123,13 @@ def test_contributing_page_gives_a_passing_test(page, tmp_path):
     text = (ROOT / "docs" / "contributing" / f"{page}.md").read_text()
     for step in STEP.finditer(text):
         _follow(tmp_path / step["path"], step["code"], step["table"])
-    command = re.findall(r"```bash\npytest (.*?)\n```", text)[-1].split()
+    for command in (["check", "--fix", "."], ["format", "."]):
+        assert f"ruff {' '.join(command)}" in text
+        run = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+    command = shlex.split(re.findall("^pytest (.*)$", text, re.MULTILINE)[-1])
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "", *command],
+        [sys.executable, "-m", "pytest", *command],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -125,11 +140,11 @@ def test_contributing_page_gives_a_passing_test(page, tmp_path):
 
 
 def _follow(path, code, table):
-    """Writes a new module, adds an import to one, or adds a line at the top of a table in it."""
+    """Writes a new module, adds an import to one, or adds a line at the top of a table or list in it."""
     if not path.exists():
         path.write_text(code)
         return
     text = path.read_text()
-    found = re.search(rf"^{table}\b.*\{{\n", text, re.MULTILINE) if table else None
+    found = re.search(rf"^{table}\b.*[{{[]\n", text, re.MULTILINE) if table else None
     place = found.end() if table else [match.end() for match in re.finditer(r"^from [^(]*?\n", text, re.MULTILINE)][-1]
     path.write_text(text[:place] + code + text[place:])

@@ -1,5 +1,6 @@
 import errno
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -74,6 +75,26 @@ def test_the_file_behind_a_link_is_replaced(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "a.txt")
     files.write(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "unmounted")
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "digits"):
+        with pytest.raises(ValueError, match="runs is a link to .*unmounted, which does not exist"):
+            with files.locked(folder):
+                pass
+
+
+def test_a_folder_that_can_never_be_made_is_refused(tmp_path, monkeypatch):
+    """As in `/proc`, where it seems that another process removes it again and again."""
+
+    def missing(self, **options):
+        raise FileNotFoundError(2, "No such file or directory", str(self))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", missing)
+    with pytest.raises(ValueError, match="cannot be written: .*No such file"):
+        with files.locked(tmp_path / "run"):
+            pass
 
 
 def test_a_locked_folder_is_refused_by_the_name_of_the_process(holder, tmp_path):

@@ -1,6 +1,7 @@
 """How a command starts and ends: TensorFlow starts silently, and errors and interruptions are reported in one line."""
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import signal
@@ -22,14 +23,14 @@ def start_tensorflow(verbose: bool = False):
     """Imports TensorFlow and looks for devices, while the remarks of its libraries about the machine are kept back.
 
     Each start prints some eight lines, about CUDA for example, which do not concern the user of a command. They go to
-    the standard error stream of the process, so it is redirected for this time. If TensorFlow cannot start, they are
-    printed.
+    the standard error stream of the process, so it is redirected for this time. If TensorFlow cannot be imported, they
+    are printed; if it aborts the process, the place is printed, and `verbose` shows what it said.
 
     Args:
       verbose: Whether to print them in any case.
     """
     if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for what comes later
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # later on, only errors
     with contextlib.nullcontext() if verbose else _kept_back():
         importlib.import_module("tensorflow").config.list_logical_devices()
         importlib.import_module("tfp_hybrid.commands")
@@ -38,17 +39,27 @@ def start_tensorflow(verbose: bool = False):
 @contextlib.contextmanager
 def _kept_back():
     """A context in which what the process writes to its standard error stream is kept, and written after an error."""
-    sys.stderr.flush()
-    before = os.dup(2)
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    watch = not faulthandler.is_enabled()
     with tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), 2)
         try:
+            if watch:
+                faulthandler.enable(before)
             yield
-        except BaseException:
+        except Exception:
             kept.seek(0)
             os.write(before, kept.read())
             raise
         finally:
+            if watch:
+                faulthandler.disable()
             os.dup2(before, 2)
             os.close(before)
 

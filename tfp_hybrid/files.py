@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -90,6 +91,9 @@ def locked(folder: os.PathLike | str) -> Iterator[None]:
     folder = pathlib.Path(folder)
     if folder.is_file():  # one look: another thread may remove the folder between two
         raise ValueError(f"{folder} is a file; wanted a folder.")
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"{place} is a link to {os.readlink(place)}, which does not exist; wanted a folder.")
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         lock = _lock(folder)
@@ -109,14 +113,16 @@ def locked(folder: os.PathLike | str) -> Iterator[None]:
 
 def _lock(folder):
     """Returns the open, locked lock file of the folder; raises ValueError if another process has locked it."""
-    path = folder / LOCK
+    path, failures = folder / LOCK, 0
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+")
-        except (FileNotFoundError, FileExistsError):  # the previous holder has just removed the folder
-            if folder.is_file():
+        except (FileNotFoundError, FileExistsError):  # the previous holder has just removed the folder, or it cannot be
+            failures += 1
+            if folder.is_file() or failures == 100:
                 raise
+            time.sleep(0.01)
             continue
         try:
             _try_lock(file)

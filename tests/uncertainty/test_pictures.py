@@ -1,4 +1,5 @@
 import io
+import re
 
 import matplotlib
 import numpy as np
@@ -52,14 +53,37 @@ def test_colours_stand_out_from_white():
     assert min(contrast(colour, "white") for colour in COLOURS) >= 3
 
 
-def test_a_set_that_is_far_away_does_not_squash_the_histogram():
-    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": -1e6 - INSIDE}, threshold=-2.0).axes
-    ((_, top),) = [axes.get_ylim()]
-    assert top < 0.2, "as high as the bars of the set inside"
-    assert [text.get_text() for text in axes.texts] == ["\u25c0 far: all further left"]
+@pytest.mark.parametrize(("shift", "side"), [(-1e6, "left"), (1e6, "right")])
+def test_a_set_that_is_far_away_does_not_squash_the_histogram(shift, side):
+    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": shift - INSIDE}, threshold=-2.0).axes
+    assert axes.get_ylim()[1] < 0.2, "as high as the bars of the set inside"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["in", f"far: all further {side}", "threshold: abstains left of it"]
     assert [line.get_xdata()[0] for line in axes.get_lines()] == [-2.0]
-    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": np.r_[-INSIDE, -1e6 - INSIDE]}).axes
-    assert axes.texts[0].get_text() == "\u25c0 far: 50 % further left"
+    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": np.r_[-INSIDE, shift - INSIDE]}).axes
+    assert axes.get_legend().get_texts()[1].get_text() == f"far: 50 % further {side}"
+
+
+def test_histograms_without_values():
+    for bad, message in [
+        ({}, "no sets"),
+        ({"in": np.full(3, -np.inf)}, "no finite value for 'in'"),
+        ({"in": -INSIDE, "far": []}, r"no values for \['far'\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"log_probs has {message}"):
+            pictures.log_prob_histograms(bad)
+    (axes,) = pictures.log_prob_histograms({"in": np.full(5, 2.0)}).axes
+    assert axes.get_xlim() == (1, 3)
+
+
+def test_answers_without_their_texts():
+    images = np.zeros((2, 1, 4, 1))
+    with pytest.raises(ValueError, match="'in' has 2 images, 1 texts and 2 log"):
+        pictures.answers({"in": images}, {"in": ["a"]}, {"in": [1.0, 2.0]}, 0.0, 4)
+    with pytest.raises(ValueError, match="images is empty"):
+        pictures.answers({}, {}, {}, 0.0, 4)
+    figure = pictures.answers({"in": images}, {"in": ["a", "b"]}, {"in": [1.0, 2.0]}, 0.0, 4)
+    assert [axes.images[0].get_array().shape for axes in figure.axes] == [(1, 4), (1, 4)]
 
 
 def test_answers_say_where_it_abstains():
@@ -75,6 +99,20 @@ def test_answers_say_where_it_abstains():
 def test_the_same_figure_is_the_same_svg():
     first, second = (pictures.svg(pictures.roc_curves(INSIDE, {"far": OUTSIDE["far"]})) for _ in range(2))
     assert first.startswith("<svg") and "false positive rate" in first and first == second
+
+
+def test_a_page_may_hold_several_svgs():
+    texts = [pictures.svg(pictures.roc_curves(INSIDE, {name: OUTSIDE[name]})) for name in ("far", "endless")]
+    ids = [set(re.findall(' id="(.*?)"', text)) for text in texts]
+    assert not ids[0] & ids[1]
+    for text, known in zip(texts, ids, strict=True):
+        assert set(re.findall(r'href="#(.*?)"', text) + re.findall(r"url\(#(.*?)\)", text)) <= known
+
+
+def test_a_saved_svg_is_the_embedded_one(tmp_path):
+    pictures.save(CASES["roc_curves"](), tmp_path / "roc.svg")
+    saved = (tmp_path / "roc.svg").read_text()
+    assert "<dc:date>" not in saved and "false positive rate" in saved, "text stays text, and files repeat"
 
 
 def test_reliability_shows_wilsons_interval():

@@ -75,7 +75,8 @@ def write(
     ).get_template("report.html.jinja")
     trust = [_trust("test rows", dataset, test, threshold, dataset.test[1])]
     trust += [_trust(name, dataset, answers, threshold) for name, answers in outside.items()]
-    files.write(path, template.render(metrics, labels=_LABELS, pictures=drawn, trust=trust, threshold=threshold))
+    shown = {"labels": _LABELS, "pictures": drawn, "trust": trust, "threshold": threshold, "percent": _percent}
+    files.write(path, template.render(metrics, **shown))
 
 
 @dataclasses.dataclass
@@ -87,6 +88,13 @@ class _Picture:
     @property
     def svg(self):
         return pictures.svg(self.figure)
+
+
+def _percent(fraction):
+    """A fraction in percent, which is 0 or 100 only if it is none or all."""
+    if 0 < fraction < 1:
+        return f"{np.clip(100 * fraction, 0.1, 99.9):.1f} %"
+    return f"{100 * fraction:.0f} %"
 
 
 def _trust(name, dataset, predicted, threshold, y=None):

@@ -20,30 +20,34 @@ from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage
 def log_prob_histograms(log_probs: dict[str, np.ndarray], threshold: float | None = None) -> matplotlib.figure.Figure:
     """Plots histograms of log p(x) of named sets, the in-distribution set first (Fig. 2a of the paper).
 
-    Values beyond the left edge are not drawn, because they would squash the rest; the picture says how many there are.
+    Values beyond the edges are not drawn, because they would squash the rest; the legend says how many there are.
 
     Args:
-      log_probs: A dictionary from names to log p(x) in nats, `(n,)`.
+      log_probs: A dictionary from names to log p(x) in nats, `(n,)`. NaN counts as -inf.
       threshold: The log p(x) below which a model abstains, for a line.
+
+    Raises:
+      ValueError: If the first set has no finite value, or another set is empty.
     """
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
     edges, fractions = bin_log_probs(log_probs)
-    at = 0.95
     for (name, heights), colour in zip(fractions.items(), itertools.cycle(COLOURS)):
-        beyond = np.mean(~(np.asarray(log_probs[name]) >= edges[0]))
-        inside = heights - beyond * (np.arange(len(heights)) == 0)
+        values = np.nan_to_num(np.asarray(log_probs[name]), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        below, above = np.mean(values < edges[0]), np.mean(values > edges[-1])
+        inside = heights.copy()
+        inside[0], inside[-1] = inside[0] - below, inside[-1] - above
+        beyond = [
+            f"{'all' if share == 1 else f'{100 * share:.3g} %'} further {side}"
+            for share, side in ((below, "left"), (above, "right"))
+            if share
+        ]
         axes.stairs(inside, edges, fill=True, color=colour, alpha=0.35)
-        axes.stairs(inside, edges, color=colour, label=name)
-        if beyond:
-            share = "all" if beyond == 1 else f"{100 * beyond:.3g} %"
-            text = f"\u25c0 {name}: {share} further left"
-            axes.text(0.01, at, text, color=colour, fontsize=9, transform=axes.transAxes, va="top")
-            at -= 0.07
+        axes.stairs(inside, edges, color=colour, label=f"{name}: {', '.join(beyond)}" if beyond else name)
     if threshold is not None:
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold: abstains left of it")
     axes.set(xlabel="log p(x)  [nats]", ylabel="fraction of inputs", xlim=(edges[0], edges[-1]))
-    axes.legend(loc="center left")
+    axes.legend(loc="upper left", fontsize=9)
     return figure
 
 
@@ -56,11 +60,21 @@ def bin_log_probs(log_probs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[st
     Returns:
       The edges of the bins, `(m + 1,)`, and a dictionary from names to the fraction of the set in each bin, `(m,)`.
       Values beyond the edges count in the first or the last bin.
+
+    Raises:
+      ValueError: If the first set has no finite value, or another set is empty.
     """
+    empty = [name for name, values in log_probs.items() if not np.size(values)]
+    if not log_probs or empty:
+        raise ValueError(f"log_probs has {'no sets' if not log_probs else f'no values for {empty}'}; wanted some.")
     inside = np.asarray(next(iter(log_probs.values())))
+    if not np.isfinite(inside).any():
+        raise ValueError(f"log_probs has no finite value for {next(iter(log_probs))!r}; wanted at least one.")
     finite = np.concatenate([np.asarray(values)[np.isfinite(values)] for values in log_probs.values()])
     least, median, most = np.quantile(inside[np.isfinite(inside)], [0.001, 0.5, 1.0])
     low, high = max(finite.min(), median - 6 * (median - least)), min(finite.max(), median + 3 * (most - median))
+    if low == high:  # all values are equal
+        low, high = low - 1, high + 1
     edges = np.linspace(low, high, 80)
     fractions = {}
     for name, values in log_probs.items():

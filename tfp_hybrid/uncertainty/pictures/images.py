@@ -1,6 +1,7 @@
 """Plots of images, with what the model says of them."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.figure
@@ -25,11 +26,22 @@ def answers(
       log_probs: log p(x) of each image in nats, `(n,)`.
       threshold: The log p(x) below which the model abstains.
       levels: The number of levels.
+
+    Raises:
+      ValueError: If there are no images, or not a text and a log p(x) for each.
     """
-    columns = max(map(len, images.values()))
+    columns = max(map(len, images.values()), default=0)
+    if not columns:
+        raise ValueError("images is empty; wanted at least one.")
+    for name, shown in images.items():
+        if not len(shown) == len(texts[name]) == len(log_probs[name]):
+            raise ValueError(
+                f"{name!r} has {len(shown)} images, {len(texts[name])} texts and {len(log_probs[name])} log p(x); "
+                "wanted one of each."
+            )
     figure = matplotlib.figure.Figure(figsize=(1.15 * columns + 0.5, 1.75 * len(images) + 0.3))
     title = f"its answer above, log p(x) in nats below: under {threshold:,.0f} it abstains, however sure it is"
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, 14 * columns), fontsize=11)
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, (name, shown) in zip(grid, images.items(), strict=True):
         for axes in row:
@@ -37,7 +49,7 @@ def answers(
             axes.spines[:].set_visible(False)
         row[0].set_ylabel(name)
         for axes, image, text, log_prob in zip(row, np.asarray(shown), texts[name], log_probs[name], strict=False):
-            axes.imshow(image.squeeze() / (levels - 1), cmap="gray_r", vmin=0, vmax=1)
+            axes.imshow(_drawable(image) / (levels - 1), cmap="gray_r", vmin=0, vmax=1)
             axes.set_title(text, fontsize=10)
             abstains = not log_prob >= threshold
             said = f"{log_prob:,.0f}\n{'abstains' if abstains else 'answers'}"
@@ -82,5 +94,10 @@ def _draw_grid(figure, images, levels, rows, columns):
     for axes in panels:
         axes.axis("off")
     for axes, image in zip(panels, np.asarray(images) / (levels - 1), strict=False):
-        axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+        axes.imshow(_drawable(image), cmap="gray_r", vmin=0, vmax=1)
     return panels
+
+
+def _drawable(image):
+    """An image as matplotlib wants it: grey without an axis of channels."""
+    return image[..., 0] if image.shape[-1] == 1 else image

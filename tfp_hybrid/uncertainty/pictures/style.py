@@ -4,6 +4,8 @@ import base64
 import functools
 import io
 import os
+import re
+import zlib
 from collections.abc import Callable
 
 import matplotlib
@@ -43,8 +45,9 @@ def styled(draw: Callable) -> Callable:
 
 def save(figure: matplotlib.figure.Figure, path: str | os.PathLike):
     """Writes a figure to a file, in the format of the suffix; an existing file is replaced as a whole."""
+    form = os.path.splitext(path)[1].removeprefix(".") or None
     with files.replacing(path) as beside:
-        figure.savefig(beside)
+        _write(figure, beside, form)
 
 
 def png(figure: matplotlib.figure.Figure) -> str:
@@ -53,13 +56,22 @@ def png(figure: matplotlib.figure.Figure) -> str:
 
 
 def svg(figure: matplotlib.figure.Figure) -> str:
-    """Returns a figure as the text of an SVG element, to embed in a page; the same figure gives the same text."""
+    """Returns a figure as the text of an SVG element, to embed in a page; the same figure gives the same text.
+
+    Its ids are its own, so that a page may hold several.
+    """
     text = _written(figure, "svg").decode()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    prefix = f"f{zlib.crc32(text.encode()):08x}_"
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", text)
 
 
 def _written(figure, form):
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
+    _write(figure, buffer, form)
     return buffer.getvalue()
+
+
+def _write(figure, file, form):
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
