@@ -35,8 +35,9 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     shape = getattr(flow, "latent_shape", None)
     if latent is None:
         if shape is None:
+            name = type(flow).__name__.lstrip("_")  # of a private class of TFP, such as `_Chain`, the public one
             raise ValueError(
-                f"flow_distribution: `latent` is missing, and `flow` ({flow.name}) has no `latent_shape`; "
+                f"flow_distribution: `latent` is missing, and `flow` ({name}) has no `latent_shape`; "
                 "wanted a distribution, such as latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
         dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
