@@ -180,15 +180,18 @@ def test_what_tensorflow_prints_at_its_start_is_kept_back(capfd, monkeypatch):
     assert "about the machine" in capfd.readouterr().err
 
 
+KEEP_BACK = "import runpy, sys; keep_back = runpy.run_path(sys.argv[1])['_kept_back']\n"  # without TensorFlow
+
+
 def test_a_closed_error_stream_is_no_error():
-    script = "import os; os.close(2); from tfp_hybrid import console\nwith console._kept_back(): print('runs')"
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    script = KEEP_BACK + "import os; os.close(2)\nwith keep_back(): print('runs')"
+    done = subprocess.run([sys.executable, "-c", script, console.__file__], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (0, "runs\n")
 
 
 def test_if_tensorflow_aborts_the_place_is_printed():
-    script = "import os; from tfp_hybrid import console\nwith console._kept_back(): os.abort()"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    script = KEEP_BACK + "import os\nwith keep_back(): os.abort()"
+    done = subprocess.run([sys.executable, "-c", script, console.__file__], capture_output=True, text=True)
     assert done.returncode == -signal.SIGABRT and "Fatal Python error: Aborted" in done.stderr
 
 

@@ -20,7 +20,7 @@ PUBLISHED = {
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["mnist", pytest.param("fashion_mnist", marks=pytest.mark.nightly)])
 def test_real_files(real_data, name, files_of):
     root = real_data / "tfds"
     if not (root / name).is_dir():

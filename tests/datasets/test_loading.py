@@ -24,7 +24,10 @@ def test_names():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", datasets.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.nightly if name == "fashion_mnist" else ()) for name in datasets.NAMES],
+)
 def test_contract(name, real_data):
     """What every model and experiment relies on, whatever the set."""
     if name not in ("digits", "simulation") and not (real_data / "tfds").is_dir():

@@ -370,7 +370,7 @@ def test_fit_shuffles_validates_and_repeats(write):
     assert histories[0]["loss"][1] < histories[0]["loss"][0]
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_a_strategy_trains_on_a_stream(write, calls):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     with strategy.scope():

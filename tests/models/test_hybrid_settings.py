@@ -125,8 +125,8 @@ def test_what_can_be_saved_says_nothing(recwarn):
     assert not [warning for warning in recwarn if "save" in str(warning.message)]
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("rows", [65, pytest.param(33, marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # test_density_model.py has the same for p(x) alone
+@pytest.mark.parametrize("rows", [65, 33])
 def test_a_replica_without_rows_leaves_training_as_on_one_device(rows):
     """Of 65 rows in batches of 16, the last has one row: one of two replicas gets none."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
