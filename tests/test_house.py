@@ -13,6 +13,7 @@ ROOMS = (
     "cli",
     "console options",
     "commands",
+    "registered",
     "recipes",
     "uncertainty",
     "models",

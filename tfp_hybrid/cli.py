@@ -16,13 +16,12 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Deep invertible generalized linear models: p(y|x) and p(x) from one normalizing flow.",
 )
 
 
 @app.callback()
 def main(context: typer.Context, version: options.Version = False, verbose: options.Verbose = False):
-    # No docstring: the text of the help is that of `app`.
+    """Deep invertible generalized linear models: p(y|x) and p(x) from one normalizing flow."""
     context.obj = verbose
 
 

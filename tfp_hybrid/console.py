@@ -33,7 +33,8 @@ def start_tensorflow(verbose: bool = False):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # later on, only errors
     with contextlib.nullcontext() if verbose else _kept_back():
         importlib.import_module("tensorflow").config.list_logical_devices()
-        importlib.import_module("tfp_hybrid.commands")
+        for name in ("registered", "commands"):  # the console script has not imported them with the package
+            importlib.import_module(f"tfp_hybrid.{name}")
 
 
 @contextlib.contextmanager

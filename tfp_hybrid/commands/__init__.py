@@ -11,7 +11,6 @@ example:
     tests = commands.drift("runs/digits", "new.npz")
 """
 
-from tfp_hybrid import _backend  # noqa: F401 (the console script has not imported it yet)
 from tfp_hybrid.commands.drift import drift
 from tfp_hybrid.commands.evaluate import evaluate
 from tfp_hybrid.commands.score import score

@@ -87,6 +87,7 @@ class _Picture:
 
     @property
     def svg(self):
+        """The figure as the text of an SVG element."""
         return pictures.svg(self.figure)
 
 

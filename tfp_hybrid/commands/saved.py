@@ -6,8 +6,7 @@ import pathlib
 
 import keras
 
-# Importing these registers everything that a saved model may name.
-from tfp_hybrid import bijectors, heads, interop, networks, recipes, strict_json, uncertainty  # noqa: F401
+from tfp_hybrid import strict_json
 from tfp_hybrid.commands.archives import open_archive
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.serialization import check_format
