@@ -1,0 +1,12 @@
+"""Out-of-distribution scores of single inputs; higher is more out-of-distribution."""
+
+from tfp_hybrid.uncertainty.scores.base import Score
+from tfp_hybrid.uncertainty.scores.complexity import CodeLength, InputComplexity
+from tfp_hybrid.uncertainty.scores.gradient_norm import GradientNorm
+from tfp_hybrid.uncertainty.scores.latent import LatentNorm
+from tfp_hybrid.uncertainty.scores.likelihood_ratio import LikelihoodRatio
+from tfp_hybrid.uncertainty.scores.log_prob import JointNegativeLogProb, LevelLogProb, NegativeLogProb, Typicality
+from tfp_hybrid.uncertainty.scores.mahalanobis import RelativeMahalanobis
+from tfp_hybrid.uncertainty.scores.nearest import KNearest
+from tfp_hybrid.uncertainty.scores.response import Energy, MaxProbability, PredictiveEntropy, PredictiveVariance
+from tfp_hybrid.uncertainty.scores.waic import WAIC
