@@ -10,7 +10,7 @@ from helpers import blobs, integer_model, randomize, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid import uncertainty
-from tfp_hybrid.uncertainty.likelihood_ratio import mutate
+from tfp_hybrid.uncertainty.scores.likelihood_ratio import mutate
 
 X, Y = blobs(300)
 IMAGES = np.random.default_rng(0).integers(0, 4, (20, 4, 4, 1)).astype("uint8")

@@ -140,6 +140,18 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         z, log_det = self._inverse_and_log_det(self._checked(x, self._event_shape, "x"), training)
         return z, sum_rightmost(log_det, 0 if event_ndims is None else event_ndims - self._event_shape.rank)
 
+    def inverse_and_log_dets(
+        self, x, event_ndims: int | None = None, training: bool = False
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """As `inverse_and_log_det`, with the log-det of each level, the data side first; most flows have one level."""
+        z, log_dets = self._inverse_and_log_dets(self._checked(x, self._event_shape, "x"), training)
+        more = 0 if event_ndims is None else event_ndims - self._event_shape.rank
+        return z, [sum_rightmost(log_det, more) for log_det in log_dets]
+
+    def level_sizes(self) -> list[int]:
+        """Returns how many entries of z each level ends in; see `one_pass.level_sizes`."""
+        return [self._latent_shape.num_elements()]
+
     def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
         """Computes the gradient of `inverse_and_log_det` from its output alone; x is recomputed from z.
 
@@ -181,6 +193,12 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
 
     def _inverse_and_log_det(self, x, training=False):
         raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
+
+    # Flows of several levels override this one.
+
+    def _inverse_and_log_dets(self, x, training=False):
+        z, log_det = self._inverse_and_log_det(x, training)
+        return z, [log_det]
 
     # TFP derives its public methods from these.
 

@@ -57,6 +57,23 @@ class FusedChain(FusedBijector):
         z, log_det = one_pass.chain_inverse_and_log_det(self._folded, x, self.event_shape.rank, training)
         return z, _to_batch(log_det, x, self.event_shape.rank)
 
+    def _inverse_and_log_dets(self, x, training=False):
+        *first, last = self._folded
+        event_ndims = self.event_shape.rank
+        value, log_det = one_pass.chain_inverse_and_log_det(first, x, event_ndims, training)
+        for bijector in first:
+            event_ndims = bijector.inverse_event_ndims(event_ndims)
+        z, log_dets = one_pass.inverse_and_log_dets(last, value, event_ndims, training)
+        log_dets = [log_dets[0] + log_det, *log_dets[1:]]
+        return z, [_to_batch(part, x, self.event_shape.rank) for part in log_dets]
+
+    def level_sizes(self) -> list[int]:
+        """Returns those of the last bijector, whose z is that of the chain."""
+        shape = self.event_shape
+        for bijector in self.bijectors[:-1]:
+            shape = bijector.inverse_event_shape(shape)
+        return one_pass.level_sizes(self.bijectors[-1], shape)
+
     def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
         """As in the base class, for one bijector after another."""
         weights, event_ndims = self.keras_weights(), self.latent_shape.rank

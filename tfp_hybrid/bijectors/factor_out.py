@@ -50,6 +50,15 @@ class FactorOut(FusedBijector):
         kept, log_det = one_pass.inverse_and_log_det(self.bijector, x[..., : self._kept], 3, training)
         return self._join(kept, x), log_det
 
+    def _inverse_and_log_dets(self, x, training=False):
+        kept, log_dets = one_pass.inverse_and_log_dets(self.bijector, x[..., : self._kept], 3, training)
+        return self._join(kept, x), [tf.zeros_like(log_dets[0]), *log_dets]
+
+    def level_sizes(self) -> list[int]:
+        """Returns the number of entries that are factored out, and those of the levels below."""
+        out = self._latent_shape.num_elements() - self._kept_size
+        return [out, *one_pass.level_sizes(self.bijector, tf.TensorShape((*self._out_shape[:2], self._kept)))]
+
     def _join(self, kept, x):
         out = x[..., self._kept :]
         flat_shape = tf.concat([tf.shape(out)[:-3], [tf.reduce_prod(self._out_shape)]], 0)

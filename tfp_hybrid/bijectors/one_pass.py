@@ -66,6 +66,26 @@ def forward_and_log_det(
     return outputs
 
 
+def inverse_and_log_dets(
+    bijector: tfb.Bijector, x, event_ndims: int, training: bool = False
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """As `inverse_and_log_det`, with the log-det of each level of a multi-scale flow, the data side first."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.inverse_and_log_dets(x, event_ndims, training)
+    z, log_det = inverse_and_log_det(bijector, x, event_ndims, training)
+    return z, [log_det]
+
+
+def level_sizes(bijector: tfb.Bijector, event_shape: tf.TensorShape) -> list[int]:
+    """Returns how many entries of z each level of a multi-scale flow ends in, the data side first.
+
+    A flat z holds them in reverse: the entries of the last level come first.
+    """
+    if isinstance(bijector, FusedBijector):
+        return bijector.level_sizes()
+    return [bijector.inverse_event_shape(event_shape).num_elements()]
+
+
 def chain_inverse_and_log_det(
     bijectors: list[tfb.Bijector], x, event_ndims: int, training: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:

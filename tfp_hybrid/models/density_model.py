@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
-from tfp_hybrid.bijectors import ActNorm, inverse_and_log_det
+from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import is_for_xla
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
 from tfp_hybrid.interop import ModuleLayer
@@ -102,6 +102,11 @@ class DensityModel(CheckedModel):
         return checks.quantization_levels(self.distribution)
 
     @property
+    def input_signature(self) -> list[keras.InputSpec]:
+        """What an exported model takes: batches of any size."""
+        return [keras.InputSpec(shape=(None, *self.distribution.event_shape), dtype=self.distribution.dtype.name)]
+
+    @property
     def feature_names(self) -> tuple[str, ...] | None:
         """The names of the entries of x, if x is a vector and they are known; saved with the model.
 
@@ -159,13 +164,13 @@ class DensityModel(CheckedModel):
         return tf.function(self._pass, autograph=False, reduce_retracing=True)
 
     def _pass(self, x, training=False):
-        """z, log p_z(z) and log|det df/dx|."""
+        """z, log p_z(z) and the log-dets of the levels."""
         distribution = self.distribution
         if self.quantization_levels is None:  # integers stay as they are for the dequantization
             x = tf.cast(x, distribution.dtype)
-        z, log_det = inverse_and_log_det(self.flow, x, distribution.event_shape.rank, training)
+        z, log_dets = one_pass.inverse_and_log_dets(self.flow, x, distribution.event_shape.rank, training)
         log_p_z = log_prob_in_one_pass(distribution.distribution, z, training)
-        return z, log_p_z, tf.broadcast_to(log_det, tf.shape(log_p_z))
+        return z, log_p_z, tf.stack([tf.broadcast_to(part, tf.shape(log_p_z)) for part in log_dets], -1)
 
     def log_prob(self, x, batch_size: int | None = None) -> np.ndarray:
         """Returns log p(x) in nats, `(n,)`, computed in batches; -inf where it overflows.
@@ -282,10 +287,7 @@ class DensityModel(CheckedModel):
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`."""
-        if input_signature is None:
-            shape = (None, *self.distribution.event_shape)
-            input_signature = [keras.InputSpec(shape=shape, dtype=self.distribution.dtype.name)]
-        super().export(filepath, *args, input_signature=input_signature, **kwargs)
+        super().export(filepath, *args, input_signature=input_signature or self.input_signature, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
+from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.models import checks, feeding
 
 tfd = tfp.distributions
@@ -24,14 +25,20 @@ class Encoding:
       x: The inputs, `(n, *event_shape)`.
       z: Their latents f(x), `(n, *latent_shape)`.
       log_p_z: log p_z(z) in nats, `(n,)`.
-      log_det: log|det df/dx| in nats, `(n,)`.
+      log_dets: What each level of the flow adds to log|det df/dx|, in nats, `(n, levels)`, the data side first. A flow
+        without `FactorOut` has one level.
     """
 
     model: keras.Model
     x: tf.Tensor
     z: tf.Tensor
     log_p_z: tf.Tensor
-    log_det: tf.Tensor
+    log_dets: tf.Tensor
+
+    @functools.cached_property
+    def log_det(self) -> tf.Tensor:
+        """log|det df/dx| in nats, `(n,)`."""
+        return tf.reduce_sum(self.log_dets, -1)
 
     @functools.cached_property
     def log_prob(self) -> tf.Tensor:
@@ -43,6 +50,33 @@ class Encoding:
     def features(self) -> tf.Tensor:
         """z with its event flattened, `(n, d)`: what the head sees."""
         return flattened(self.z, self.model.distribution.distribution.event_shape)
+
+    @functools.cached_property
+    def level_features(self) -> list[tf.Tensor]:
+        """The entries of z that each level ends in, `(n, d_l)`, the data side first."""
+        p_x = self.model.distribution
+        sizes = one_pass.level_sizes(p_x.bijector, p_x.event_shape)
+        return tf.split(self.features, sizes[::-1], -1)[::-1]
+
+    @functools.cached_property
+    def level_log_probs(self) -> tf.Tensor:
+        """log p_z(z_l) + the log-det of each level l, `(n, levels)`; their sum is log p(x).
+
+        Raises:
+          ValueError: If the flow has several levels and p_z is not factorized, as the default is.
+        """
+        if self.log_dets.shape[-1] == 1:
+            return self.log_p_z[:, tf.newaxis] + self.log_dets
+        p_z = self.model.distribution.distribution
+        each = p_z.distribution.log_prob(self.z) if isinstance(p_z, tfd.Independent) else self.log_p_z
+        if each.shape.rank != self.z.shape.rank:
+            raise ValueError(
+                f"p_z is {p_z}; wanted a factorized one, such as `tfd.Independent`, for the log p of each level."
+            )
+        each = flattened(each, p_z.event_shape)
+        sizes = [part.shape[-1] for part in self.level_features]
+        parts = tf.split(each, sizes[::-1], -1)[::-1]
+        return tf.stack([tf.reduce_sum(part, -1) for part in parts], -1) + self.log_dets
 
     @functools.cached_property
     def p_y(self) -> tfd.Distribution:

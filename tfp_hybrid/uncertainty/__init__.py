@@ -7,30 +7,41 @@ out-of-distribution is the positive class.
 
 from tfp_hybrid.uncertainty import classification, detection, drift, pictures, regression
 from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
-from tfp_hybrid.uncertainty.input_complexity import InputComplexity
-from tfp_hybrid.uncertainty.likelihood_ratio import LikelihoodRatio
 from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
 from tfp_hybrid.uncertainty.rejector import Rejector
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
 from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.scores import (
+    CodeLength,
+    Energy,
+    GradientNorm,
+    InputComplexity,
     JointNegativeLogProb,
+    KNearest,
     LatentNorm,
+    LevelLogProb,
+    LikelihoodRatio,
     MaxProbability,
     NegativeLogProb,
     PredictiveEntropy,
     PredictiveVariance,
+    RelativeMahalanobis,
     Score,
     Typicality,
+    WAIC,
 )
-from tfp_hybrid.uncertainty.waic import WAIC
 
 __all__ = [
     "BrierScore",
+    "CodeLength",
+    "Energy",
     "ExpectedCalibrationError",
+    "GradientNorm",
     "InputComplexity",
     "JointNegativeLogProb",
+    "KNearest",
     "LatentNorm",
+    "LevelLogProb",
     "LikelihoodRatio",
     "MaxProbability",
     "NegativeLogProb",
@@ -38,6 +49,7 @@ __all__ = [
     "PredictiveEntropy",
     "PredictiveVariance",
     "Rejector",
+    "RelativeMahalanobis",
     "RiskCoverage",
     "Score",
     "Typicality",

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import heads
 from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.models.encoding import encode_batches
-from tfp_hybrid.uncertainty.scores import check_head
+from tfp_hybrid.uncertainty.scores.base import check_head
 
 tfd = tfp.distributions
 

@@ -12,7 +12,9 @@ from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
-from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score, check_head, evaluate, fingerprint, model_config
+from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
+from tfp_hybrid.uncertainty.scores.base import check_head, evaluate, model_config
+from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -61,7 +63,7 @@ class Rejector(keras.Model):
         self.threshold = self.add_weight((), _nan, "float64", trainable=False, autocast=False, name="threshold")
         self.fitted_to = self.add_weight((), "zeros", "int64", trainable=False, name="fitted_to")
         self.reference = np.empty(0)
-        self(tf.zeros((1, *model.distribution.event_shape), model.distribution.dtype))
+        self.built = True
 
     def __repr__(self):
         threshold = float(self.threshold.numpy())
@@ -224,10 +226,10 @@ class Rejector(keras.Model):
             return (classes != y).reshape(len(y), -1).any(-1).astype(float)
         return ((prediction - y) ** 2).reshape(len(y), -1).sum(-1).astype(float)
 
-    def export(self, *args, **kwargs):
+    def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`; raises ValueError if there is no threshold, or if it is no longer valid."""
         self.check_fitted()
-        super().export(*args, **kwargs)
+        super().export(filepath, *args, input_signature=input_signature or self.model.input_signature, **kwargs)
 
     def fit(self, *args, **kwargs):
         """Raises ValueError: the hybrid model is trained, not the rejector."""

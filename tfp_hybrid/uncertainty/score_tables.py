@@ -8,9 +8,7 @@ import pandas as pd
 from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty import scores as _scores
 from tfp_hybrid.uncertainty.detection import METRICS, detection_metrics
-from tfp_hybrid.uncertainty.input_complexity import InputComplexity
-from tfp_hybrid.uncertainty.likelihood_ratio import LikelihoodRatio
-from tfp_hybrid.uncertainty.waic import WAIC
+from tfp_hybrid.uncertainty.scores import base
 
 _NO_ROWS = pd.MultiIndex.from_arrays([[], []], names=["set", "score"])
 
@@ -19,7 +17,7 @@ def all_scores(
     model: DensityModel,
     x=None,
     others: Sequence[DensityModel] = (),
-    likelihood_ratio: LikelihoodRatio | None = None,
+    likelihood_ratio: _scores.LikelihoodRatio | None = None,
 ) -> list[_scores.Score]:
     """Returns every score that applies to a model, fitted.
 
@@ -33,17 +31,17 @@ def all_scores(
     Raises:
       ValueError: If `likelihood_ratio` is not fitted to `model`.
     """
-    _scores.check_model(model)
+    base.check_model(model)
     found = [_scores.NegativeLogProb()]
     if x is not None:
         found.append(_scores.Typicality().fit(model, x))
     found += [_scores.JointNegativeLogProb(), _scores.LatentNorm(), _scores.PredictiveEntropy()]
-    found += [_scores.MaxProbability(), _scores.PredictiveVariance(), InputComplexity()]
+    found += [_scores.MaxProbability(), _scores.PredictiveVariance(), _scores.InputComplexity()]
     if likelihood_ratio is not None:
         likelihood_ratio.check_fitted(model)
         found.append(likelihood_ratio)
     if others:
-        found.append(WAIC(list(others)))
+        found.append(_scores.WAIC(list(others)))
     return [score for score in found if _applies(score, model)]
 
 
@@ -73,7 +71,7 @@ def score_table(model: DensityModel, x, scores: Sequence[_scores.Score], batch_s
     titles = [score.title for score in scores]
     if not titles or len(set(titles)) < len(titles):
         raise ValueError(f"scores has the titles {titles}; wanted at least one score, and no title twice.")
-    values = _scores.run(scores, model, x, batch_size)
+    values = base.run(scores, model, x, batch_size)
     return pd.DataFrame({score.title: column for score, column in zip(scores, values, strict=True)})
 
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid.models import DensityModel, Encoding
-from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
+from tfp_hybrid.uncertainty.scores.base import Score, check_model, model_config
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")

@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.models import DensityModel, Encoding, checks
-from tfp_hybrid.uncertainty.scores import Score, check_model, model_config
+from tfp_hybrid.uncertainty.scores.base import Score, check_model, model_config
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")

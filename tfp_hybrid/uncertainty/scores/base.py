@@ -1,0 +1,186 @@
+"""Out-of-distribution scores of single inputs, from one pass through a model; higher is more out-of-distribution."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid import arguments
+from tfp_hybrid.bijectors import one_pass
+from tfp_hybrid.models import DensityModel, Encoding
+from tfp_hybrid.models.encoding import encode_batches
+from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
+
+
+class Score(keras.layers.Layer):
+    """A number for each input, which is higher the less the input resembles the training data.
+
+    A score is a Keras layer, so that its weights are saved and loaded with the object that holds it (such as a
+    `Rejector`). Where it is NaN, because the density or the latent of an input overflows, it is replaced by +inf.
+
+    To write a score, set `title` and write `of(encoding)`. A score that learns from held-out in-distribution inputs
+    also sets `needs_fit = True`, keeps what it learns in weights, or in arrays if their shapes depend on the inputs
+    (`add_array`), and writes `learn`.
+
+    Args:
+      **kwargs: Passed to `keras.layers.Layer`.
+
+    Attributes:
+      title: The name of the score in tables and plots.
+      needs_fit: Whether the score must be fitted before use.
+    """
+
+    title = ""
+    needs_fit = False
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")  # whatever the precision of the model
+        super().__init__(**kwargs)
+        self._arrays = {}
+        if self.needs_fit:
+            self.fitted_to = self.add_weight((), _minus_one, "int64", trainable=False, name="fitted_to")
+        self.built = True
+
+    def __repr__(self):
+        state = f"fitted={self.is_fitted}" if self.needs_fit else ""
+        return f"{type(self).__name__}({state})"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the score needs no fit or was fitted."""
+        return not self.needs_fit or int(self.fitted_to.numpy()) != -1
+
+    def add_array(self, name: str) -> tf.Variable:
+        """Returns a variable of numbers whose shape `learn` determines by assigning them; saved with the weights."""
+        self._arrays[name] = tf.Variable(np.zeros(0, "float32"), False, name=name, shape=tf.TensorShape(None))
+        return self._arrays[name]
+
+    @property
+    def learned(self) -> list:
+        """All weights and arrays, those of scores inside included."""
+        return [*self.weights, *self._arrays.values()]
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for name, array in self._arrays.items():
+            store[name] = array.numpy()
+
+    def load_own_variables(self, store):
+        super().load_own_variables({key: store[key] for key in store.keys() if key not in self._arrays})
+        for name, array in self._arrays.items():
+            array.assign(np.asarray(store[name]))
+
+    def of(self, encoding: Encoding) -> tf.Tensor:
+        """Returns the scores of a batch, `(n,)`, by TensorFlow operations only."""
+        raise NotImplementedError(f"{type(self).__name__}.of")
+
+    def learn(self, model: DensityModel, x, batch_size: int):
+        """Sets the weights from held-out in-distribution inputs x; most scores have none."""
+
+    def fit(self, model: DensityModel, x, batch_size: int = 256) -> "Score":
+        """Fits the score to held-out in-distribution inputs; most scores need no fit.
+
+        Args:
+          model: The trained model.
+          x: Inputs that were not used in training: an array `(n, *event_shape)`, or a `tf.data.Dataset` of batches.
+          batch_size: The number of rows in a batch of an array.
+
+        Returns:
+          The score itself.
+        """
+        check_model(model)
+        arguments.check_batch_size(batch_size)
+        self.learn(model, x, batch_size)
+        if self.needs_fit:
+            self.fitted_to.assign(fingerprint(model))
+        return self
+
+    def score(self, model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the scores of inputs, `(n,)`, computed in batches.
+
+        Args:
+          model: The model that the score was fitted to.
+          x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches.
+          batch_size: The number of rows in a batch of an array.
+
+        Raises:
+          ValueError: If the score is not fitted or was fitted to another model, if it does not apply to the model, or
+            if the model cannot take x.
+        """
+        return run([self], model, x, batch_size)[0]
+
+    def check_applies(self, model: DensityModel):
+        """Raises ValueError if this score does not apply to the inputs or the head of `model`."""
+        check_model(model)
+        if self._arrays and not self.is_fitted:  # nothing can be computed yet
+            return
+        p_x = model.distribution
+        x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
+        levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
+        origin = Encoding(model, x, z, tf.zeros((1,), p_x.dtype), tf.zeros((1, levels), p_x.dtype))
+        if np.isnan(self.of(origin)).any():
+            raise ValueError(
+                f"{type(self).__name__} is NaN for the head {type(model.head).__name__}; wanted another score."
+            )
+
+    def check_fitted(self, model: DensityModel):
+        """Raises ValueError unless the score needs no fit or was fitted to `model` with its current weights."""
+        check_model(model)
+        if not self.needs_fit:
+            return
+        name = type(self).__name__
+        if not self.is_fitted:
+            raise ValueError(f"{name} is not fitted; call `fit(model, x)` with held-out in-distribution inputs first.")
+        if int(self.fitted_to.numpy()) != fingerprint(model):
+            raise ValueError(
+                f"{name} was fitted to another model than `model`, or `model` was trained since; call `fit(model, x)` "
+                "again."
+            )
+
+
+def run(scores: Sequence[Score], model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
+    """Computes several scores in one pass, `(len(scores), n)`; see `Score.score`."""
+    for score in scores:
+        score.check_fitted(model)
+        score.check_applies(model)
+    arguments.check_batch_size(batch_size)
+    columns = [[evaluate(s, encoding) for s in scores] for encoding in encode_batches(model, x, batch_size)]
+    return np.concatenate(columns, axis=1)
+
+
+def evaluate(score: Score, encoding: Encoding) -> tf.Tensor:
+    """Returns `score.of(encoding)`, with +inf in place of NaN."""
+    value = score.of(encoding)
+    return tf.where(tf.math.is_nan(value), tf.constant(np.inf, value.dtype), value)
+
+
+def level_of(levels: list, score: Score):
+    """Returns the item of `levels` for `score.level`; raises ValueError if the flow has no such level."""
+    if not -len(levels) <= score.level < len(levels):
+        raise ValueError(
+            f"{type(score).__name__}: `level` is {score.level}; wanted one of the flow's {len(levels)}, counted from 0."
+        )
+    return levels[score.level]
+
+
+def check_model(model):
+    """Raises ValueError unless `model` is a `DensityModel`, such as a `HybridModel`."""
+    if not isinstance(model, DensityModel):
+        raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel or a DensityModel.")
+
+
+def check_head(model):
+    """Raises ValueError unless `model` has a head for p(y|x), as a `HybridModel` does."""
+    check_model(model)
+    if model.head is None:
+        raise ValueError("model is a DensityModel, which has no p(y|x); wanted a HybridModel.")
+
+
+def model_config(model: keras.Model) -> dict:
+    """Returns the config of a model inside another, for inference: without its optimizer."""
+    return {key: value for key, value in keras.saving.serialize_keras_object(model).items() if key != "compile_config"}
+
+
+def _minus_one(shape, dtype=None):
+    return -tf.ones(shape, dtype)
