@@ -27,6 +27,7 @@ class Encoding:
       log_p_z: log p_z(z) in nats, `(n,)`.
       log_dets: What each level of the flow adds to log|det df/dx|, in nats, `(n, levels)`, the data side first. A flow
         without `FactorOut` has one level.
+      kept: What scores of this pass keep for one another.
     """
 
     model: keras.Model
@@ -34,6 +35,7 @@ class Encoding:
     z: tf.Tensor
     log_p_z: tf.Tensor
     log_dets: tf.Tensor
+    kept: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @functools.cached_property
     def log_det(self) -> tf.Tensor:

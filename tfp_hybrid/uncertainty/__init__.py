@@ -13,6 +13,9 @@ from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, ris
 from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.scores import (
     CodeLength,
+    Combined,
+    ComplexityDensity,
+    DensityOfStates,
     Energy,
     GradientNorm,
     InputComplexity,
@@ -29,11 +32,16 @@ from tfp_hybrid.uncertainty.scores import (
     Score,
     Typicality,
     WAIC,
+    combine,
+    default_score,
 )
 
 __all__ = [
     "BrierScore",
     "CodeLength",
+    "Combined",
+    "ComplexityDensity",
+    "DensityOfStates",
     "Energy",
     "ExpectedCalibrationError",
     "GradientNorm",
@@ -58,6 +66,8 @@ __all__ = [
     "aurc",
     "calibrate",
     "classification",
+    "combine",
+    "default_score",
     "detection",
     "detection_table",
     "drift",

@@ -12,8 +12,8 @@ from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
-from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
-from tfp_hybrid.uncertainty.scores.base import check_head, evaluate, model_config
+from tfp_hybrid.uncertainty.scores import Score, default_score
+from tfp_hybrid.uncertainty.scores.base import check_head, evaluate, model_config, split
 from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
 
@@ -27,7 +27,7 @@ class Rejector(keras.Model):
 
     Args:
       model: The trained `HybridModel`.
-      score: A `Score`; -log p(x) by default.
+      score: A `Score`; `default_score(model)` by default. One that is not fitted yet is fitted by `fit_threshold`.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
@@ -54,7 +54,7 @@ class Rejector(keras.Model):
 
     def __init__(self, model: HybridModel, score: Score | None = None, **kwargs):
         check_head(model)
-        score = NegativeLogProb() if score is None else score
+        score = default_score(model) if score is None else score
         if not isinstance(score, Score):
             raise ValueError(f"Rejector: `score` is {score!r}; wanted a Score, such as NegativeLogProb().")
         score.check_applies(model)
@@ -102,6 +102,8 @@ class Rejector(keras.Model):
     ) -> "Rejector":
         """Chooses the threshold on held-out inputs, by one of three rules.
 
+        A score that is not fitted yet is fitted first, to every second row of x; the threshold is chosen on the others.
+
         Args:
           x: Inputs `(n, *event_shape)` that were not used in training, like those to come.
           y: The labels of x, for `risk`.
@@ -135,6 +137,10 @@ class Rejector(keras.Model):
             if not feeding.is_array(x):
                 raise ValueError(f"x is a {type(x).__name__}; wanted an array, since `risk` needs a label of each row.")
             checks.check_labels(y, self.model.head, len(x))
+        if not self.score.is_fitted:
+            part, x = split(x, 2)
+            y = None if y is None else np.asarray(y)[1::2]
+            self.score.fit(self.model, part, batch_size)
         answers = self._answers(x, batch_size)
         reference = np.sort(answers["score"].astype(float))
         if rule == "risk":

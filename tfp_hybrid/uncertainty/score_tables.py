@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty import scores as _scores
 from tfp_hybrid.uncertainty.detection import METRICS, detection_metrics
@@ -18,6 +19,7 @@ def all_scores(
     x=None,
     others: Sequence[DensityModel] = (),
     likelihood_ratio: _scores.LikelihoodRatio | None = None,
+    gradient_norm: bool = False,
 ) -> list[_scores.Score]:
     """Returns every score that applies to a model, fitted.
 
@@ -27,30 +29,29 @@ def all_scores(
       others: More models, trained from other seeds, for `WAIC`. An empty list leaves it out.
       likelihood_ratio: A `LikelihoodRatio` that was fitted to `model`, ideally on its training inputs. None leaves it
         out.
+      gradient_norm: Whether to include `GradientNorm`, which costs several passes.
 
     Raises:
       ValueError: If `likelihood_ratio` is not fitted to `model`.
     """
     base.check_model(model)
-    found = [_scores.NegativeLogProb()]
+    p_x = model.distribution
+    levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
+    found = [_scores.NegativeLogProb(), _scores.JointNegativeLogProb(), _scores.LatentNorm()]
+    found += [_scores.LevelLogProb()] if levels > 1 else []
+    found += [_scores.PredictiveEntropy(), _scores.MaxProbability(), _scores.Energy(), _scores.PredictiveVariance()]
+    found += [_scores.InputComplexity()] + ([_scores.GradientNorm()] if gradient_norm else [])
     if x is not None:
-        found.append(_scores.Typicality().fit(model, x))
-    found += [_scores.JointNegativeLogProb(), _scores.LatentNorm(), _scores.PredictiveEntropy()]
-    found += [_scores.MaxProbability(), _scores.PredictiveVariance(), _scores.InputComplexity()]
+        found += [_scores.Typicality(), _scores.LatentNorm(two_sided=True), _scores.ComplexityDensity()]
+        found += [_scores.RelativeMahalanobis(), _scores.KNearest(), _scores.DensityOfStates()]
+        found += [_scores.default_score(model)]
     if likelihood_ratio is not None:
         likelihood_ratio.check_fitted(model)
         found.append(likelihood_ratio)
     if others:
         found.append(_scores.WAIC(list(others)))
-    return [score for score in found if _applies(score, model)]
-
-
-def _applies(score, model):
-    try:
-        score.check_applies(model)
-    except ValueError:
-        return False
-    return True
+    found = [score for score in found if score.applies(model)]
+    return [score if score.is_fitted else score.fit(model, x) for score in found]
 
 
 def score_table(model: DensityModel, x, scores: Sequence[_scores.Score], batch_size: int = 256) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """Out-of-distribution scores of single inputs; higher is more out-of-distribution."""
 
 from tfp_hybrid.uncertainty.scores.base import Score
+from tfp_hybrid.uncertainty.scores.combination import Combined, combine
 from tfp_hybrid.uncertainty.scores.complexity import CodeLength, InputComplexity
+from tfp_hybrid.uncertainty.scores.default import default_score
+from tfp_hybrid.uncertainty.scores.density_of_states import ComplexityDensity, DensityOfStates
 from tfp_hybrid.uncertainty.scores.gradient_norm import GradientNorm
 from tfp_hybrid.uncertainty.scores.latent import LatentNorm
 from tfp_hybrid.uncertainty.scores.likelihood_ratio import LikelihoodRatio

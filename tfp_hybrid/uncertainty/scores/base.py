@@ -37,7 +37,7 @@ class Score(keras.layers.Layer):
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")  # whatever the precision of the model
         super().__init__(**kwargs)
-        self._arrays = {}
+        self.arrays = {}
         if self.needs_fit:
             self.fitted_to = self.add_weight((), _minus_one, "int64", trainable=False, name="fitted_to")
         self.built = True
@@ -53,22 +53,30 @@ class Score(keras.layers.Layer):
 
     def add_array(self, name: str) -> tf.Variable:
         """Returns a variable of numbers whose shape `learn` determines by assigning them; saved with the weights."""
-        self._arrays[name] = tf.Variable(np.zeros(0, "float32"), False, name=name, shape=tf.TensorShape(None))
-        return self._arrays[name]
+        self.arrays[name] = tf.Variable(np.zeros(0, "float32"), False, name=name, shape=tf.TensorShape(None))
+        return self.arrays[name]
 
     @property
     def learned(self) -> list:
         """All weights and arrays, those of scores inside included."""
-        return [*self.weights, *self._arrays.values()]
+        return [*self.weights, *self.arrays.values()]
+
+    def applies(self, model: DensityModel) -> bool:
+        """Returns whether this score applies to the inputs and the head of `model`."""
+        try:
+            self.check_applies(model)
+        except ValueError:
+            return False
+        return True
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        for name, array in self._arrays.items():
+        for name, array in self.arrays.items():
             store[name] = array.numpy()
 
     def load_own_variables(self, store):
-        super().load_own_variables({key: store[key] for key in store.keys() if key not in self._arrays})
-        for name, array in self._arrays.items():
+        super().load_own_variables({key: store[key] for key in store.keys() if key not in self.arrays})
+        for name, array in self.arrays.items():
             array.assign(np.asarray(store[name]))
 
     def of(self, encoding: Encoding) -> tf.Tensor:
@@ -113,7 +121,7 @@ class Score(keras.layers.Layer):
     def check_applies(self, model: DensityModel):
         """Raises ValueError if this score does not apply to the inputs or the head of `model`."""
         check_model(model)
-        if self._arrays and not self.is_fitted:  # nothing can be computed yet
+        if self.arrays and not self.is_fitted:  # nothing can be computed yet
             return
         p_x = model.distribution
         x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
@@ -137,6 +145,57 @@ class Score(keras.layers.Layer):
                 f"{name} was fitted to another model than `model`, or `model` was trained since; call `fit(model, x)` "
                 "again."
             )
+
+
+class Composite(Score):
+    """A score of several scores, which are saved with it.
+
+    Args:
+      scores: `Score`s; None leaves them to `learn`.
+      **kwargs: Passed to `Score`.
+    """
+
+    def __init__(self, scores: Sequence[Score] | None, **kwargs):
+        super().__init__(**kwargs)
+        if scores is not None and (not scores or not all(isinstance(score, Score) for score in scores)):
+            raise ValueError(f"{type(self).__name__} got the scores {scores}; wanted at least one `Score`.")
+        self.scores = scores and list(scores)
+
+    @property
+    def learned(self) -> list:
+        """All weights and arrays, those of the scores inside included."""
+        inside = [array for score in self.scores or () for array in score.learned]
+        return [*super().learned, *inside]
+
+    def check_applies(self, model: DensityModel):
+        """Raises ValueError if one of the scores does not apply to the inputs or the head of `model`."""
+        check_model(model)
+        for score in self.scores or ():
+            score.check_applies(model)
+
+    def get_config(self) -> dict:
+        scores = self.scores and [keras.saving.serialize_keras_object(score) for score in self.scores]
+        return super().get_config() | {"scores": scores}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        name = "scores" if "scores" in config else "statistics"
+        scores = config[name] and [keras.saving.deserialize_keras_object(score) for score in config[name]]
+        return cls(**config | {name: scores})
+
+
+def split(x, parts: int) -> tuple:
+    """Returns every parts-th row of x, an array or a `tf.data.Dataset` of batches, and all others."""
+    if not isinstance(x, tf.data.Dataset):
+        x = x if hasattr(x, "iloc") else np.asarray(x)
+        chosen = np.arange(len(x)) % parts == 0
+        return x[chosen], x[~chosen]
+    rows = x.unbatch().enumerate()
+    chosen, others = (
+        rows.filter(lambda i, *_: (i % parts == 0) == wanted).map(lambda _, *row: row if len(row) > 1 else row[0])
+        for wanted in (True, False)
+    )
+    return chosen.batch(256), others.batch(256)
 
 
 def run(scores: Sequence[Score], model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
@@ -168,6 +227,19 @@ def check_model(model):
     """Raises ValueError unless `model` is a `DensityModel`, such as a `HybridModel`."""
     if not isinstance(model, DensityModel):
         raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel or a DensityModel.")
+
+
+def check_classifier(model, name: str):
+    """Raises ValueError unless `model` has a head for one label of several classes."""
+    check_head(model)
+    if not model.head.classifies or model.head.event_shape:
+        raise ValueError(f"{name}: the head is {type(model.head).__name__}; wanted a classifier.")
+
+
+def classes_of(encoding: Encoding) -> tf.Tensor:
+    """Returns the classes that a classifier predicts, `(n,)`."""
+    mean = encoding.model.head.mean(encoding.p_y)
+    return tf.argmax(mean, -1, tf.int32) if mean.shape.rank == 2 else tf.cast(mean > 0.5, tf.int32)
 
 
 def check_head(model):

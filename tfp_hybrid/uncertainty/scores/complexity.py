@@ -36,9 +36,10 @@ class CodeLength(Score):
                 f"{type(self).__name__}: the model's inputs have shape {tuple(shape)} and {levels} levels; wanted "
                 "integer images of 1 to 4 channels with at most 65536 levels."
             )
-        image = tf.cast(encoding.x, tf.uint8 if levels <= 256 else tf.uint16)
-        length = 8 * tf.strings.length(tf.io.encode_png(image, compression=9))
-        return math.log(2) * tf.cast(length, encoding.log_prob.dtype)
+        if "code length" not in encoding.kept:
+            image = tf.cast(encoding.x, tf.uint8 if levels <= 256 else tf.uint16)
+            encoding.kept["code length"] = tf.strings.length(tf.io.encode_png(image, compression=9))
+        return 8 * math.log(2) * tf.cast(encoding.kept["code length"], encoding.log_prob.dtype)
 
 
 @_register

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfp_hybrid.models import DensityModel, Encoding
 from tfp_hybrid.models.encoding import encode_batches, flattened
-from tfp_hybrid.uncertainty.scores.base import Score, check_head
+from tfp_hybrid.uncertainty.scores.base import Score, check_classifier, classes_of
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -47,14 +47,12 @@ class RelativeMahalanobis(Score):
         self.mean, self.whitening_of_all = self.add_array("mean"), self.add_array("whitening_of_all")
 
     def check_applies(self, model: DensityModel):
-        check_head(model)
-        if not model.head.classifies or model.head.event_shape:
-            raise ValueError(f"RelativeMahalanobis: the head is {type(model.head).__name__}; wanted a classifier.")
+        check_classifier(model, "RelativeMahalanobis")
 
     def learn(self, model: DensityModel, x, batch_size: int):
         self.check_applies(model)
         passes = [
-            (vectors(encoding, self.of_what), _classes(model.head.mean(encoding.p_y)))
+            (vectors(encoding, self.of_what), classes_of(encoding))
             for encoding in encode_batches(model, x, batch_size)
         ]
         rows, classes = (np.concatenate(parts) for parts in zip(*passes, strict=True))
@@ -88,10 +86,6 @@ def squared_distances(a, b) -> tf.Tensor:
     """Returns the squared distances of the rows of a from those of b, `(n, m)`."""
     squares = tf.reduce_sum(tf.square(a), -1)[:, tf.newaxis] + tf.reduce_sum(tf.square(b), -1)
     return tf.maximum(squares - 2 * tf.matmul(a, b, transpose_b=True), 0.0)
-
-
-def _classes(mean):
-    return mean.numpy().argmax(-1) if mean.shape.rank == 2 else mean.numpy() > 0.5
 
 
 def _whitening(centered):
