@@ -9,7 +9,7 @@ from tfp_hybrid.commands import detection_report, predictions
 from tfp_hybrid.commands.saved import load_model
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
-from tfp_hybrid.uncertainty import LikelihoodRatio
+from tfp_hybrid.uncertainty import Combined, LikelihoodRatio, NegativeLogProb
 
 
 def evaluate(
@@ -34,8 +34,9 @@ def evaluate(
       data_dir: Root folder of TFDS' data, as in `datasets.load`.
 
     Returns:
-      A dict with "test", the metrics of the test rows from `predictions.test_metrics`; "ood", those of each
-      out-of-distribution set from `predictions.ood_metrics`; and "scores", the columns of
+      A dict with "test", the metrics of the test rows from `predictions.test_metrics`; "score", the title of the
+      default score; "ood", its metrics of each out-of-distribution set from `predictions.ood_metrics`; and "scores",
+      the columns of
       `uncertainty.detection_table` for each set and score. For classifiers the latter include "risk95", the error rate
       among the 95 % that are kept of an equal mix of test rows and out-of-distribution inputs.
 
@@ -57,8 +58,12 @@ def evaluate(
     test, outside, table = detection_report.measure(loaded, data, ood_sets, others, ratio)
     if pictures is not None:
         detection_report.draw(pictures, loaded, data, test, outside, table)
+    titles = list(table.index.unique("score"))
+    score = Combined.title if Combined.title in titles else NegativeLogProb.title
+    column = titles.index(score) if outside else None
     return {
         "test": predictions.test_metrics(loaded, test, data.test[1]),
-        "ood": {name: predictions.ood_metrics(test, answers) for name, answers in outside.items()},
+        "score": score,
+        "ood": {name: predictions.ood_metrics(test, answers, column) for name, answers in outside.items()},
         "scores": {name: table.loc[name].to_dict("index") for name in ood_sets},
     }

@@ -10,7 +10,9 @@ from tfp_hybrid.commands.progress import batches
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.models.checks import quantization_levels
 from tfp_hybrid.models.encoding import encode_batches
-from tfp_hybrid.uncertainty import detection, scores
+from tfp_hybrid.uncertainty import detection
+from tfp_hybrid.uncertainty.scores import Score
+from tfp_hybrid.uncertainty.scores.base import evaluate
 
 BATCH_SIZE = 500
 
@@ -37,7 +39,7 @@ class Predictions:
 
 
 def predict(
-    model: HybridModel, x, y=None, description: str = "predicting", wanted: Sequence[scores.Score] = ()
+    model: HybridModel, x, y=None, description: str = "predicting", wanted: Sequence[Score] = ()
 ) -> Predictions:
     """Runs the model on the inputs, with a progress bar.
 
@@ -63,7 +65,7 @@ def predict(
                 _entropy(p_y),
                 None if y is None else -p_y.log_prob(model.head.prepare_labels(y[rows])).numpy(),
                 encoding.log_prob.numpy(),
-                np.stack([scores.evaluate(score, encoding) for score in wanted], -1)
+                np.stack([evaluate(score, encoding) for score in wanted], -1)
                 if wanted
                 else np.zeros((len(mean), 0)),
             )
@@ -98,21 +100,25 @@ def test_metrics(model: HybridModel, predictions: Predictions, y) -> dict[str, f
     return metrics
 
 
-def ood_metrics(inside: Predictions, outside: Predictions) -> dict[str, float | None]:
-    """Computes how well -log p(x) detects out-of-distribution inputs, which are the positive class.
+def ood_metrics(inside: Predictions, outside: Predictions, column: int | None = None) -> dict[str, float | None]:
+    """Computes how well a score detects out-of-distribution inputs, which are the positive class.
 
     Args:
       inside: Predictions for in-distribution inputs.
       outside: Predictions for out-of-distribution inputs.
+      column: The column of `Predictions.scores` with the score; None for -log p(x).
 
     Returns:
-      "auroc"; "fpr95", the false positive rate at 95 % true positives; "nll" of the labels of `outside`, None without
-      labels; and "entropy", the mean entropy of p(y|x) for `outside` in nats, None if it has no closed form.
+      "auroc"; "fpr95", the false positive rate at 95 % true positives; with a `column`, "log_prob_auroc", the AUROC of
+      -log p(x); "nll" of the labels of `outside`, None without labels; and "entropy", the mean entropy of p(y|x) for
+      `outside` in nats, None if it has no closed form.
     """
-    score = -inside.log_prob_x, -outside.log_prob_x
-    return {
-        "auroc": detection.auroc(*score),
-        "fpr95": detection.fpr_at_tpr(*score),
+    by_density = -inside.log_prob_x, -outside.log_prob_x
+    score = by_density if column is None else (inside.scores[:, column], outside.scores[:, column])
+    found = {"auroc": detection.auroc(*score), "fpr95": detection.fpr_at_tpr(*score)}
+    if column is not None:
+        found["log_prob_auroc"] = detection.auroc(*by_density)
+    return found | {
         "nll": None if outside.nll is None else float(outside.nll.mean()),
         "entropy": None if outside.entropy is None else float(outside.entropy.mean()),
     }

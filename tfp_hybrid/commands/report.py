@@ -44,18 +44,22 @@ def write(
       dataset: The `Dataset`.
       metrics: Content of `metrics.json`.
       history: Columns of the training history.
-      test: `Predictions` for the test rows.
-      outside: `Predictions` for each out-of-distribution set, by name.
+      test: `Predictions` for the test rows, whose only score is the rejector's.
+      outside: The same for each out-of-distribution set, by name.
       ood_sets: The inputs of each out-of-distribution set, by name.
-      threshold: The log p(x) below which the rejector abstains.
+      threshold: The score above which the rejector abstains.
     """
-    log_probs = {f"{dataset.name} (test)": test.log_prob_x}
-    log_probs |= {name: answers.log_prob_x for name, answers in outside.items()}
+    sets = {f"{dataset.name} (test)": test} | outside
     drawn = [
+        _Picture(
+            "How unusual the inputs are",
+            f"The score ({metrics['score']}) of test rows and of out-of-distribution inputs.",
+            pictures.score_histograms({name: _score(answers) for name, answers in sets.items()}, threshold),
+        ),
         _Picture(
             "Density of the inputs",
             "log p(x) of test rows and of out-of-distribution inputs.",
-            pictures.log_prob_histograms(log_probs, threshold),
+            pictures.log_prob_histograms({name: answers.log_prob_x for name, answers in sets.items()}),
         ),
         *_examples(dataset, test, outside, ood_sets, threshold),
         _reliability(model, dataset, test),
@@ -98,9 +102,13 @@ def _percent(fraction):
     return f"{100 * fraction:.0f} %"
 
 
+def _score(predicted):
+    return predicted.scores[:, 0]
+
+
 def _trust(name, dataset, predicted, threshold, y=None):
     """Returns the fraction of a set on which the rejector abstains, and the error (or RMSE) of the rest."""
-    kept = predicted.log_prob_x >= threshold
+    kept = _score(predicted) <= threshold
     row = {"name": name, "abstains": 1 - kept.mean(), "error": None, "unit": None}
     if y is None or not kept.any():
         return row
@@ -116,15 +124,15 @@ def _examples(dataset, test, outside, ood_sets, threshold, count=6):
         return
     images = {"test": dataset.test[0]} | ood_sets
     answers = {"test": test} | outside
-    log_probs = {name: predicted.log_prob_x[:count] for name, predicted in answers.items()}
+    scores = {name: _score(predicted)[:count] for name, predicted in answers.items()}
     texts = {
         name: [f"{p.argmax()} ({p.max():.0%})" for p in predicted.mean[:count]] for name, predicted in answers.items()
     }
     images = {name: x[:count] for name, x in images.items()}
     yield _Picture(
         "What it answers",
-        "The first inputs of each set, with the most probable class and its probability above, and log p(x) below.",
-        pictures.answers(images, texts, log_probs, threshold, dataset.quantization_levels),
+        "The first inputs of each set, with the most probable class and its probability above, and the score below.",
+        pictures.answers(images, texts, scores, threshold, dataset.quantization_levels),
     )
 
 

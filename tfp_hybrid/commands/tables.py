@@ -68,7 +68,7 @@ def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
     if metrics["ood"]:
         rows = [(name, "", [number(v, 4) for v in row.values()]) for name, row in metrics["ood"].items()]
         columns = tuple(next(iter(metrics["ood"].values())))
-        tables.append(Table("out-of-distribution, by -log p(x)", columns, rows))
+        tables.append(Table(f"out-of-distribution, by the score {metrics['score']!r}", columns, rows))
     if metrics.get("scores"):
         tables += _score_tables(metrics["scores"])
     return tables

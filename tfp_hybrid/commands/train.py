@@ -97,17 +97,20 @@ def _train(config, out, resume, started):
         checks.check_inputs(x, model.distribution, f"--ood {name}: x")
     run.fit()
 
-    test = predictions.predict(model, *dataset.test, "test rows")
+    with CONSOLE.status("choosing the threshold"):
+        rejector = Rejector(model).fit_threshold(dataset.validation[0], quantile=KEPT)
+    wanted = [rejector.score]
+    test = predictions.predict(model, *dataset.test, "test rows", wanted)
     held_out = predictions.predict(model, *dataset.validation, "held-out rows")
-    outside = {name: predictions.predict(model, *data, name) for name, data in ood_sets.items()}
-    rejector = Rejector(model).fit_threshold(dataset.validation[0], quantile=KEPT)
+    outside = {name: predictions.predict(model, *data, name, wanted) for name, data in ood_sets.items()}
     metrics = {
         "config": dataclasses.asdict(config) | {"data": dataset.description},
         "seconds": round(run.seconds_before + time.perf_counter() - started, 1),
         "parameters": model.count_params(),
         "test": predictions.test_metrics(model, test, dataset.test[1]),
         "validation": predictions.test_metrics(model, held_out, dataset.validation[1]),
-        "ood": {name: predictions.ood_metrics(test, answers) for name, answers in outside.items()},
+        "score": rejector.score.title,
+        "ood": {name: predictions.ood_metrics(test, answers, column=0) for name, answers in outside.items()},
         "feature_names": dataset.feature_names,
         "versions": provenance.record(),
     }
@@ -117,7 +120,7 @@ def _train(config, out, resume, started):
         with files.replacing(out / REJECTOR) as temporary:
             rejector.save(temporary)
         inputs = {name: x for name, (x, _) in ood_sets.items()}
-        threshold = -float(rejector.threshold.numpy())  # the score is -log p(x)
+        threshold = float(rejector.threshold.numpy())
         report.write(out / report.REPORT, model, dataset, metrics, run.columns(), test, outside, inputs, threshold)
         files.write(out / METRICS, strict_json.dumps(metrics))  # last, because it marks the run as complete
     fitting.finish(out)

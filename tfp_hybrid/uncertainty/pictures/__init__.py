@@ -11,6 +11,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     reliability_diagram,
     risk_coverage_curves,
     roc_curves,
+    score_histograms,
 )
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
@@ -31,6 +32,7 @@ __all__ = [
     "risk_coverage_curves",
     "roc_curves",
     "save",
+    "score_histograms",
     "styled",
     "svg",
 ]

@@ -29,25 +29,45 @@ def log_prob_histograms(log_probs: dict[str, np.ndarray], threshold: float | Non
     Raises:
       ValueError: If the first set has no finite value, or another set is empty.
     """
+    return _histograms(log_probs, threshold, "log p(x)  [nats]", sign=1)
+
+
+@styled
+def score_histograms(scores: dict[str, np.ndarray], threshold: float | None = None) -> matplotlib.figure.Figure:
+    """As `log_prob_histograms`, of out-of-distribution scores.
+
+    Args:
+      scores: A dictionary from names to scores, `(n,)`. NaN counts as inf.
+      threshold: The score above which a model abstains, for a line.
+    """
+    negative = {name: -np.asarray(values) for name, values in scores.items()}
+    return _histograms(negative, None if threshold is None else -threshold, "score", sign=-1)
+
+
+def _histograms(values, threshold, label, sign):
+    """Plots `sign * values`, of which low ones are unusual."""
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
-    edges, fractions = bin_log_probs(log_probs)
+    edges, fractions = bin_log_probs(values)
+    sides = ("left", "right")[::sign]
     for (name, heights), colour in zip(fractions.items(), itertools.cycle(COLOURS)):
-        values = np.nan_to_num(np.asarray(log_probs[name]), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        below, above = np.mean(values < edges[0]), np.mean(values > edges[-1])
+        of_set = np.nan_to_num(np.asarray(values[name]), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        below, above = np.mean(of_set < edges[0]), np.mean(of_set > edges[-1])
         inside = heights.copy()
         inside[0], inside[-1] = inside[0] - below, inside[-1] - above
         beyond = [
             f"{'all' if share == 1 else f'{100 * share:.3g} %'} further {side}"
-            for share, side in ((below, "left"), (above, "right"))
+            for share, side in zip((below, above), sides, strict=True)
             if share
         ]
-        axes.stairs(inside, edges, fill=True, color=colour, alpha=0.35)
-        axes.stairs(inside, edges, color=colour, label=f"{name}: {', '.join(beyond)}" if beyond else name)
+        bars = inside[::sign], sign * edges[::sign]
+        axes.stairs(*bars, fill=True, color=colour, alpha=0.35)
+        axes.stairs(*bars, color=colour, label=f"{name}: {', '.join(beyond)}" if beyond else name)
     if threshold is not None:
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold: abstains left of it")
-    axes.set(xlabel="log p(x)  [nats]", ylabel="fraction of inputs", xlim=(edges[0], edges[-1]))
-    axes.legend(loc="upper left", fontsize=9)
+        text = f"threshold: abstains {sides[0]} of it"
+        axes.axvline(sign * threshold, color="black", linestyle="--", linewidth=1, label=text)
+    axes.set(xlabel=label, ylabel="fraction of inputs", xlim=sorted((sign * edges[0], sign * edges[-1])))
+    axes.legend(loc=f"upper {sides[0]}", fontsize=9)
     return figure
 
 

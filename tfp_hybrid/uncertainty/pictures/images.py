@@ -14,33 +14,33 @@ from tfp_hybrid.uncertainty.pictures.style import COLOURS, styled
 def answers(
     images: dict[str, np.ndarray],
     texts: dict[str, Sequence[str]],
-    log_probs: dict[str, np.ndarray],
+    scores: dict[str, np.ndarray],
     threshold: float,
     levels: int,
 ) -> matplotlib.figure.Figure:
-    """Plots images, what the model says of each, its log p(x), and whether it abstains.
+    """Plots images, what the model says of each, its out-of-distribution score, and whether it abstains.
 
     Args:
       images: A dictionary from the names of sets to images `(n, H, W, C)`, with values 0 .. levels-1.
       texts: The answer to each image, such as "8 (99 %)".
-      log_probs: log p(x) of each image in nats, `(n,)`.
-      threshold: The log p(x) below which the model abstains.
+      scores: The score of each image, `(n,)`, such as "score" of `Rejector.predict`.
+      threshold: The score above which the model abstains.
       levels: The number of levels.
 
     Raises:
-      ValueError: If there are no images, or not a text and a log p(x) for each.
+      ValueError: If there are no images, or not a text and a score for each.
     """
     columns = max(map(len, images.values()), default=0)
     if not columns:
         raise ValueError("images is empty; wanted at least one.")
     for name, shown in images.items():
-        if not len(shown) == len(texts[name]) == len(log_probs[name]):
+        if not len(shown) == len(texts[name]) == len(scores[name]):
             raise ValueError(
-                f"{name!r} has {len(shown)} images, {len(texts[name])} texts and {len(log_probs[name])} log p(x); "
+                f"{name!r} has {len(shown)} images, {len(texts[name])} texts and {len(scores[name])} scores; "
                 "wanted one of each."
             )
     figure = matplotlib.figure.Figure(figsize=(1.15 * columns + 0.5, 1.75 * len(images) + 0.3))
-    title = f"its answer above, log p(x) in nats below: under {threshold:,.0f} it abstains, however sure it is"
+    title = f"its answer above, its score below: over {threshold:,.3g} it abstains, however sure it is"
     figure.suptitle(textwrap.fill(title, 14 * columns), fontsize=11)
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, (name, shown) in zip(grid, images.items(), strict=True):
@@ -48,11 +48,11 @@ def answers(
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         row[0].set_ylabel(name)
-        for axes, image, text, log_prob in zip(row, np.asarray(shown), texts[name], log_probs[name], strict=False):
+        for axes, image, text, score in zip(row, np.asarray(shown), texts[name], scores[name], strict=False):
             axes.imshow(_drawable(image) / (levels - 1), cmap="gray_r", vmin=0, vmax=1)
             axes.set_title(text, fontsize=10)
-            abstains = not log_prob >= threshold
-            said = f"{log_prob:,.0f}\n{'abstains' if abstains else 'answers'}"
+            abstains = not score <= threshold
+            said = f"{_short(score)}\n{'abstains' if abstains else 'answers'}"
             axes.set_xlabel(said, fontsize=9, color=COLOURS[1] if abstains else COLOURS[2])
     return figure
 
@@ -96,6 +96,11 @@ def _draw_grid(figure, images, levels, rows, columns):
     for axes, image in zip(panels, np.asarray(images) / (levels - 1), strict=False):
         axes.imshow(_drawable(image), cmap="gray_r", vmin=0, vmax=1)
     return panels
+
+
+def _short(score):
+    """A score in few characters."""
+    return f"{score:,.0f}" if abs(score) >= 100 else f"{score:.2g}"
 
 
 def _drawable(image):
