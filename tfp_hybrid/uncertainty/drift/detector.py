@@ -10,6 +10,7 @@ import pandas as pd
 from tfp_hybrid import arguments
 from tfp_hybrid.models import DensityModel, frames
 from tfp_hybrid.uncertainty.drift.classifier import classifier_test
+from tfp_hybrid.uncertainty.drift.columns import column_moments, column_table
 from tfp_hybrid.uncertainty.drift.latents import Covariance, Kernel, Mean
 from tfp_hybrid.uncertainty.drift.marginals import Ranks, Shares, are_classes
 from tfp_hybrid.uncertainty.drift.null import Null
@@ -19,6 +20,7 @@ from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 from tfp_hybrid.uncertainty.scores.base import check_model
 from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
+_BATCH_SIZE = 512
 _LEAST_REFERENCE, _LEAST_NEW, _LEAST_FOR_CLASSIFIER = 100, 2, 20
 _MOST_DRAWN = 1000  # rows of a batch of the bootstrap
 _GATHERED = 20_000  # rows of all batches that are in memory at a time
@@ -82,14 +84,14 @@ class DriftDetector:
         state = "not fitted" if self._reference is None else f"{len(self._reference):,} reference rows"
         return f"DriftDetector({self.model!r}, {self.scores!r}, {state})"
 
-    def fit(self, x_reference, batch_size: int | None = None) -> "DriftDetector":
+    def fit(self, x_reference, batch_size: int = _BATCH_SIZE) -> "DriftDetector":
         """Sets the reference.
 
         Args:
           x_reference: Inputs of the population without drift that were not used in training, in no order: an array
             `(n, *event_shape)`, a DataFrame, or a `tf.data.Dataset` of batches. The false-alarm rate of one reference
             is off by chance, and the less the more rows it has; ten times as many as a batch suffice.
-          batch_size: The number of rows of an array that are encoded at a time; 256 if None.
+          batch_size: The number of rows of an array that are encoded at a time.
 
         Returns:
           The detector itself.
@@ -105,10 +107,11 @@ class DriftDetector:
         self._comparisons = list(_comparisons(reference, self.seed))
         groups = [comparison.group for comparison in self._comparisons]
         self._group_sizes = np.array([groups.count(group) for group in groups], float)
+        self._columns = column_moments(reference)
         self._reference, self._fitted_to, self._calibrations = reference, fingerprint(self.model), {}
         return self
 
-    def test(self, x_new, *, classifier: bool = False, batch_size: int | None = None) -> DriftReport:
+    def test(self, x_new, *, classifier: bool = False, batch_size: int = _BATCH_SIZE) -> DriftReport:
         """Tests a batch of inputs.
 
         The first test of a batch of its size takes a second or more, for the calibration; later ones take milliseconds.
@@ -118,7 +121,7 @@ class DriftDetector:
           classifier: Whether to train gradient boosting to distinguish x and z of the batch from those of the
             reference, too, which takes seconds and also sees what the other tests do not. Its p-value and that of the
             others are corrected by a factor of two.
-          batch_size: The number of rows of an array that are encoded at a time; 256 if None.
+          batch_size: The number of rows of an array that are encoded at a time.
 
         Returns:
           A `DriftReport`.
@@ -154,7 +157,7 @@ class DriftDetector:
         titles = ["group", "of", "test", "statistic", "p_value", "effect_size", "corrected_p_value"]
         tests = pd.DataFrame(table, columns=titles)
         p_value = float(tests["corrected_p_value"].min())
-        return DriftReport(len(new), len(self._reference), p_value, tests, self._column_table(new, tests))
+        return DriftReport(len(new), len(self._reference), p_value, tests, column_table(self._columns, new, tests))
 
     def _calibrated(self, count: int) -> "_Calibration":
         """Returns the calibration for batches of `count` rows, which is kept."""
@@ -179,28 +182,6 @@ class DriftDetector:
         kept = rng.permutation(len(new))[:_CLASSIFIED]
         reference, new = (np.c_[rows.x, rows.z] for rows in (self._reference, new))
         return classifier_test(reference[chosen], new[kept], seed=self.seed)
-
-    def _column_table(self, new, tests):
-        found = {}
-        of_columns = tests[tests["group"] == "columns"]
-        for (group, name), values in new.numbers.items():
-            if group != "columns":
-                continue
-            before = self._reference.numbers[group, name].astype(float)
-            values, mine = values.astype(float), of_columns[of_columns["of"] == name]
-            ranks = mine[mine["test"] == Ranks.name].iloc[0]
-            difference, spread = values.mean() - before.mean(), before.std()
-            shift = difference / spread if spread else np.sign(difference) * np.inf if difference else 0.0
-            found[name] = {
-                "reference_mean": before.mean(),
-                "new_mean": values.mean(),
-                "shift": shift,
-                "cliffs_delta": ranks["effect_size"],
-                "distance": ranks["statistic"],
-                "corrected_p_value": mine["corrected_p_value"].min(),
-            }
-        titles = ["reference_mean", "new_mean", "shift", "cliffs_delta", "distance", "corrected_p_value"]
-        return pd.DataFrame(list(found.values()), list(found), titles).rename_axis("column")
 
 
 class _Distance(Protocol):
