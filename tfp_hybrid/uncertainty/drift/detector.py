@@ -56,7 +56,7 @@ class DriftDetector:
 
     >>> density = DensityModel(flow_distribution(bijectors.RealNVP((2,))))
     >>> x = np.random.default_rng(0).normal(size=(2000, 2)).astype("float32")
-    >>> detector = uncertainty.drift.DriftDetector(density).fit(x[:1000])
+    >>> detector = DriftDetector(density).fit(x[:1000])
     >>> detector.test(x[1000:] * [1, 2]).drifted()
     True
 

@@ -4,7 +4,6 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     bin_log_probs,
     column_histograms,
     coverage_diagram,
-    drift_picture,
     learning_curves,
     log_prob_histograms,
     precision_recall_curves,
@@ -12,6 +11,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     risk_coverage_curves,
     roc_curves,
 )
+from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
 
@@ -20,6 +20,7 @@ __all__ = [
     "bin_log_probs",
     "column_histograms",
     "coverage_diagram",
+    "drift_columns",
     "drift_picture",
     "extremes",
     "image_grid",
