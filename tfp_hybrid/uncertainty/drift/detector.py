@@ -44,7 +44,7 @@ class DriftDetector:
 
     Args:
       model: A trained `HybridModel` or `DensityModel`.
-      scores: Fitted `Score`s; -log p(x) by default.
+      scores: A list of fitted `Score` layers; -log p(x) by default.
       draws: The number of batches that are drawn from the reference.
       seed: The random seed of the draws, projections and classifier.
 

@@ -39,7 +39,7 @@ def observe(
 
     Args:
       model: A `HybridModel` or a `DensityModel`.
-      scores: Fitted `Score`s.
+      scores: Fitted `Score` layers.
       x: An array `(n, *event_shape)`, a DataFrame, or a `tf.data.Dataset` of batches.
       batch_size: The number of rows in a batch of an array.
       names: The names of the columns of x, if x is a vector; their numbers by default.

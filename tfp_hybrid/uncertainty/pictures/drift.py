@@ -47,7 +47,7 @@ def drift_columns(report: DriftReport, significance: float = 0.05) -> matplotlib
         xlim=(-limit, limit),
         ylim=(len(table) - 0.5, -0.5),
         xlabel="Cliff's delta: P(new above reference) - P(new below)",
-        title=f"{report.rows:,} rows against {report.reference_rows:,}: p {_p(report.p_value)}",
+        title=f"{report.rows:,} rows against {report.reference_rows:,} of the reference: p {_p(report.p_value)}",
     )
     axes.set_yticks(places, list(map(str, table.index)))
     axes.grid(axis="y", visible=False)
