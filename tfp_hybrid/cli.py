@@ -114,24 +114,28 @@ def drift(
     context: typer.Context,
     model: options.Model,
     file: options.Inputs,
-    significance: Annotated[float, typer.Option(min=0, max=1, help="False-alarm rate of each test.")] = 0.05,
+    reference: options.Reference = None,
+    classifier: options.Classifier = False,
+    significance: Annotated[float, typer.Option(min=0, max=1, help="False-alarm rate.")] = 0.05,
     picture: Annotated[pathlib.Path | None, typer.Option(help="A .png, .svg or .pdf file for a picture.")] = None,
     as_json: options.Json = False,
 ):
-    """Tests whether the inputs in a file are distributed like the held-out training rows.
+    """Tests whether the inputs in a file are distributed like held-out training rows.
 
-    They compare the rejector's scores, -log p(x) after `train`: KS their distributions, typicality their means.
+    With --reference, a file of such rows, the latents, scores, predictions and columns of both are compared.
 
+    Without it, only the scores are, -log p(x) after `train`: by KS their distributions, by typicality their means.
     Another population with the same scores is not detected: "no" means as likely as the held-out rows, not the same.
     """
     with errors():
-        options.check_files(model, file)
+        options.check_files(model, file, reference)
         start_tensorflow(context.obj)
         from tfp_hybrid import commands, strict_json
         from tfp_hybrid.commands import tables
 
-        answer = commands.drift(model, file, significance=significance, picture=picture)
-        print(strict_json.dumps(answer)) if as_json else tables.show([tables.drift_table(answer)])
+        chosen = {"reference": reference, "classifier": classifier, "significance": significance, "picture": picture}
+        answer = commands.drift(model, file, **chosen)
+        print(strict_json.dumps(answer)) if as_json else tables.show(tables.drift_tables(answer))
         if picture is not None:
             _wrote(str(picture))
 

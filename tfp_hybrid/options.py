@@ -29,12 +29,13 @@ def check_data_set(name: str):
         raise ValueError(f"The data set {name!r} is unknown; wanted one of {', '.join(known)}.{meant}")
 
 
-def check_files(model: pathlib.Path, inputs: pathlib.Path | None = None):
-    """Raises ValueError if the run or model, or the file of inputs, does not exist."""
+def check_files(model: pathlib.Path, *inputs: pathlib.Path | None):
+    """Raises ValueError if the run or model, or a file of inputs that is not None, does not exist."""
     if not model.exists():
         raise ValueError(f"There is no model: {model} does not exist.")
-    if inputs is not None and not inputs.exists():
-        raise ValueError(f"{inputs} does not exist; wanted a .npz, .csv or .parquet file.")
+    for file in inputs:
+        if file is not None and not file.exists():
+            raise ValueError(f"{file} does not exist; wanted a .npz, .csv or .parquet file.")
 
 
 def _print_version(wanted):
@@ -83,6 +84,16 @@ LikelihoodRatio = Annotated[
         help="Include the likelihood ratio, for which a background model is trained for two epochs.",
     ),
 ]
+Reference = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="File of inputs without drift that were not used in training, at best ten times as many; sees far more."
+    ),
+]
+Classifier = Annotated[
+    bool,
+    typer.Option("--classifier", help="Train a classifier to distinguish the inputs from --reference, too."),
+]
 AbstainBelow = Annotated[
     float | None,
     typer.Option(
@@ -114,6 +125,7 @@ SCORE_EXAMPLES = _examples(
     "score runs/flights today.csv --out scores.csv --abstain-below 5",
 )
 DRIFT_EXAMPLES = _examples(
+    "drift runs/flights today.parquet --reference held_out.parquet",
     "drift runs/flights today.parquet",
     "drift runs/digits new_images.npz --picture drift.png --json",
 )

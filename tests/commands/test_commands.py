@@ -47,6 +47,22 @@ def test_drift_returns_what_is_printed(folder):
     assert json.loads(shown) == json.loads(strict_json.dumps(returned))
 
 
+def test_drift_from_a_reference_returns_what_is_printed(folder, tmp_path):
+    x = datasets.load("simulation").validation[0]
+    np.savez(tmp_path / "reference.npz", x=x[:-50])
+    np.savez(tmp_path / "same.npz", x=x[-50:])
+    returned = commands.drift(folder, folder / "new.npz", reference=tmp_path / "reference.npz")
+    assert returned["drifted"] and returned["p_value"] == min(test["corrected_p_value"] for test in returned["tests"])
+    assert (returned["rows"], returned["reference_rows"]) == (50, len(x) - 50)
+    assert [column["drifted"] for column in returned["columns"]] == [True]
+    arguments = ("drift", folder, folder / "new.npz", "--reference", tmp_path / "reference.npz")
+    assert json.loads(printed(*arguments, "--json")) == json.loads(strict_json.dumps(returned))
+    shown = printed(*arguments, "--classifier", "--picture", tmp_path / "drift.svg")
+    assert "x and z: AUC" in shown and "Drift: p-value" in shown and "Cliff" in (tmp_path / "drift.svg").read_text()
+    same = commands.drift(folder, tmp_path / "same.npz", reference=tmp_path / "reference.npz")
+    assert same["p_value"] > 0.01
+
+
 def test_score_returns_what_is_printed_and_written(folder, tmp_path):
     returned = commands.score(folder, folder / "new.npz", abstain_below=20)
     assert 0 < returned["abstain"].mean() < 1
@@ -66,6 +82,11 @@ def test_score_returns_what_is_printed_and_written(folder, tmp_path):
         (lambda folder: commands.score(folder, folder / "new.npz", out="scores.txt"), "wanted .csv or .parquet"),
         (lambda folder: commands.drift(folder, folder / "new.npz", significance=2), "is 2; wanted a rate"),
         (lambda folder: commands.drift(folder, folder / "absent.npz"), "absent.npz does not exist"),
+        (lambda folder: commands.drift(folder, folder / "new.npz", classifier=True), "--classifier needs --reference"),
+        (
+            lambda folder: commands.drift(folder, folder / "new.npz", reference=folder / "new.npz"),
+            "x_reference has 50 rows; wanted at least 100",
+        ),
     ],
 )
 def test_bad_arguments_are_value_errors(folder, call, message):

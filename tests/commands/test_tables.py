@@ -55,6 +55,24 @@ def test_metrics_have_a_table_for_each_question():
 def test_drift_says_yes_or_no():
     test = {"name": "KS", "statistic": 0.5, "p_value": 1e-9, "effect_size": 0.25, "drifted": True}
     answer = {"score": "-log p(x)", "reference_rows": 1000, "rows": 50, "tests": [test]}
-    table = tables.drift_table(answer)
+    (table,) = tables.drift_tables(answer)
     assert table.title == "50 inputs against 1,000 held-out ones, by -log p(x)"
     assert table.rows == [("KS", "", ["0.5000", "1e-09", "+0.250", "yes"])]
+    assert "--reference FILE" in table.note
+
+
+def test_drift_from_a_reference_has_a_table_of_columns():
+    found = {"statistic": 0.5, "corrected_p_value": 1e-9, "effect_size": 0.25, "drifted": True}
+    column = {"reference_mean": 11.0, "new_mean": 13.0, "shift": 0.3, "cliffs_delta": 0.25, "distance": 0.3}
+    column |= {"corrected_p_value": 1e-9, "drifted": True}
+    names = [f"column {i}" for i in range(25)]
+    answer = {"score": "-log p(x)", "reference_rows": 1000, "rows": 50, "p_value": 1e-9, "drifted": True}
+    answer["tests"] = [{"group": "z", "of": "z", "test": "MMD"} | found, {"group": "columns"} | found]
+    answer["columns"] = [{"column": name} | column | {"distance": i / 50} for i, name in enumerate(names)]
+    whole, columns = tables.drift_tables(answer)
+    assert whole.rows == [("z: MMD", "", ["0.5000", "1e-09", "+0.250", "yes"])]
+    assert columns.title == "the 20 of 25 clearest columns" and len(columns.rows) == 20
+    assert columns.rows[0] == ("column 24", "", ["11", "13", "+0.30", "+0.250", "1e-09", "yes"])
+    assert columns.note == "Drift: p-value 1e-09 of all tests together."
+    (alone,) = tables.drift_tables(answer | {"columns": []})
+    assert alone.note == columns.note

@@ -4,34 +4,49 @@ import dataclasses
 import os
 import pathlib
 
+import numpy as np
+
 from tfp_hybrid.commands.inputs import read_inputs
 from tfp_hybrid.commands.saved import load_model, load_rejector
+from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty import drift as tests
 from tfp_hybrid.uncertainty import pictures
+from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
 
 def drift(
     model: str | os.PathLike,
     file: str | os.PathLike,
     *,
+    reference: str | os.PathLike | None = None,
+    classifier: bool = False,
     significance: float = 0.05,
     picture: str | os.PathLike | None = None,
 ) -> dict:
-    """Tests whether the inputs in a file are distributed like the held-out training rows.
+    """Tests whether the inputs in a file are distributed like held-out training rows.
 
-    The tests compare the rejector's scores of the inputs, which are -log p(x) after `train`: the KS test compares the
-    distributions of the scores, and the typicality test their means. Inputs from another population with the same
-    scores are not detected.
+    With a file of such rows, `reference`, a `drift.DriftDetector` compares z, the scores, the predictions and the
+    columns of the inputs with theirs.
+
+    A run keeps only the scores of its held-out rows. So without `reference`, two tests compare the rejector's scores,
+    which are -log p(x) after `train`: the KS test compares their distributions, and the typicality test their means.
+    Inputs from another population with the same scores are not detected.
 
     Args:
-      model: Folder of a run, or file of a saved rejector.
+      model: Folder of a run, or file of a saved model or rejector.
       file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file.
-      significance: False-alarm rate of each test. Drift is reported if the p-value is lower.
-      picture: A `.png`, `.svg` or `.pdf` file for a picture of both distributions; None draws nothing.
+      reference: A file of inputs without drift that were not used in training, at best ten times as many; or None.
+      classifier: Whether to train a classifier to distinguish the inputs from the reference, too.
+      significance: False-alarm rate: of each test, or with `reference` of all tests together. Drift is reported if the
+        p-value is lower.
+      picture: A `.png`, `.svg` or `.pdf` file for a picture; None draws nothing. It shows both distributions of the
+        score; or with `reference` how far each column moved, if the inputs are vectors.
 
     Returns:
       A dict with "score", the title of the score; "reference_rows" and "rows", the numbers of held-out and new inputs;
       and "tests", a list with a dict of "name", "statistic", "p_value", "effect_size" and "drifted" for each test.
+      With `reference`, "tests" and "columns" are lists with a dict for each row of the tables of `DriftReport`, and
+      "p_value" and "drifted" are the result of all tests together.
 
     Raises:
       ValueError: If a file cannot be read or written, or the model cannot take the inputs.
@@ -43,19 +58,60 @@ def drift(
         raise ValueError(f"--picture {picture} cannot be written, because the folder {picture.parent} does not exist.")
     if not 0 <= significance <= 1:
         raise ValueError(f"--significance is {significance}; wanted a rate between 0 and 1.")
+    if classifier and reference is None:
+        raise ValueError("--classifier needs --reference; wanted a file of inputs that were held out.")
     loaded, metrics = load_model(model)
     rejector = load_rejector(model, loaded)
+    names = metrics.get("feature_names")
+    new = read_inputs(file, loaded, names)
+    if reference is not None:
+        score = NegativeLogProb() if rejector is None else rejector.score
+        before = read_inputs(reference, loaded, names)
+        if names and loaded.feature_names is None and before.ndim == 2:
+            loaded.feature_names = names
+        return _against_reference(loaded, score, before, new, classifier, significance, picture)
     if rejector is None:
         raise ValueError(
-            f"{model} has no rejector with reference scores; wanted the folder of a run, or a saved Rejector."
+            f"{model} has no rejector with reference scores; wanted the folder of a run, a saved Rejector, or "
+            "--reference FILE."
         )
-    new = rejector.score.score(loaded, read_inputs(file, loaded, metrics.get("feature_names")))
-    answers = [tests.ks_test(rejector.reference, new), tests.typicality_test(rejector.reference, new)]
+    scores = rejector.score.score(loaded, new)
+    answers = [tests.ks_test(rejector.reference, scores), tests.typicality_test(rejector.reference, scores)]
     if picture is not None:
-        pictures.save(pictures.drift_picture(rejector.reference, new, rejector.score.title), picture)
+        pictures.save(pictures.drift_picture(rejector.reference, scores, rejector.score.title), picture)
     return {
         "score": rejector.score.title,
         "reference_rows": len(rejector.reference),
-        "rows": len(new),
+        "rows": len(scores),
         "tests": [dataclasses.asdict(test) | {"drifted": test.drifted(significance)} for test in answers],
+    }
+
+
+def _against_reference(
+    model: DensityModel,
+    score: Score,
+    reference: np.ndarray,
+    new: np.ndarray,
+    classifier: bool,
+    significance: float,
+    picture: pathlib.Path | None,
+) -> dict:
+    report = tests.DriftDetector(model, [score]).fit(reference).test(new, classifier=classifier)
+    if picture is not None:
+        figure = (
+            pictures.drift_columns(report, significance)
+            if len(report.columns)
+            else pictures.drift_picture(score.score(model, reference), score.score(model, new), score.title)
+        )
+        pictures.save(figure, picture)
+    found = {"tests": report.tests, "columns": report.columns.reset_index()}
+    return {
+        "score": score.title,
+        "reference_rows": report.reference_rows,
+        "rows": report.rows,
+        "p_value": report.p_value,
+        "drifted": report.drifted(significance),
+    } | {
+        name: [row | {"drifted": row["corrected_p_value"] < significance} for row in table.to_dict("records")]
+        for name, table in found.items()
     }

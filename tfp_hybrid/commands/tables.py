@@ -10,6 +10,7 @@ import rich.table
 from tfp_hybrid.uncertainty.drift import BLIND_SPOT
 
 MEASURED, PUBLISHED, TRUTH = "measured", "published", "known"
+_MOST_COLUMNS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,23 +75,40 @@ def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
     return tables
 
 
-def drift_table(answer: dict) -> Table:
-    """Returns the table of the result of `drift`."""
-    title = f"{answer['rows']:,} inputs against {answer['reference_rows']:,} held-out ones, by {answer['score']}"
+def drift_tables(answer: dict) -> list[Table]:
+    """Returns the tables of the result of `drift`."""
+    title = f"{answer['rows']:,} inputs against {answer['reference_rows']:,} held-out ones"
+    if "columns" not in answer:
+        rows = [(test["name"], "", _drift_cells(test, "p_value")) for test in answer["tests"]]
+        columns = ("statistic", "p-value", "effect size", "drift")
+        note = f"{BLIND_SPOT} With --reference FILE, held-out inputs, the inputs themselves are compared."
+        return [Table(f"{title}, by {answer['score']}", columns, rows, note, heading="test")]
+    columns = ("statistic", "corrected p-value", "effect size", "drift")
     rows = [
-        (
-            test["name"],
-            "",
-            [
-                f"{test['statistic']:.4f}",
-                f"{test['p_value']:.4g}",
-                f"{test['effect_size']:+.3f}",
-                "yes" if test["drifted"] else "no",
-            ],
-        )
+        (f"{test['of']}: {test['test']}", "", _drift_cells(test, "corrected_p_value"))
         for test in answer["tests"]
+        if test["group"] != "columns"
     ]
-    return Table(title, ("statistic", "p-value", "effect size", "drift"), rows, BLIND_SPOT, heading="test")
+    verdict = f"{'Drift' if answer['drifted'] else 'No drift'}: p-value {answer['p_value']:.4g} of all tests together."
+    tables = [Table(title, columns, rows, "" if answer["columns"] else verdict, heading="test")]
+    if answer["columns"]:
+        clearest = sorted(answer["columns"], key=lambda row: (row["corrected_p_value"], -row["distance"]))
+        rows = [(row["column"], "", _column_cells(row)) for row in clearest[:_MOST_COLUMNS]]
+        title = "columns" if len(rows) == len(clearest) else f"the {len(rows)} of {len(clearest):,} clearest columns"
+        columns = ("reference mean", "new mean", "shift [sd]", "Cliff's delta", "corrected p-value", "drift")
+        tables.append(Table(title, columns, rows, verdict, heading="column"))
+    return tables
+
+
+def _drift_cells(test, p_value):
+    numbers = f"{test['statistic']:.4f}", f"{test[p_value]:.4g}", f"{test['effect_size']:+.3f}"
+    return [*numbers, "yes" if test["drifted"] else "no"]
+
+
+def _column_cells(row):
+    means = f"{row['reference_mean']:.4g}", f"{row['new_mean']:.4g}"
+    moved = f"{row['shift']:+.2f}", f"{row['cliffs_delta']:+.3f}", f"{row['corrected_p_value']:.4g}"
+    return [*means, *moved, "yes" if row["drifted"] else "no"]
 
 
 def number(values, digits: int, scale: float = 1.0) -> str:

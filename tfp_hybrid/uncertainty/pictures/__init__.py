@@ -4,7 +4,6 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     bin_log_probs,
     column_histograms,
     coverage_diagram,
-    drift_picture,
     learning_curves,
     log_prob_histograms,
     precision_recall_curves,
@@ -13,6 +12,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     roc_curves,
     score_histograms,
 )
+from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
 
@@ -21,6 +21,7 @@ __all__ = [
     "bin_log_probs",
     "column_histograms",
     "coverage_diagram",
+    "drift_columns",
     "drift_picture",
     "extremes",
     "image_grid",

@@ -1,4 +1,4 @@
-"""Plots of scores, predictions, drift and training."""
+"""Plots of scores, predictions and training."""
 
 import itertools
 import math
@@ -187,42 +187,6 @@ def coverage_diagram(predictions: dict[str, tfp.distributions.Distribution], y) 
     levels = np.linspace(0.05, 0.95, 19)
     for name, p_y in predictions.items():
         axes.plot(levels, regression.interval_coverage(p_y, y, levels), marker="o", label=name)
-    axes.legend()
-    return figure
-
-
-@styled
-def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotlib.figure.Figure:
-    """Plots the distribution functions of reference and new scores, and the largest distance between them.
-
-    Args:
-      reference: Scores of in-distribution inputs, `(n,)`.
-      new: Scores of the inputs to test, `(m,)`. The largest distance is the statistic of `drift.ks_test`.
-      label: The label of the score axis.
-
-    Raises:
-      ValueError: If no score is finite, or as `drift.ks_test`.
-    """
-    figure = matplotlib.figure.Figure()
-    axes = figure.subplots()
-    reference, new = detection.check_scores(reference, "reference"), detection.check_scores(new, "new")
-    both = np.concatenate([reference, new])
-    finite = both[np.isfinite(both)]
-    if not finite.size:
-        raise ValueError("reference and new hold only infinite scores; wanted at least one finite score.")
-    low, high = np.quantile(finite, [0.005, 0.995])
-    beyond = 0.01 * np.ptp(finite) or 1.0  # where infinite scores are drawn
-    edges = finite.min() - beyond, finite.max() + beyond
-    at = np.sort(np.clip(both, *edges))
-    functions = {}
-    for name, scores in (("reference", reference), ("new", new)):
-        scores = np.sort(np.clip(scores, *edges))
-        functions[name] = np.searchsorted(scores, at, side="right") / len(scores)
-        axes.step(at, functions[name], where="post", label=f"{name} ({len(scores):,})")
-    place = int(np.argmax(np.abs(functions["new"] - functions["reference"])))
-    ends = sorted((functions["new"][place], functions["reference"][place]))
-    axes.vlines(at[place], *ends, color="black", label=f"largest distance {ends[1] - ends[0]:.3f}")
-    axes.set(xlabel=label, ylabel="fraction of inputs with a lower score", xlim=(low, high))
     axes.legend()
     return figure
 
