@@ -15,7 +15,7 @@ from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
 from tfp_hybrid.uncertainty import Rejector
 
-KEPT = 0.99
+KEPT = 0.98
 """Fraction of the held-out rows on which the rejector does not abstain."""
 
 

@@ -25,7 +25,7 @@ def head(dataset) -> heads.Categorical:
 DATASETS = ("mnist",)
 RECIPE = Recipe(
     flow=functools.partial(glow, background=True, steps=8, hidden_units=64),
-    generative_weight=0.3 / 784,
+    generative_weight=0.15 / 784,
     epochs=12,
     batch_size=64,
     learning_rate=2e-3,
