@@ -17,13 +17,13 @@ BATCH = 256
 def scoring(run: Run):
     """Measures, prints a table, and writes scoring.json."""
     keras.utils.set_random_seed(run.seed)
-    side, count, steps = (8, 64, 2) if run.quick else (28, 10_000, 8)
+    side, count, steps = (8, 200, 2) if run.quick else (28, 10_000, 8)
     flow = hy.bijectors.Glow((side, side, 1), levels=2, steps=steps, hidden_units=64)
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(10))
     x = np.random.default_rng(run.seed).integers(0, 256, (count, side, side, 1)).astype("uint8")
     model.adapt(x[:64])
-    scores = uncertainty.all_scores(model, x[:64])
-    rejector = uncertainty.Rejector(model).fit_threshold(x[:64], quantile=0.9)
+    scores = uncertainty.all_scores(model, x[:200])
+    rejector = uncertainty.Rejector(model).fit_threshold(x[:200], quantile=0.9)
     works = {"predict": lambda: model.predict(x, batch_size=BATCH, verbose=0)}
     works |= {score.title: lambda score=score: score.score(model, x, BATCH) for score in scores}
     works["all of them, one pass"] = lambda: uncertainty.score_table(model, x, scores, BATCH)

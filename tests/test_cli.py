@@ -53,7 +53,7 @@ def test_score_prints_a_row_for_each_input(folder, tmp_path):
     result = invoke("score", folder, tmp_path / "rows.npz", "--out", tmp_path / "scores.csv")
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert list(table) == ["prediction", "uncertainty", "log_prob_x", "percentile", "abstain"]
+    assert list(table) == ["prediction", "uncertainty", "log_prob_x", "score", "percentile", "abstain"]
     assert len(table) == 21
     assert table["abstain"].iloc[-1] and table["percentile"].iloc[-1] == 0
     assert not table["abstain"].iloc[:20].all()
@@ -76,7 +76,7 @@ def test_evaluate_compares_all_scores(folder, tmp_path):
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["scores"]["noise"]
     assert {"-log p(x)", "typicality", "variance of p(y|x)"} <= set(rows)
-    assert rows["-log p(x)"]["auroc"] == pytest.approx(json.loads(result.stdout)["ood"]["noise"]["auroc"])
+    assert rows["combined"]["auroc"] == pytest.approx(json.loads(result.stdout)["ood"]["noise"]["auroc"])
     assert {"log_prob_x.png", "roc.png", "precision_recall.png"} <= {path.name for path in drawn.iterdir()}
     more = ("--other", folder, "--likelihood-ratio", "--json")
     result = invoke("evaluate", folder, "simulation", "--ood", "noise", *more)

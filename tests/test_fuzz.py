@@ -115,7 +115,9 @@ def models():
 @pytest.fixture(scope="module")
 def rejectors(models):
     return {
-        kind: hy.uncertainty.Rejector(model).fit_threshold(model.sample(64, seed=1)["x"], quantile=0.9)
+        kind: hy.uncertainty.Rejector(model, hy.uncertainty.NegativeLogProb()).fit_threshold(
+            model.sample(64, seed=1)["x"], quantile=0.9
+        )
         for kind, (model, _) in models.items()
     }
 

@@ -124,7 +124,7 @@ def drift(
 
     With --reference, a file of such rows, the latents, scores, predictions and columns of both are compared.
 
-    Without it, only the scores are, -log p(x) after `train`: by KS their distributions, by typicality their means.
+    Without it, only the scores of the rejector are: by KS their distributions, by typicality their means.
     Another population with the same scores is not detected: "no" means as likely as the held-out rows, not the same.
     """
     with errors():

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 def test_evaluate_returns_what_is_printed(folder):
     returned = commands.evaluate(folder, "simulation", ood=["noise", "shuffled"])
-    assert returned.keys() == {"test", "ood", "scores"} and returned["ood"].keys() == {"noise", "shuffled"}
+    assert returned.keys() == {"test", "score", "ood", "scores"} and returned["ood"].keys() == {"noise", "shuffled"}
     shown = printed("evaluate", folder, "simulation", "--ood", "noise", "--ood", "shuffled", "--json")
     assert json.loads(shown) == json.loads(strict_json.dumps(returned))
 

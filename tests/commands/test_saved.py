@@ -7,7 +7,7 @@ from helpers import change_config, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid.commands import saved
-from tfp_hybrid.uncertainty import Rejector
+from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_truncated_model_file_is_explained(model, tmp_path):
 
 @pytest.mark.integration
 def test_a_rejector_of_another_model_is_refused(model, tmp_path):
-    Rejector(model).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "rejector.keras")
+    Rejector(model, NegativeLogProb()).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "rejector.keras")
     other = tiny_model(hy.heads.Categorical(3), compile=False)
     other.save(tmp_path / "model.keras")
     loaded, _ = saved.load_model(tmp_path)
@@ -51,7 +51,7 @@ def test_a_rejector_of_another_model_is_refused(model, tmp_path):
 
 
 def test_a_rejector_without_a_threshold_is_none(model, tmp_path):
-    Rejector(model).save(tmp_path / "mine.keras")
+    Rejector(model, NegativeLogProb()).save(tmp_path / "mine.keras")
     assert saved.load_rejector(tmp_path / "mine.keras", model) is None
 
 

@@ -7,7 +7,7 @@ import tfp_hybrid as hy
 from tfp_hybrid.commands import saved
 from tfp_hybrid.commands.inputs import read_inputs
 from tfp_hybrid.commands.score import prediction_table
-from tfp_hybrid.uncertainty import MaxProbability, Rejector
+from tfp_hybrid.uncertainty import MaxProbability, NegativeLogProb, Rejector
 
 NAMES = ("width", "height")
 
@@ -35,7 +35,7 @@ def test_files_of_each_kind_are_read(model, tmp_path, suffix):
 
 def test_scores_equal_the_model_and_the_reference(model):
     held_out = np.random.default_rng(1).normal(size=(1000, 2)).astype("float32")
-    rejector = Rejector(model).fit_threshold(held_out, quantile=0.8)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(held_out, quantile=0.8)
     table = prediction_table(model, ROWS, rejector, abstain_below=30.0)
     reference = model.log_prob(held_out)
     probabilities, log_prob = model.predict(ROWS, verbose=0), np.asarray(model.distribution.log_prob(ROWS))
@@ -87,7 +87,7 @@ def test_files_that_cannot_be_scored_are_explained(model, tmp_path, name, messag
 def test_a_density_that_overflows_abstains(model):
     """Weights that push z beyond float32: log p(x) is NaN, the least likely input there is."""
     far = np.full((2, 2), 3e38, "float32")
-    table = prediction_table(model, far, Rejector(model).fit_threshold(ROWS, quantile=1.0))
+    table = prediction_table(model, far, Rejector(model, NegativeLogProb()).fit_threshold(ROWS, quantile=1.0))
     assert not np.isfinite(table["log_prob_x"]).any()
     assert (table["percentile"] == 0).all() and table["abstain"].all()
 

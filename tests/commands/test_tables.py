@@ -41,7 +41,7 @@ def test_a_terminal_shows_labels_and_sources_that_are_there():
 def test_metrics_have_a_table_for_each_question():
     ood = {"noise": {"auroc": 1.0, "fpr95": 0.0, "nll": None, "entropy": float("inf")}}
     scores = {"noise": {"-log p(x)": {"auroc": 1.0, "risk95": 0.5}, "WAIC": {"auroc": 0.25, "risk95": 0.75}}}
-    metrics = {"test": {"error": 0.125, "nll": 0.5}, "ood": ood, "scores": scores}
+    metrics = {"test": {"error": 0.125, "nll": 0.5}, "score": "combined", "ood": ood, "scores": scores}
     test, density, auroc, risk = tables.metrics_tables(metrics)
     assert test.columns == ("error", "nll") and test.rows == [("", "", ["0.1250", "0.5000"])]
     assert density.rows == [("noise", "", ["1.0000", "0.0000", "-", "inf"])]

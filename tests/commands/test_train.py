@@ -37,9 +37,11 @@ def test_a_run_leaves_its_files_and_nothing_else(run):
         "report.html",
     }
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
-    assert {"config", "seconds", "test", "ood", "versions"} <= metrics.keys()
+    assert {"config", "seconds", "test", "score", "ood", "versions"} <= metrics.keys() and metrics[
+        "score"
+    ] == "combined"
     assert {"rmse", "nll", "log_prob_x"} <= metrics["test"].keys()
-    assert metrics["ood"]["noise"].keys() == {"auroc", "fpr95", "nll", "entropy"}
+    assert metrics["ood"]["noise"].keys() == {"auroc", "fpr95", "log_prob_auroc", "nll", "entropy"}
     history = pd.read_csv(folder / "history.csv")
     assert history["epoch"].tolist() == [1, 2] and {"loss", "val_nll"} <= set(history)
 

@@ -255,7 +255,9 @@ def test_bad_batch_sizes(models, entry, batch_size):
         "predict": lambda: model.predict(X, batch_size=batch_size, verbose=0),
         "log_prob": lambda: model.log_prob(X, batch_size=batch_size),
         "predict_distribution": lambda: model.predict_distribution(X, batch_size=batch_size),
-        "rejector": lambda: hy.uncertainty.Rejector(model).fit_threshold(X, quantile=0.9, batch_size=batch_size),
+        "rejector": lambda: hy.uncertainty.Rejector(model, hy.uncertainty.NegativeLogProb()).fit_threshold(
+            X, quantile=0.9, batch_size=batch_size
+        ),
     }
     with pytest.raises(ValueError, match="batch_size is .*; wanted a whole number, at least 1"):
         calls[entry]()

@@ -141,7 +141,7 @@ def test_kinds_of_columns(name):
 
 
 def test_rejector_matches_names(model):
-    rejector = hy.uncertainty.Rejector(model).fit_threshold(FRAME, quantile=0.9)
+    rejector = hy.uncertainty.Rejector(model, hy.uncertainty.NegativeLogProb()).fit_threshold(FRAME, quantile=0.9)
     np.testing.assert_array_equal(
         rejector.predict(FRAME[["miles", "age"]], verbose=0)["score"], rejector.predict(X, verbose=0)["score"]
     )

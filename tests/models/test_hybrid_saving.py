@@ -190,7 +190,7 @@ def test_a_head_on_a_frozen_density_is_saved(freeze, tmp_path):
     np.testing.assert_allclose(loaded.log_prob(x), model.log_prob(x), rtol=1e-6)
     flags = [[variable.trainable for variable in one.density.ordered_variables()] for one in (model, loaded)]
     assert flags[0] == flags[1] and False in flags[0]
-    rejector = hy.uncertainty.Rejector(model).fit_threshold(x, quantile=0.9)
+    rejector = hy.uncertainty.Rejector(model, hy.uncertainty.NegativeLogProb()).fit_threshold(x, quantile=0.9)
     rejector.save(tmp_path / "rejector.keras")
     keras.models.load_model(tmp_path / "rejector.keras").check_fitted()
 

@@ -64,7 +64,7 @@ def test_too_likely_is_unusual_too():
     origin = keep.flow.forward(tf.zeros((1, 8))).numpy()
     assert keep.log_prob(origin) > np.quantile(keep.log_prob(x), 0.98)
     score = uncertainty.DensityOfStates().fit(keep, x[:300])
-    assert score.score(keep, origin) > np.quantile(score.score(keep, x[300:]), 0.99)
+    assert score.score(keep, origin) > np.quantile(score.score(keep, x[300:]), 0.95)
 
 
 def test_the_statistics_of_a_class_are_its_own(model):

@@ -16,6 +16,7 @@ INSIDE = RNG.normal(size=200)
 OUTSIDE = {"far": RNG.normal(3, 1, 100), "endless": np.r_[np.full(50, np.inf), INSIDE]}
 P = RNG.dirichlet(np.ones(3), 200)
 CASES = {
+    "score_histograms": lambda: pictures.score_histograms({"in": INSIDE, "far": OUTSIDE["endless"]}, 1.0),
     "log_prob_histograms": lambda: pictures.log_prob_histograms({"in": -INSIDE, "far": -OUTSIDE["endless"]}),
     "roc_curves": lambda: pictures.roc_curves(INSIDE, OUTSIDE),
     "precision_recall_curves": lambda: pictures.precision_recall_curves(INSIDE, OUTSIDE),
@@ -32,8 +33,8 @@ CASES = {
     "answers": lambda: pictures.answers(
         {"in": RNG.integers(0, 4, (3, 5, 5, 1)), "far": RNG.integers(0, 4, (2, 5, 5, 1))},
         {"in": ["a", "b", "c"], "far": ["d", "e"]},
-        {"in": [1.0, 2.0, 3.0], "far": [-5.0, -np.inf]},
-        threshold=0.0,
+        {"in": [1.0, 2.0, 3.0], "far": [4321.0, np.inf]},
+        threshold=3.0,
         levels=4,
     ),
 }
@@ -76,9 +77,21 @@ def test_histograms_without_values():
     assert axes.get_xlim() == (1, 3)
 
 
+def test_scores_are_drawn_as_log_probs_are_the_other_way_round():
+    (axes,) = pictures.log_prob_histograms({"in": -INSIDE, "far": -OUTSIDE["far"]}, threshold=-2.0).axes
+    (mirror,) = pictures.score_histograms({"in": INSIDE, "far": OUTSIDE["far"]}, threshold=2.0).axes
+    np.testing.assert_allclose(mirror.get_xlim(), -np.array(axes.get_xlim())[::-1])
+    for log_prob, score in zip(axes.patches, mirror.patches, strict=True):
+        np.testing.assert_allclose(score.get_data().values, log_prob.get_data().values[::-1])
+        np.testing.assert_allclose(score.get_data().edges, -log_prob.get_data().edges[::-1])
+    labels = [text.get_text() for text in mirror.get_legend().get_texts()]
+    assert "threshold: abstains right of it" in labels
+    assert mirror.lines[0].get_xdata()[0] == 2.0
+
+
 def test_answers_without_their_texts():
     images = np.zeros((2, 1, 4, 1))
-    with pytest.raises(ValueError, match="'in' has 2 images, 1 texts and 2 log"):
+    with pytest.raises(ValueError, match="'in' has 2 images, 1 texts and 2 scores"):
         pictures.answers({"in": images}, {"in": ["a"]}, {"in": [1.0, 2.0]}, 0.0, 4)
     with pytest.raises(ValueError, match="images is empty"):
         pictures.answers({}, {}, {}, 0.0, 4)
@@ -90,8 +103,8 @@ def test_answers_say_where_it_abstains():
     figure = CASES["answers"]()
     said = [axes.get_xlabel() for axes in figure.axes]
     assert said == [f"{v}\n{a}" for v, a in zip("123", 3 * ["answers"], strict=True)] + [
-        "-5\nabstains",
-        "-inf\nabstains",
+        "4,321\nabstains",
+        "inf\nabstains",
         "",
     ]
 

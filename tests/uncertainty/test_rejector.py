@@ -6,7 +6,7 @@ from helpers import blobs, integer_model, randomize, tiny_model
 
 import tfp_hybrid as hy
 from tfp_hybrid import uncertainty
-from tfp_hybrid.uncertainty import Rejector
+from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 from tfp_hybrid.uncertainty.rejector import _threshold_of_risk
 
 X, Y = blobs(400)
@@ -33,7 +33,7 @@ SCORES = {
 
 
 def test_predict_gives_predictions_scores_and_abstentions(model):
-    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=0.9)
     answers = rejector.predict(X, verbose=0)
     np.testing.assert_allclose(answers["prediction"], model.predict(X, verbose=0), rtol=1e-5)
     np.testing.assert_allclose(answers["score"], -model.log_prob(X), rtol=1e-4, atol=1e-4)
@@ -72,7 +72,7 @@ def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
 def test_coverage_holds_for_new_inputs(model):
     """Split conformal: of new inputs at least the wanted part is kept, on average over held-out sets."""
     rng = np.random.default_rng(0)
-    rejector, kept = Rejector(model), []
+    rejector, kept = Rejector(model, NegativeLogProb()), []
     scores = -model.log_prob(rng.normal(size=(20_000, 2)).astype("float32"))
     for _ in range(50):
         held_out = rng.normal(size=(19, 2)).astype("float32")
@@ -98,14 +98,14 @@ def test_risk_is_met_with_as_many_as_possible(model):
 def test_risk_with_a_loss_of_ones_own():
     model = tiny_model(hy.heads.Normal())
     y = X[:, 0]
-    rejector = Rejector(model)
+    rejector = Rejector(model, NegativeLogProb())
     rejector.fit_threshold(X, y, risk=1.2, loss=lambda y, mean: np.abs(y - mean))
     kept = ~rejector.predict(X, verbose=0)["abstain"]
     assert np.abs(y - model.predict(X, verbose=0))[kept].mean() <= 1.2
 
 
 def test_percentiles_count_the_reference(model):
-    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=0.9)
     scores = np.array([-np.inf, np.median(rejector.reference), np.inf])
     np.testing.assert_allclose(rejector.percentile(scores), [100, 50, 0], atol=0.5)
 
@@ -125,7 +125,7 @@ def test_percentiles_count_the_reference(model):
 def test_rules_that_cannot_be_met_are_explained(options, message, model):
     if options.get("risk") == 0.0:
         options = options | {"y": 1 - model.predict(X, verbose=0).argmax(-1)}  # every label is wrong
-    rejector = Rejector(model)
+    rejector = Rejector(model, NegativeLogProb())
     with pytest.raises(ValueError, match=message):
         rejector.fit_threshold(X, **options)
     with pytest.raises(ValueError, match="no threshold yet; call `fit_threshold` first"):
@@ -137,13 +137,11 @@ def test_wrong_use_is_explained(model):
         Rejector(keras.Sequential())
     with pytest.raises(ValueError, match="`score` is 'density'"):
         Rejector(model, "density")
-    with pytest.raises(ValueError, match="Typicality is not fitted"):
-        Rejector(model, uncertainty.Typicality()).fit_threshold(X, quantile=0.9)
     with pytest.raises(ValueError, match="fitted to another model"):
         Rejector(tiny_model(seed=7), uncertainty.Typicality().fit(model, X)).fit_threshold(X, quantile=0.9)
     with pytest.raises(ValueError, match="no threshold yet; call `fit_threshold` first"):
-        Rejector(model).percentile([1.0])
-    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+        Rejector(model, NegativeLogProb()).percentile([1.0])
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=0.9)
     for x, message in ((X[:0], "x is empty"), (X[:, :1], "x has shape"), (np.full((2, 2), np.nan), "holds nan")):
         with pytest.raises(ValueError, match=message):
             rejector.predict(x)
@@ -151,7 +149,7 @@ def test_wrong_use_is_explained(model):
 
 def test_a_threshold_belongs_to_the_weights_it_was_chosen_with():
     model = tiny_model()
-    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=0.9)
     randomize(model.trainable_weights)
     with pytest.raises(ValueError, match="was trained, or"):
         rejector.predict(X)
@@ -183,16 +181,16 @@ def test_every_entry_notices_a_change(name, score, tmp_path):
 
 
 def test_eager_batches_answer_as_compiled_ones(model):
-    rejector = Rejector(model).fit_threshold(X, quantile=0.9)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=0.9)
     expected = rejector.predict(X[:50], verbose=0)
-    eager = Rejector(model)
+    eager = Rejector(model, NegativeLogProb())
     eager.compile(run_eagerly=True)
     eager.fit_threshold(X, quantile=0.9)
     for answers in (rejector(X[:50]), rejector.predict_on_batch(X[:50]), eager.predict(X[:50], verbose=0)):
         np.testing.assert_array_equal(answers["abstain"], expected["abstain"])
         np.testing.assert_allclose(answers["score"], expected["score"], rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="no threshold yet; call `fit_threshold` first"):
-        Rejector(model).predict_on_batch(X)
+        Rejector(model, NegativeLogProb()).predict_on_batch(X)
     with pytest.raises(ValueError, match="x has shape"):
         rejector.predict_on_batch(X[:, :1])
 
@@ -209,17 +207,17 @@ def test_a_threshold_belongs_to_the_score_it_was_chosen_with(model):
 
 
 def test_without_a_threshold_all_are_refused(model, tmp_path):
-    assert Rejector(model)(X)["abstain"].numpy().all()
+    assert Rejector(model, NegativeLogProb())(X)["abstain"].numpy().all()
     with pytest.raises(ValueError, match="no threshold yet; call `fit_threshold` first"):
-        Rejector(model).export(tmp_path / "served")
+        Rejector(model, NegativeLogProb()).export(tmp_path / "served")
     for method in ("fit", "evaluate"):
         with pytest.raises(ValueError, match="A Rejector"):
-            getattr(Rejector(model), method)(X, Y)
+            getattr(Rejector(model, NegativeLogProb()), method)(X, Y)
 
 
 def test_a_threshold_of_infinity_is_refused(model):
     with pytest.raises(ValueError, match="keeps inputs of infinite score; wanted a lower value"):
-        Rejector(model).fit_threshold(np.r_[X, np.full((1, 2), 3e38, "float32")], quantile=1.0)
+        Rejector(model, NegativeLogProb()).fit_threshold(np.r_[X, np.full((1, 2), 3e38, "float32")], quantile=1.0)
 
 
 def test_every_risk_that_a_threshold_has_can_be_met():
@@ -232,7 +230,7 @@ def test_every_risk_that_a_threshold_has_can_be_met():
 
 
 def test_inputs_that_overflow_are_refused(model):
-    rejector = Rejector(model).fit_threshold(X, quantile=1.0)
+    rejector = Rejector(model, NegativeLogProb()).fit_threshold(X, quantile=1.0)
     answers = rejector.predict(np.full((1, 2), 3e38, "float32"), verbose=0)
     assert answers["abstain"].all() and (answers["score"] == np.inf).all()
 
@@ -240,10 +238,10 @@ def test_inputs_that_overflow_are_refused(model):
 @pytest.mark.integration
 def test_made_and_loaded_under_a_strategy(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
-    wanted = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+    wanted = uncertainty.Rejector(tiny_model(), NegativeLogProb()).fit_threshold(x, quantile=0.9)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
     with strategy.scope():
-        made = uncertainty.Rejector(tiny_model()).fit_threshold(x, quantile=0.9)
+        made = uncertainty.Rejector(tiny_model(), NegativeLogProb()).fit_threshold(x, quantile=0.9)
         made.save(tmp_path / "r.keras")
         loaded = keras.models.load_model(tmp_path / "r.keras")
     for rejector in (made, loaded):

@@ -128,7 +128,7 @@ def test_several_scores_share_one_pass(classifier):
     table = uncertainty.score_table(classifier, X, scores)
     for score in scores:
         np.testing.assert_array_equal(table[score.title], score.score(classifier, X))
-    assert len(set(table)) == len(scores) == 7
+    assert len(set(table)) == len(scores) == 13
 
 
 def test_data_sets_are_scored_batch_by_batch(classifier):

@@ -29,7 +29,7 @@ def drift(
     columns of the inputs with theirs.
 
     A run keeps only the scores of its held-out rows. So without `reference`, two tests compare the rejector's scores,
-    which are -log p(x) after `train`: the KS test compares their distributions, and the typicality test their means.
+    the default one after `train`: the KS test compares their distributions, and the typicality test their means.
     Inputs from another population with the same scores are not detected.
 
     Args:

@@ -65,9 +65,7 @@ def predict(
                 _entropy(p_y),
                 None if y is None else -p_y.log_prob(model.head.prepare_labels(y[rows])).numpy(),
                 encoding.log_prob.numpy(),
-                np.stack([evaluate(score, encoding) for score in wanted], -1)
-                if wanted
-                else np.zeros((len(mean), 0)),
+                np.stack([evaluate(score, encoding) for score in wanted], -1) if wanted else np.zeros((len(mean), 0)),
             )
         )
     columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)

@@ -12,6 +12,7 @@ from tfp_hybrid.uncertainty.rejector import Rejector
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
 from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.scores import (
+    WAIC,
     CodeLength,
     Combined,
     ComplexityDensity,
@@ -31,7 +32,6 @@ from tfp_hybrid.uncertainty.scores import (
     RelativeMahalanobis,
     Score,
     Typicality,
-    WAIC,
     combine,
     default_score,
 )

@@ -75,6 +75,7 @@ class Rejector(keras.Model):
 
     def __call__(self, x, *args, **kwargs):
         if tf.executing_eagerly() and not isinstance(x, keras.KerasTensor):
+            self.score.check_fitted(self.model)
             self._check_if_fitted()
         x = checks.tensor(x, self.model)
         return super().__call__(x, *args, **kwargs)

@@ -13,3 +13,28 @@ from tfp_hybrid.uncertainty.scores.mahalanobis import RelativeMahalanobis
 from tfp_hybrid.uncertainty.scores.nearest import KNearest
 from tfp_hybrid.uncertainty.scores.response import Energy, MaxProbability, PredictiveEntropy, PredictiveVariance
 from tfp_hybrid.uncertainty.scores.waic import WAIC
+
+__all__ = [
+    "CodeLength",
+    "Combined",
+    "ComplexityDensity",
+    "DensityOfStates",
+    "Energy",
+    "GradientNorm",
+    "InputComplexity",
+    "JointNegativeLogProb",
+    "KNearest",
+    "LatentNorm",
+    "LevelLogProb",
+    "LikelihoodRatio",
+    "MaxProbability",
+    "NegativeLogProb",
+    "PredictiveEntropy",
+    "PredictiveVariance",
+    "RelativeMahalanobis",
+    "Score",
+    "Typicality",
+    "WAIC",
+    "combine",
+    "default_score",
+]

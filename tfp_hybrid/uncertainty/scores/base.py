@@ -191,11 +191,8 @@ def split(x, parts: int) -> tuple:
         chosen = np.arange(len(x)) % parts == 0
         return x[chosen], x[~chosen]
     rows = x.unbatch().enumerate()
-    chosen, others = (
-        rows.filter(lambda i, *_: (i % parts == 0) == wanted).map(lambda _, *row: row if len(row) > 1 else row[0])
-        for wanted in (True, False)
-    )
-    return chosen.batch(256), others.batch(256)
+    chosen, others = (rows.filter(keep) for keep in (lambda i, *_: i % parts == 0, lambda i, *_: i % parts != 0))
+    return tuple(part.map(lambda _, row: row).batch(256) for part in (chosen, others))
 
 
 def run(scores: Sequence[Score], model: DensityModel, x, batch_size: int = 256) -> np.ndarray:

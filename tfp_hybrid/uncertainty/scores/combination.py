@@ -70,7 +70,9 @@ class Combined(Composite):
                 "wanted at least 20 (of 60 held-out inputs if a score needs a fit)."
             )
         ends = np.quantile(reference, _TAIL, axis=1)
-        excess = [(row[row > end] - end).mean() if row[-1] > end else 0 for row, end in zip(reference, ends, strict=True)]
+        excess = [
+            (row[row > end] - end).mean() if row[-1] > end else 0 for row, end in zip(reference, ends, strict=True)
+        ]
         self.reference.assign(reference)
         self.tails.assign([ends, np.maximum(excess, 1e-6 * (np.abs(ends) + 1e-9))])
 

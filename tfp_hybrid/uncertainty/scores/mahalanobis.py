@@ -52,8 +52,7 @@ class RelativeMahalanobis(Score):
     def learn(self, model: DensityModel, x, batch_size: int):
         self.check_applies(model)
         passes = [
-            (vectors(encoding, self.of_what), classes_of(encoding))
-            for encoding in encode_batches(model, x, batch_size)
+            (vectors(encoding, self.of_what), classes_of(encoding)) for encoding in encode_batches(model, x, batch_size)
         ]
         rows, classes = (np.concatenate(parts) for parts in zip(*passes, strict=True))
         rows = rows.astype("float64")
