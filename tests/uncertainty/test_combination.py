@@ -92,7 +92,7 @@ def test_a_rejector_fits_it_to_half_of_the_rows(model):
     [
         (lambda m: uncertainty.combine([]), "Combined got the scores ..; wanted at least one `Score`"),
         (lambda m: uncertainty.combine(LOOKS, "stouffer"), "`method` is 'stouffer'; wanted one of simes, fisher"),
-        (lambda m: uncertainty.combine(LOOKS).fit(m, X[:10]), "x leaves 10 inputs of finite scores"),
+        (lambda m: uncertainty.combine(LOOKS).fit(m, X[:10]), "x has 10 inputs of finite scores"),
         (lambda m: uncertainty.combine(LOOKS).score(m, X), "Combined is not fitted"),
     ],
 )

@@ -10,6 +10,8 @@ from tfp_hybrid.models import DensityModel, Encoding
 from tfp_hybrid.uncertainty.scores.base import Composite, Score, evaluate, run, split
 
 METHODS = ("simes", "fisher")
+_FOLDS = 5
+_LEAST = 20
 _TAIL = 0.95  # the quantile beyond which the scores' tail is taken to be exponential
 
 
@@ -29,8 +31,8 @@ class Combined(Composite):
         fisher:  -sum_i log p_i                   all scores add up; half a chi-squared variable if they are independent
 
     An alarm at a combined p-value of alpha has a false-alarm rate of about alpha by Simes' method, also for positively
-    dependent scores. `fit` takes two thirds of the held-out inputs to fit the scores that need it, and one third for
-    the p-values.
+    dependent scores. Scores that need a fit are fitted to all held-out inputs; those that p-values are taken from are
+    of inputs that were left out of it, one fifth at a time.
 
     Args:
       scores: At least one `Score`.
@@ -58,16 +60,21 @@ class Combined(Composite):
         self.reference, self.tails = self.add_array("reference"), self.add_array("tails")
 
     def learn(self, model: DensityModel, x, batch_size: int):
-        if any(score.needs_fit for score in self.scores):
-            x, rest = split(x, 3)
-            for score in self.scores:
-                if score.needs_fit:
-                    score.fit(model, rest, batch_size)
-        reference = np.sort(run(self.scores, model, x, batch_size).astype("float64"))
-        if reference.shape[1] < 20 or not np.isfinite(reference).all():
+        unfitted = [score for score in self.scores if score.needs_fit]
+        found = []
+        for fold in range(_FOLDS if unfitted else 0):
+            part, rest = split(x, _FOLDS, fold)
+            for score in unfitted:
+                score.fit(model, rest, batch_size)
+            found.append(run(self.scores, model, part, batch_size))
+        for score in unfitted:
+            score.fit(model, x, batch_size)
+        found = np.concatenate(found, 1) if unfitted else run(self.scores, model, x, batch_size)
+        reference = np.sort(found.astype("float64"))
+        if reference.shape[1] < _LEAST or not np.isfinite(reference).all():
             raise ValueError(
-                f"combine: x leaves {np.isfinite(reference).all(0).sum()} inputs of finite scores for the p-values; "
-                "wanted at least 20 (of 60 held-out inputs if a score needs a fit)."
+                f"combine: x has {np.isfinite(reference).all(0).sum()} inputs of finite scores; wanted at least {_LEAST} "
+                "held-out in-distribution inputs, and no others."
             )
         ends = np.quantile(reference, _TAIL, axis=1)
         excess = [
