@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import is_for_xla
-from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
+from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feeding, metrics
 from tfp_hybrid.models.checked_model import CheckedModel
@@ -226,9 +226,9 @@ class DensityModel(CheckedModel):
             self.head.adapt(y)
 
     def _adapt_if_new(self, x, y=None):
-        """Adapts what has not been adapted; on at most some 1,000 of the rows of x."""
+        """Adapts what has not been adapted, on as many of the rows of x as that needs."""
         if not is_adapted(self.distribution):
-            self.adapt(x[:: max(1, len(x) // 1024)])
+            self.adapt(x[:: max(1, len(x) // rows_to_adapt(self.distribution))])
         if self.head is not None and not self.head.is_adapted():
             self.head.adapt(y)
 
