@@ -14,7 +14,7 @@ from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 from tfp_hybrid.uncertainty.scores.base import check_head, evaluate, model_config
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
+from tfp_hybrid.fingerprint import fingerprint
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")

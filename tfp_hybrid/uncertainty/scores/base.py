@@ -10,7 +10,7 @@ from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.models import DensityModel, Encoding
 from tfp_hybrid.models.encoding import encode_batches
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
+from tfp_hybrid.fingerprint import fingerprint
 
 
 class Score(keras.layers.Layer):
