@@ -84,7 +84,7 @@ class CheckedModel(keras.Model):
             held_out = source(val_feed, *keras.utils.unpack_x_y_sample_weight(columns), val_batch_size)
         self._take_feature_names(feed.names)
         self.check_encoder()
-        train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps))
+        train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
         self._adapt_if_new(*train.rows[:2])
         self.remember_encoder()
         self._warn_if_not_savable()

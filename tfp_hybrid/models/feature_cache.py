@@ -6,6 +6,7 @@ import pathlib
 import zlib
 from collections.abc import Iterable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ from tfp_hybrid import files
 KEY = "cached_features"
 """The key of the dictionary that a batch has in place of x, by which a step knows features from raw inputs."""
 
-_ROWS = 1024  # encoded before they are written
+_ROWS = 256  # encoded before they are written
 
 
 def is_cached(x) -> bool:
@@ -71,13 +72,14 @@ class FeatureCache:
       model: A `DensityModel` with a frozen encoder.
       folder: Where to keep the features, one file for training and one for validation; None keeps them in memory.
       suffix: "" for training, "_val" for validation.
+      verbose: Whether to show how many rows have been encoded.
 
     Raises:
       ValueError: If the folder holds features of other weights of the encoder.
     """
 
-    def __init__(self, model, folder: pathlib.Path | None, suffix: str = ""):
-        self.model, self._fingerprint = model, model.current_fingerprint()
+    def __init__(self, model, folder: pathlib.Path | None, suffix: str = "", verbose: bool = False):
+        self.model, self._fingerprint, self._verbose = model, model.current_fingerprint(), verbose
         self._path = folder and folder / f"features{suffix}.npy"
         self._notes = folder and folder / f"features{suffix}.json"
         if self._notes and self._notes.exists():
@@ -97,7 +99,7 @@ class FeatureCache:
         if self._path and self._known == notes and self._path.exists():
             return as_cached(FeaturesOnDisk(self._path)), *rest
         parts = (self.model.features_in_batches(x[i : i + _ROWS], i) for i in range(0, len(x), _ROWS))
-        return as_cached(self._kept(parts, notes)), *rest
+        return as_cached(self._kept(parts, notes, len(x))), *rest
 
     def batches(self, batches: Iterable[tuple]) -> tuple:
         """Encodes the checked batches of a data set; labels and weights of all rows are in memory."""
@@ -114,7 +116,8 @@ class FeatureCache:
         columns = zip(*others, strict=True)
         return as_cached(kept), *(None if column[0] is None else np.concatenate(column) for column in columns)
 
-    def _kept(self, parts, notes):
+    def _kept(self, parts, notes, rows=None):
+        parts = self._shown(parts, rows)
         if not self._path:
             return np.concatenate(list(parts))
         with files.locked(self._path.parent):
@@ -123,6 +126,18 @@ class FeatureCache:
                 _write(temporary, parts)
             files.write(self._notes, json.dumps(notes))
             return FeaturesOnDisk(self._path)
+
+    def _shown(self, parts, rows):
+        if not self._verbose:
+            yield from parts
+            return
+        bar, done = keras.utils.Progbar(rows, unit_name="row"), 0
+        for part in parts:
+            done += len(part)
+            bar.update(done)
+            yield part
+        if rows is None:
+            bar.update(done, finalize=True)
 
 
 def _checksum(x):

@@ -71,7 +71,7 @@ def source(feed: feeding.Feed, x, y=None, sample_weight=None, batch_size=None, s
 
 
 def encoded(
-    model, cache: os.PathLike | str | None, train: Source, held_out: Source | None, steps: tuple
+    model, cache: os.PathLike | str | None, train: Source, held_out: Source | None, steps: tuple, verbose
 ) -> tuple[Source, Source | None]:
     """Computes the features of a frozen encoder once, for all epochs, where that is possible and wanted.
 
@@ -81,6 +81,7 @@ def encoded(
       train: The training data.
       held_out: The validation data, or None.
       steps: How many batches an epoch of each has, if that was given.
+      verbose: As for `fit`.
 
     Returns:
       `train` and `held_out`, with features in place of x where they are cached.
@@ -101,7 +102,7 @@ def encoded(
     folder, found = pathlib.Path(cache) if in_folder else None, []
     for one, suffix, count in zip((train, held_out), ("", "_val"), steps, strict=True):
         if one is not None and one.is_finite(count):
-            one = one.encoded(FeatureCache(model, folder, suffix))
+            one = one.encoded(FeatureCache(model, folder, suffix, verbose in ("auto", 1)))
         elif one is not None and in_folder:
             raise ValueError(
                 f"cache is {cache!r}, but x{suffix} is a generator or may have no end; wanted an array, or a finite "
