@@ -359,6 +359,16 @@ def test_divergence_is_said_to_be_of_the_features():
         model.fit(X, Y, epochs=3, verbose=0)
 
 
+def test_regularizers_of_a_frozen_encoder_cost_nothing():
+    keras.utils.set_random_seed(0)
+    dense = layers.Dense(3, kernel_regularizer=keras.regularizers.L2(10.0))
+    encoder = keras.Sequential([keras.Input((2,)), dense])
+    x = np.random.default_rng(0).normal(size=(24, 2)).astype("float32")
+    wanted = hybrid().evaluate(encoder(x), Y, verbose=0, return_dict=True)["loss"]
+    assert float(sum(encoder.losses)) > 1
+    np.testing.assert_allclose(hybrid(encoder).evaluate(x, Y, verbose=0, return_dict=True)["loss"], wanted, rtol=1e-5)
+
+
 def test_early_stopping_on_held_out_density():
     model = density(make_encoder())
     stopping = keras.callbacks.EarlyStopping("val_loss", min_delta=1e9, patience=1)
