@@ -26,7 +26,7 @@ ROOMS = (
     "trusted",
     "registry",
     "datasets",
-    "execution pipeline files strict_json arguments moments",
+    "execution pipeline files strict_json arguments moments fingerprint",
     "_compat _backend",
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}

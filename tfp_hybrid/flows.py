@@ -40,7 +40,8 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
                 f"flow_distribution: `latent` is missing, and `flow` ({name}) has no `latent_shape`; "
                 "wanted a distribution, such as latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
-        dtype = flow.trainable_variables[0].dtype if flow.trainable_variables else tf.float32
+        dtypes = [variable.dtype for variable in (*flow.trainable_variables, *flow.variables)]
+        dtype = next((dtype for dtype in dtypes if dtype.is_floating), tf.float32)
         latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
     elif not isinstance(latent, tfd.Distribution):
         raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")
@@ -85,6 +86,11 @@ def is_adapted(distribution: tfd.Distribution) -> bool:
     if not _has_flow(distribution):
         return True
     return one_pass.is_adapted(distribution.bijector) and is_adapted(distribution.distribution)
+
+
+def rows_to_adapt(distribution: tfd.Distribution) -> int:
+    """Returns how many rows `adapt_distribution` needs for good estimates of all data-dependent weights."""
+    return max((part.rows_to_adapt for part in distribution.submodules if isinstance(part, FusedBijector)), default=1)
 
 
 def _has_flow(distribution):

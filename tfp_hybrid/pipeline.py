@@ -25,7 +25,8 @@ def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False)
     """Splits arrays into batches for Keras' `fit`, `evaluate` and `predict`.
 
     Args:
-      arrays: A tuple of arrays with equal numbers of rows; entries after the first may be None and stay None.
+      arrays: A tuple of arrays with equal numbers of rows; entries after the first may be None and stay None. An entry
+        that is not in memory has a method `gather(indices)`, which returns a tensor of these rows.
       batch_size: The number of rows in a batch; 32 if None, as in Keras.
       shuffle: Whether to shuffle all rows, in a new order at each iteration. The orders follow
         `keras.utils.set_random_seed`.
@@ -34,7 +35,7 @@ def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False)
       A data set of known cardinality, of tuples of tensors.
     """
     rows, batch_size = len(arrays[0]), batch_size or 32
-    tensors = [None if array is None else tf.convert_to_tensor(array) for array in arrays]
+    columns = [one if one is None or hasattr(one, "gather") else tf.convert_to_tensor(one) for one in arrays]
     seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
 
     def order(seed):
@@ -42,8 +43,12 @@ def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False)
         return tf.random.experimental.stateless_shuffle(indices, seed) if shuffle else indices
 
     def gather(indices):
-        return tuple(None if tensor is None else tf.gather(tensor, indices) for tensor in tensors)
+        return tuple(column if column is None else _rows(column, indices) for column in columns)
 
     dataset = seeds.map(order).rebatch(batch_size).map(gather)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
     return untuned(dataset.prefetch(2))
+
+
+def _rows(column, indices):
+    return column.gather(indices) if hasattr(column, "gather") else tf.gather(column, indices)

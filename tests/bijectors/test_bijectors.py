@@ -15,10 +15,12 @@ from tfp_hybrid.bijectors import (
     FusedChain,
     Glow,
     InvertibleLinear,
+    PrincipalComponents,
     RealNVP,
     Spline,
     SplineCoupling,
     Squeeze,
+    Whitening,
     integer_preprocessing,
     transformers,
 )
@@ -39,6 +41,22 @@ def stock_parts(dtype):
 def factor_out(dtype):
     below = [ActNorm((2, 2, 1), dtype), tfb.Reshape(event_shape_out=(2, 2, 1), event_shape_in=(4,))]
     return FactorOut(FusedChain(below, (2, 2, 1)), (2, 2, 3))
+
+
+def adapted(bijector, dtype):
+    """To correlated rows with a mean, so that no weight keeps its initial value."""
+    size = bijector.event_shape[-1]
+    bijector.adapt(normal(200, *bijector.event_shape, dtype=dtype) @ normal(size, size, seed=3, dtype=dtype) + 2.0)
+    return bijector
+
+
+def whitening(shape):
+    return lambda dtype: adapted(Whitening(shape, dtype=dtype), dtype)
+
+
+def principal_components(dtype):
+    inner = RealNVP((2,), couplings=2, hidden_units=(8,), dtype=dtype)
+    return adapted(PrincipalComponents((4,), inner, dtype=dtype), dtype)
 
 
 def flight_times(dtype):
@@ -79,6 +97,9 @@ CASES = {
     "flight_times": flight_times,
     "background": lambda dtype: Background((3,)),
     "squeeze": lambda dtype: Squeeze((4, 2, 3)),
+    "whitening": whitening((4,)),
+    "whitening_image": whitening((2, 3, 2)),
+    "principal_components": principal_components,
     "factor_out": factor_out,
     "stock_parts": stock_parts,
     "preprocessing_scale": lambda dtype: preprocessing(dtype, False),
@@ -90,7 +111,10 @@ CASES = {
     "glow_color": glow((4, 8, 3), 1),
     "glow_wide": glow((2, 6, 2), 1, additive=True),
 }
-NO_WEIGHTS = ("squeeze", "flight_times", "background", "preprocessing_scale", "preprocessing_logit")
+NO_WEIGHTS = (
+    *("squeeze", "flight_times", "background", "preprocessing_scale", "preprocessing_logit"),
+    *("whitening", "whitening_image"),  # they are not trained
+)
 TOLERANCES = {"float32": (1e-4, 1e-4), "float64": (1e-9, 1e-8)}
 _made = {}
 

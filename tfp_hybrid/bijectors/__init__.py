@@ -13,11 +13,13 @@ from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
 from tfp_hybrid.bijectors.one_pass import forward_and_log_det, inverse_and_log_det
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
+from tfp_hybrid.bijectors.principal_components import PrincipalComponents
 from tfp_hybrid.bijectors.real_nvp import RealNVP
 from tfp_hybrid.bijectors.spline import Spline
 from tfp_hybrid.bijectors.spline_coupling import SplineCoupling
 from tfp_hybrid.bijectors.squeeze import Squeeze
 from tfp_hybrid.bijectors.steps import Steps
+from tfp_hybrid.bijectors.whitening import Whitening
 
 __all__ = [
     "ActNorm",
@@ -30,11 +32,13 @@ __all__ = [
     "FusedChain",
     "Glow",
     "InvertibleLinear",
+    "PrincipalComponents",
     "RealNVP",
     "Spline",
     "SplineCoupling",
     "Squeeze",
     "Steps",
+    "Whitening",
     "forward_and_log_det",
     "integer_preprocessing",
     "inverse_and_log_det",

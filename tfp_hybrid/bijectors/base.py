@@ -170,6 +170,11 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
             outputs = self._inverse_and_log_det(x, training)
         return x, *tape.gradient(outputs, (x, weights), (dz, dlog_det))
 
+    @property
+    def rows_to_adapt(self) -> int:
+        """How many rows `adapt` needs for good estimates; bijectors of many moments need more."""
+        return 1024
+
     def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights from a batch x, and returns `inverse(x)` with the new weights."""
         return self.inverse_and_log_det(x)[0]

@@ -79,6 +79,11 @@ class FusedChain(FusedBijector):
         weights, event_ndims = self.keras_weights(), self.latent_shape.rank
         return recompute.pull_back_chain(self._folded, z, dz, dlog_det, event_ndims, weights, training)
 
+    @property
+    def rows_to_adapt(self) -> int:
+        """The most that one of the bijectors needs."""
+        return max(getattr(bijector, "rows_to_adapt", 1) for bijector in self.bijectors)
+
     def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights of each bijector from its own input, and returns `inverse(x)`."""
         for bijector in self.bijectors:

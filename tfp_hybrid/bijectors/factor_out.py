@@ -1,4 +1,4 @@
-"""`FactorOut`, for multi-scale flows: half of the channels go to the latent, the rest to the next level."""
+"""`FactorOut`, for flows of several levels: some channels go to the latent, the rest to the next level."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -10,35 +10,42 @@ tfb = tfp.bijectors
 
 
 class FactorOut(FusedBijector):
-    """Moves the second half of the channels of x to the latent, and transforms the first half by `bijector`.
+    """Moves the last channels of x to the latent, and transforms the first k by `bijector`.
 
-        z = [bijector.inverse(x[..., :C/2]), flatten(x[..., C/2:])]
-        log|det dz/dx| = that of `bijector` at x[..., :C/2]
+        z = [bijector.inverse(x[..., :k]), flatten(x[..., k:])]
+        log|det dz/dx| = that of `bijector` at x[..., :k]
 
     Nested instances, one level inside the other, make the multi-scale architecture. The latent is a flat vector.
 
     Args:
-      bijector: The levels below, a bijector from a flat latent to `(H, W, C // 2)`.
-      event_shape: The shape `(H, W, C)` of x, with C >= 2.
+      bijector: The levels below, a bijector from a flat latent to `(H, W, k)`, or `(k,)` for vectors.
+      event_shape: The shape of x, `(H, W, C)` or `(C,)`, with C >= 2.
+      kept: The number k of channels that are transformed, below C; `C // 2` if None.
       name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: If C < 2.
+      ValueError: If C < 2, or if k is not between 1 and C - 1.
 
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 3.6 and eq. 14-16.
     """
 
-    def __init__(self, bijector: tfb.Bijector, event_shape: tuple[int, int, int], name: str = "factor_out"):
+    def __init__(
+        self, bijector: tfb.Bijector, event_shape: tuple[int, ...], kept: int | None = None, name: str = "factor_out"
+    ):
         parameters = dict(locals())
-        height, width, channels = event_shape
+        *sides, channels = event_shape
         if channels < 2:
             raise ValueError(f"FactorOut: `event_shape` is {tuple(event_shape)}; wanted at least 2 channels.")
+        if kept is not None and not 1 <= kept < channels:
+            raise ValueError(f"FactorOut: `kept` is {kept!r}; wanted 1 .. {channels - 1}, fewer than the channels.")
         self.bijector = bijector
-        self._kept = channels // 2
-        self._out_shape = (height, width, channels - self._kept)
-        self._kept_size = bijector.inverse_event_shape((height, width, self._kept)).num_elements()
-        super().__init__(event_shape, (height * width * channels,), parameters=parameters, name=name)
+        self._kept = channels // 2 if kept is None else kept
+        self._out_shape = (*sides, channels - self._kept)
+        self._kept_size = bijector.inverse_event_shape((*sides, self._kept)).num_elements()
+        self._rank = len(event_shape)
+        size = tf.TensorShape(event_shape).num_elements()
+        super().__init__(event_shape, (size,), parameters=parameters, name=name)
 
     def _forward_and_log_det(self, z, training=False):
         kept, log_det = one_pass.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training)
@@ -47,21 +54,24 @@ class FactorOut(FusedBijector):
         return tf.concat([kept, out], -1), log_det
 
     def _inverse_and_log_det(self, x, training=False):
-        kept, log_det = one_pass.inverse_and_log_det(self.bijector, x[..., : self._kept], 3, training)
+        kept, log_det = one_pass.inverse_and_log_det(self.bijector, x[..., : self._kept], self._rank, training)
         return self._join(kept, x), log_det
 
     def _inverse_and_log_dets(self, x, training=False):
-        kept, log_dets = one_pass.inverse_and_log_dets(self.bijector, x[..., : self._kept], 3, training)
+        kept, log_dets = one_pass.inverse_and_log_dets(self.bijector, x[..., : self._kept], self._rank, training)
         return self._join(kept, x), [tf.zeros_like(log_dets[0]), *log_dets]
 
     def level_sizes(self) -> list[int]:
         """Returns the number of entries that are factored out, and those of the levels below."""
         out = self._latent_shape.num_elements() - self._kept_size
-        return [out, *one_pass.level_sizes(self.bijector, tf.TensorShape((*self._out_shape[:2], self._kept)))]
+        return [out, *one_pass.level_sizes(self.bijector, self._kept_shape())]
+
+    def _kept_shape(self):
+        return tf.TensorShape((*self._out_shape[:-1], self._kept))
 
     def _join(self, kept, x):
         out = x[..., self._kept :]
-        flat_shape = tf.concat([tf.shape(out)[:-3], [tf.reduce_prod(self._out_shape)]], 0)
+        flat_shape = tf.concat([self.batch_shape_of(out), [tf.reduce_prod(self._out_shape)]], 0)
         return tf.concat([kept, tf.reshape(out, flat_shape)], -1)
 
     def adapt(self, x) -> tf.Tensor:
@@ -76,4 +86,4 @@ class FactorOut(FusedBijector):
     def describe(self) -> list[description.FlowStep]:
         """Lists this step, without weights, and the steps of the levels below; see the base class."""
         row = description.flow_step(self.name, self.event_shape, self.latent_shape, [])
-        return [row, *description.steps_of(self.bijector, (*self.event_shape[:2], self._kept))]
+        return [row, *description.steps_of(self.bijector, self._kept_shape())]

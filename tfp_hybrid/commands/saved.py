@@ -8,11 +8,11 @@ import keras
 
 from tfp_hybrid import strict_json
 from tfp_hybrid.commands.archives import open_archive
+from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.serialization import check_format
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty import Rejector
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
 _OURS = ("tfp_hybrid>HybridModel", "tfp_hybrid>DensityModel", "tfp_hybrid>Rejector")
 MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"

@@ -16,7 +16,8 @@ class State:
     def __init__(self, model: keras.Model):
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        self._variables = [*model.variables, *model.optimizer.variables]
+        variables = getattr(model, "changing_variables", model.variables)
+        self._variables = [*variables, *model.optimizer.variables]
         self._values = [keras.ops.convert_to_numpy(variable).copy() for variable in self._variables]
 
     def restore(self):
@@ -56,10 +57,11 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def _stop(self, what, logs):
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-        if not math.isfinite(float(logs.get("log_prob_x", 0.0))):
-            part = "log p(x)"
+        of = getattr(self.model, "density_of", "x")
+        if not math.isfinite(float(logs.get(f"log_prob_{of}", 0.0))):
+            part = f"log p({of})"
             cause = "the flow diverged (learning rate too high, or a batch with extreme inputs)"
-        elif "log_prob_x" in logs:
+        elif f"log_prob_{of}" in logs:
             part = "log p(y|x)"
             cause = "the head diverged (learning rate too high, or a label outside its support)"
         else:

@@ -9,26 +9,16 @@ import numpy as np
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.models import checks, feeding, metrics
 from tfp_hybrid.models.callbacks import State, StopOnNonFinite
+from tfp_hybrid.models.sources import Source, encoded, source
 from tfp_hybrid.serialization import check_savable
 
 
 class CheckedModel(keras.Model):
     """The entries of `keras.Model`, with the same arguments, on checked data.
 
-    A subclass has what `feeding.Feed` asks a model for, `distribution`, `head` and `feature_names`, and its own loss,
-    which `objective` names.
+    A subclass has what `feeding.Feed` asks a model for, `distribution`, `head`, `inputs_spec` and `feature_names`; what
+    `sources.encoded` asks for; and its own loss, which `loss` names.
     """
-
-    objective = ""
-
-    @property
-    def loss(self) -> str:
-        """What is minimized, in words. (Keras' wrappers for scikit-learn want a compiled model to have a loss.)"""
-        return self.objective
-
-    @loss.setter
-    def loss(self, given):  # by `compile`
-        self._given_loss = given
 
     def fit(
         self,
@@ -48,6 +38,7 @@ class CheckedModel(keras.Model):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        cache="memory",
     ):
         """As `keras.Model.fit`; checks the data first, and adapts the flow to it unless that was done before.
 
@@ -59,37 +50,43 @@ class CheckedModel(keras.Model):
         The columns of a DataFrame give the model its `feature_names`, if it has none; otherwise they are matched by
         name.
 
+        A frozen encoder runs once, not in every epoch: its outputs for all rows are cached, also for the validation
+        data. `cache` says where: "memory"; a folder, which bounds the memory, and whose files serve the next `fit` with
+        the same rows; or None, which runs the encoder on every batch. Finite data sets are cached, too: their rows are
+        put in batches as large as the first, and shuffled if `shuffle`. A data set with random augmentation needs
+        None, since its first pass would be all that the flow ever sees. Labels and weights stay in memory.
+
         If the loss or a weight becomes NaN or infinite, training stops with an error, and weights and optimizer go back
         to the last good epoch, or to the state before training if there is none. Checkpoints written before
         (`keras.callbacks.ModelCheckpoint`) stay as they are. A model that cannot be saved warns before it is trained.
 
         Raises:
-          ValueError: For data, weights or batch sizes that the model cannot be trained on.
+          ValueError: For data, weights or batch sizes that the model cannot be trained on; if an encoder's outputs are
+            NaN, or if its weights have changed since the density was fitted to its outputs, or since they were cached.
           FloatingPointError: If the loss becomes NaN or infinite.
         """
         self._check_compiled("fit")
         for count, argument in ((batch_size, "batch_size"), (validation_batch_size, "validation_batch_size")):
             arguments.check_batch_size(count, argument)
         feed = feeding.Feed(self, training=True, class_weight=class_weight)
-        val_batch_size, val_data = validation_batch_size or batch_size, None
-        if feeding.is_array(x):
-            if validation_split and validation_data is None:
-                rows, held_out = feed.split_rows(x, y, sample_weight, validation_split)
-                val_data = feeding.in_batches(held_out, val_batch_size)
-            else:
-                rows = feed.rows(x, y, sample_weight)
-            first = rows
-            data = feeding.in_batches(rows, batch_size, shuffle)
+        val_batch_size, held_out = validation_batch_size or batch_size, None
+        if feeding.is_array(x) and validation_split and validation_data is None:
+            rows, last_rows = feed.split_rows(x, y, sample_weight, validation_split)
+            train = Source(feed, rows, None, batch_size, shuffle)
+            held_out = Source(feed, last_rows, None, val_batch_size)
         else:
-            feeding.check_alone(y, sample_weight, validation_split)
-            batch, x = feeding.first_batch(x)
-            first = feed.rows_of_batch(batch)
-            data = feed.stream(x)
+            if not feeding.is_array(x):
+                feeding.check_alone(y, sample_weight, validation_split)
+            train = source(feed, x, y, sample_weight, batch_size, shuffle)
         val_feed = feeding.Feed(self, suffix="_val", names=feed.names)
         if validation_data is not None:
-            val_data = val_feed.validation_data(validation_data, val_batch_size)
+            columns = tuple(validation_data) if isinstance(validation_data, list) else validation_data
+            held_out = source(val_feed, *keras.utils.unpack_x_y_sample_weight(columns), val_batch_size)
         self._take_feature_names(feed.names)
-        self._adapt_if_new(*first[:2])
+        self.check_encoder()
+        train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
+        self._adapt_if_new(*train.rows[:2])
+        self.remember_encoder()
         self._warn_if_not_savable()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
@@ -100,18 +97,20 @@ class CheckedModel(keras.Model):
             callbacks.callbacks.insert(0, stop)
         metrics.set_directions(callbacks, self)
         with feed.errors(), val_feed.errors():
-            return super().fit(
-                data,
+            history = super().fit(
+                train.batches(),
                 epochs=epochs,
                 verbose=verbose,
                 callbacks=callbacks,
-                validation_data=val_data,
+                validation_data=None if held_out is None else held_out.batches(),
                 shuffle=False,  # done
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch,
                 validation_steps=validation_steps,
                 validation_freq=validation_freq,
             )
+        self.check_encoder()
+        return history
 
     def evaluate(
         self,
@@ -131,6 +130,7 @@ class CheckedModel(keras.Model):
             return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **options, **kwargs)
         self._check_compiled("evaluate")
         arguments.check_batch_size(batch_size)
+        self.check_encoder()
         feed = feeding.Feed(self)
         data = feed.data(x, y, sample_weight, batch_size)
         with feed.errors():
@@ -139,6 +139,7 @@ class CheckedModel(keras.Model):
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`; checks the inputs first."""
         arguments.check_batch_size(batch_size)
+        self.check_encoder()
         feed = feeding.Feed(self, inputs_only=True)
         data = feed.data(x, batch_size=batch_size)
         with feed.errors():
@@ -155,6 +156,8 @@ class CheckedModel(keras.Model):
         feed = feeding.Feed(self, training=True, class_weight=class_weight)
         batch = feed.rows(x, y, sample_weight)
         self._take_feature_names(feed.names)
+        self.check_encoder()
+        self.remember_encoder()
         before = State(self)
         logs = super().train_on_batch(*batch, return_dict=return_dict)
         loss = logs["loss"] if return_dict else np.ravel(logs)[0]

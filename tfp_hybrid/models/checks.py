@@ -1,10 +1,8 @@
 """Checks of inputs, labels and weights, made before a model does any work."""
 
-import dataclasses
 import math
 import numbers
 import re
-import weakref
 from collections.abc import Sequence
 
 import keras
@@ -12,44 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import Dequantize
-from tfp_hybrid.models import frames
+from tfp_hybrid.models import frames, input_spec
+from tfp_hybrid.models.input_spec import InputSpec
 
 tfd = tfp.distributions
 
 
-@dataclasses.dataclass(frozen=True)
-class _InputSpec:
-    """The shape and values of a distribution's events. It is cached, since TFP needs milliseconds to compute it."""
-
-    shape: tuple[int, ...]
-    dtype: tf.DType
-    levels: int | None
-
-
-_INPUT_SPECS = weakref.WeakKeyDictionary()
-
-
-def _input_spec(distribution) -> _InputSpec:
-    if distribution not in _INPUT_SPECS:
-        parts = (distribution, *distribution.submodules)
-        levels = next((part.quantization_levels for part in parts if isinstance(part, Dequantize)), None)
-        _INPUT_SPECS[distribution] = _InputSpec(tuple(distribution.event_shape), distribution.dtype, levels)
-    return _INPUT_SPECS[distribution]
-
-
 def quantization_levels(distribution: tfd.Distribution) -> int | None:
     """Returns the number of integer levels of each entry of x, or None if x is continuous."""
-    return _input_spec(distribution).levels
-
-
-def input_dtype(distribution: tfd.Distribution) -> str:
-    """Returns the dtype to which inputs are cast: the flow's, or for integers the smallest that holds all levels.
-
-    All inputs of a model get the same dtype, so that a function is not traced again for integers stored as floats.
-    """
-    spec = _input_spec(distribution)
-    return spec.dtype.name if spec.levels is None else "uint8" if spec.levels <= 256 else "int32"
+    return input_spec.of_distribution(distribution).levels
 
 
 def check_distribution(distribution, name: str):
@@ -73,10 +42,10 @@ def check_distribution(distribution, name: str):
 def inputs(
     x, model: keras.Model, argument: str = "x", training: bool = False, names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Converts x to an array that `model` can take, in its `input_dtype`.
+    """Converts x to an array that `model` can take, in the dtype in which its inputs are stored.
 
     Args:
-      x: `(n, *event_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model has
+      x: `(n, *input_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model has
         `feature_names`, and are taken in their order otherwise.
       model: A `DensityModel`.
       argument: The name of x in error messages.
@@ -84,16 +53,16 @@ def inputs(
       names: The column names of a DataFrame, for a model without `feature_names`.
 
     Returns:
-      The inputs, `(n, *event_shape)`.
+      The inputs, `(n, *input_shape)`.
 
     Raises:
       ValueError: If x is a DataFrame without the named columns, or if `check_inputs` refuses x.
     """
     if frames.is_frame(x):
         x = frames.to_array(x, model.feature_names or names, argument)
-    x = check_inputs(x, model.distribution, argument, training)
+    x = _checked(x, model.inputs_spec, argument, training)
     with np.errstate(over="ignore"):  # an input that overflows gets log p(x) = -inf
-        return x.astype(input_dtype(model.distribution), copy=False)
+        return x.astype(model.inputs_spec.stored_dtype(x.dtype), copy=False)
 
 
 def tensor(x, model: keras.Model) -> tf.Tensor:
@@ -125,13 +94,15 @@ def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", trainin
     Raises:
       ValueError: If x has another shape, no rows, or values that the distribution cannot take.
     """
-    shape, levels = _input_spec(distribution).shape, quantization_levels(distribution)
+    return _checked(x, input_spec.of_distribution(distribution), argument, training)
+
+
+def _checked(x, spec: InputSpec, argument, training):
+    shape, levels = spec.shape, spec.levels
     if not hasattr(x, "shape"):
         raise ValueError(f"{argument} is a {type(x).__name__}; wanted an array of shape {('n', *shape)}.")
-    if len(x.shape) != len(shape) + 1 or tuple(x.shape[1:]) != shape:
-        raise ValueError(
-            f"{argument} has shape {tuple(np.shape(x))}; wanted {('n', *shape)}: a batch of the flow's events."
-        )
+    if not x.shape or not spec.fits(x.shape[1:]):
+        raise ValueError(f"{argument} has shape {tuple(np.shape(x))}; wanted {('n', *shape)}: a batch of {spec.of}.")
     if not x.shape[0]:
         raise ValueError(f"{argument} is empty; wanted at least one row.")
     x = unmasked(x, argument)
@@ -141,8 +112,10 @@ def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", trainin
     if floating:
         _check_finite(x, argument, " Remove or fill such rows.")
     if levels is None:
-        if training:
-            _check_magnitude(x, _input_spec(distribution).dtype, argument)
+        if training and spec.dtype.is_floating:
+            _check_magnitude(x, spec.dtype, argument)
+        if floating and spec.dtype.is_integer and (x != np.floor(x)).any():
+            raise ValueError(f"{argument} holds fractions; wanted integers, {spec.dtype.name}: {spec.of}.")
         return x
     if floating and (x != np.floor(x)).any():
         raise ValueError(

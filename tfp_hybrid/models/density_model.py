@@ -13,10 +13,10 @@ import tensorflow_probability as tfp
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import is_for_xla
-from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass
+from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feeding, metrics
-from tfp_hybrid.models.checked_model import CheckedModel
+from tfp_hybrid.models import checks, feature_cache, feeding, metrics
+from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
@@ -27,7 +27,7 @@ tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class DensityModel(CheckedModel):
+class DensityModel(EncodedModel):
     """p(x) by a normalizing flow, trained by maximum likelihood.
 
     The loss is the mean over the batch of
@@ -41,13 +41,20 @@ class DensityModel(CheckedModel):
       distribution: p(x), a `tfd.TransformedDistribution`, from `flow_distribution` or of TFP's own. Its base
         distribution is p_z, and the inverse of its bijector is f. (Keras' `training` argument reaches our bijectors.
         TFP bijectors take no such argument, so dropout inside them stays off.)
+      encoder: A Keras model with one input and one output, such as a network of `keras.applications`, or None. With an
+        encoder, the model is one of the density of its outputs, log p(features), but takes the encoder's inputs x
+        everywhere, and is saved and exported with the encoder inside. The encoder is frozen: it runs in inference mode,
+        and its weights stay as they are. If they have changed since the density was fitted, `fit`, `evaluate`,
+        `predict`, `log_prob`, `encode_batches`, `save` and `export` raise an error.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
-      x: `(n, *event_shape)`. Returns log p(x) in nats, `(n,)`; -inf where it overflows.
+      x: `(n, *event_shape)`, or what the encoder takes. Returns log p(x) in nats, `(n,)`; -inf where it overflows. With
+        an encoder, it is log p(features).
 
     Raises:
-      ValueError: If `distribution` is not transformed, or has a batch shape or an unknown event shape.
+      ValueError: If `distribution` is not transformed, or has a batch shape or an unknown event shape; or if `encoder`
+        is not a Keras model whose output fits `distribution`.
 
     Example:
 
@@ -65,23 +72,23 @@ class DensityModel(CheckedModel):
     objective = "-log p(x)"
     head = None
 
-    def __init__(self, distribution, **kwargs):
+    def __init__(self, distribution, encoder=None, **kwargs):
         checks.check_distribution(distribution, type(self).__name__)
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(distribution, encoder, autocast=False, **kwargs)
         # The first call may build TFP's networks. After it, all weights exist.
         distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
         self.density = ModuleLayer(distribution, name="density")
         self.density.build((None, *distribution.event_shape))
-        self._feature_names = None
-        self.log_prob_tracker = metrics.LogProb()
+        self.log_prob_tracker = metrics.LogProb(f"log_prob_{self.density_of}")
         if self.quantization_levels is not None:
             self.bits_tracker = metrics.BitsPerDim()
         self.built = True  # not by `build`, after which Keras would let no subclass add a layer
 
     def __repr__(self):
+        encoder = "" if self.encoder is None else f"log p(features), encoder={self.encoder.name!r}, "
         head = "" if self.head is None else f", head={type(self.head).__name__}"
-        return f"<{type(self).__name__} {self.name!r}: flow={self.flow!r}{head}>"
+        return f"<{type(self).__name__} {self.name!r}: {encoder}flow={self.flow!r}{head}>"
 
     def build(self, input_shape):
         """Does nothing: all weights exist from the start."""
@@ -101,32 +108,6 @@ class DensityModel(CheckedModel):
         """The number of integer levels of each entry of x, or None if x is continuous."""
         return checks.quantization_levels(self.distribution)
 
-    @property
-    def input_signature(self) -> list[keras.InputSpec]:
-        """What an exported model takes: batches of any size."""
-        return [keras.InputSpec(shape=(None, *self.distribution.event_shape), dtype=self.distribution.dtype.name)]
-
-    @property
-    def feature_names(self) -> tuple[str, ...] | None:
-        """The names of the entries of x, if x is a vector and they are known; saved with the model.
-
-        `fit` takes them from a DataFrame. From then on, the columns of any DataFrame are matched by name.
-        """
-        return self._feature_names
-
-    @feature_names.setter
-    def feature_names(self, names):
-        size = self.distribution.event_shape.num_elements()
-        names = None if names is None else [names] if isinstance(names, str) else list(names)
-        if names is not None:
-            good = all(isinstance(name, str) for name in names) and len(set(names)) == len(names) == size
-            if not good or self.distribution.event_shape.rank != 1:
-                shape = tuple(self.distribution.event_shape)
-                raise ValueError(
-                    f"feature_names is {names!r}; wanted a different name for each of the entries of x, {shape}."
-                )
-        self._feature_names = None if names is None else tuple(names)
-
     def call(self, x, training=False):
         return self._encoding(x, training).log_prob
 
@@ -134,7 +115,7 @@ class DensityModel(CheckedModel):
         """Passes one batch through the flow, once: x -> z, log p_z(z), log|det df/dx| and log p(x).
 
         Args:
-          x: `(n, *event_shape)`. Checked first, unless it is traced or symbolic. `encode_batches` takes more inputs
+          x: `(n, *input_shape)`. Checked first, unless it is traced or symbolic. `encode_batches` takes more inputs
             than memory holds activations for.
           training: Passed to the flow.
 
@@ -159,18 +140,27 @@ class DensityModel(CheckedModel):
         """Yields an `Encoding` for each batch of x; see `encoding.encode_batches`."""
         return encode_batches(self, x, batch_size)
 
+    @property
+    def learned(self) -> list:
+        """All weights, in an order that does not depend on what was frozen when they were made.
+
+        An encoder is there by the checksum of its weights.
+        """
+        encoder = [] if self.encoder is None else [self.encoder_fingerprint]
+        head = [] if self.head is None else self.head.weights
+        return [*encoder, *self.density.ordered_variables(), *head]
+
     @functools.cached_property
     def _compiled_pass(self):
         return tf.function(self._pass, autograph=False, reduce_retracing=True)
 
     def _pass(self, x, training=False):
-        """z, log p_z(z) and the log-dets of the levels."""
-        distribution = self.distribution
-        if self.quantization_levels is None:  # integers stay as they are for the dequantization
-            x = tf.cast(x, distribution.dtype)
-        z, log_dets = one_pass.inverse_and_log_dets(self.flow, x, distribution.event_shape.rank, training)
+        """z, log p_z(z), the log-dets of the levels, and what the flow saw if there is an encoder."""
+        distribution, h = self.distribution, self.flow_input(x, training)
+        z, log_dets = one_pass.inverse_and_log_dets(self.flow, h, distribution.event_shape.rank, training)
         log_p_z = log_prob_in_one_pass(distribution.distribution, z, training)
-        return z, log_p_z, tf.stack([tf.broadcast_to(part, tf.shape(log_p_z)) for part in log_dets], -1)
+        log_dets = tf.stack([tf.broadcast_to(part, tf.shape(log_p_z)) for part in log_dets], -1)
+        return (z, log_p_z, log_dets, h)[: 3 if self.encoder is None else 4]
 
     def log_prob(self, x, batch_size: int | None = None) -> np.ndarray:
         """Returns log p(x) in nats, `(n,)`, computed in batches; -inf where it overflows.
@@ -182,7 +172,7 @@ class DensityModel(CheckedModel):
         return np.concatenate([batch.log_prob for batch in self.encode_batches(x, batch_size)])
 
     def sample(self, n: int = 1, seed=None):
-        """Draws n inputs from p(x), `(n, *event_shape)`.
+        """Draws n inputs from p(x), `(n, *event_shape)`; features, if there is an encoder.
 
         Args:
           n: The number of draws.
@@ -213,22 +203,27 @@ class DensityModel(CheckedModel):
             feed.check_response()
             y = checks.labels(y, self.head, len(x))
         self._take_feature_names(feed.names)
-        x = tf.convert_to_tensor(x)
-        adapt_distribution(self.distribution, x if self.quantization_levels else tf.cast(x, self.distribution.dtype))
+        self.check_encoder()
+        self._adapt_flow(x)
+        self.remember_encoder()
+        if y is not None:
+            self.head.adapt(y)
+
+    def _adapt_flow(self, x):
+        """Adapts the flow to checked rows of x, or of cached features."""
+        adapt_distribution(self.distribution, tf.convert_to_tensor(self.features_in_batches(x)))
         parts = self.distribution.submodules
         if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
             warnings.warn(
                 "An ActNorm inside a stock bijector other than `tfb.Chain` was not initialized from data; put it "
                 "outside, or standardize the data.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        if y is not None:
-            self.head.adapt(y)
 
     def _adapt_if_new(self, x, y=None):
-        """Adapts what has not been adapted; on at most some 1,000 of the rows of x."""
+        """Adapts what has not been adapted, on as many of the rows of x as that needs."""
         if not is_adapted(self.distribution):
-            self.adapt(x[:: max(1, len(x) // 1024)])
+            self._adapt_flow(feature_cache.every(x, rows_to_adapt(self.distribution)))
         if self.head is not None and not self.head.is_adapted():
             self.head.adapt(y)
 
@@ -239,6 +234,7 @@ class DensityModel(CheckedModel):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self.encode_frozen(x)
         with tf.GradientTape() as tape:
             loss, y_pred = self._loss_and_prediction(x, y, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)
@@ -277,7 +273,7 @@ class DensityModel(CheckedModel):
         if sample_weight is not None:
             rows *= tf.reshape(tf.cast(sample_weight, rows.dtype), [-1])
         penalty = sum((tf.cast(part, rows.dtype) for part in self.losses), tf.zeros((), rows.dtype))
-        total, count = tf.reduce_sum(rows), tf.cast(tf.shape(x)[0], rows.dtype)
+        total, count = tf.reduce_sum(rows), tf.cast(tf.shape(rows)[0], rows.dtype)
         _compat.loss_tracker(self).update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
         replicas = self.distribute_strategy.num_replicas_in_sync
         return _share_of_global_mean(total, count, replicas) + penalty / replicas, y_pred
@@ -287,10 +283,12 @@ class DensityModel(CheckedModel):
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`."""
+        self.check_encoder()
         super().export(filepath, *args, input_signature=input_signature or self.input_signature, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)
+        self.check_encoder()
         super().save(filepath, *args, **kwargs)
 
     def get_config(self):
@@ -302,7 +300,7 @@ class DensityModel(CheckedModel):
             "feature_names": self.feature_names and list(self.feature_names),
             "trainable": self.trainable,
             "density_trainable": [variable.trainable for variable in self.density.ordered_variables()],
-        }
+        } | self.encoder_config()
 
     @classmethod
     def from_config(cls, config):
@@ -325,7 +323,10 @@ class DensityModel(CheckedModel):
         dtype = keras.dtype_policies.get(config["dtype"])
         if not isinstance(dtype, keras.DTypePolicy):
             raise ValueError(f"tfp_hybrid: the saved model has the dtype {config['dtype']!r}; wanted a dtype policy.")
-        return config | {"dtype": dtype, "distribution": deserialize(config["distribution"])}
+        arguments = config | {"dtype": dtype, "distribution": deserialize(config["distribution"])}
+        if "encoder" in config:
+            arguments["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
+        return arguments
 
     def compile_from_config(self, config):
         """As `keras.Model.compile_from_config`; raises ValueError for what a saved model may not name."""

@@ -22,11 +22,12 @@ class Encoding:
 
     Attributes:
       model: The `DensityModel`.
-      x: The inputs, `(n, *event_shape)`.
-      z: Their latents f(x), `(n, *latent_shape)`.
+      x: The inputs as given, `(n, *input_shape)`.
+      z: The latents f(x), `(n, *latent_shape)`; of a model with an encoder f(h), with h its features of x.
       log_p_z: log p_z(z) in nats, `(n,)`.
       log_dets: What each level of the flow adds to log|det df/dx|, in nats, `(n, levels)`, the data side first. A flow
         without `FactorOut` has one level.
+      encoded: What an encoder made of x, `(n, *event_shape)`; None without an encoder.
       kept: What scores of this pass keep for one another.
     """
 
@@ -35,7 +36,13 @@ class Encoding:
     z: tf.Tensor
     log_p_z: tf.Tensor
     log_dets: tf.Tensor
+    encoded: tf.Tensor | None = None
     kept: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def flow_input(self) -> tf.Tensor:
+        """What the flow saw, `(n, *event_shape)`: the encoder's features of x, or x itself."""
+        return self.x if self.encoded is None else self.encoded
 
     @functools.cached_property
     def log_det(self) -> tf.Tensor:
@@ -44,7 +51,10 @@ class Encoding:
 
     @functools.cached_property
     def log_prob(self) -> tf.Tensor:
-        """log p(x) = log p_z(z) + log|det df/dx| in nats, `(n,)`; -inf where it overflows to NaN."""
+        """log p(x) = log p_z(z) + log|det df/dx| in nats, `(n,)`; -inf where it overflows to NaN.
+
+        Of a model with an encoder, it is log p(features).
+        """
         log_prob = self.log_p_z + self.log_det
         return tf.where(tf.math.is_nan(log_prob), tf.constant(-np.inf, log_prob.dtype), log_prob)
 
@@ -106,6 +116,7 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
       ValueError: If x is empty, or holds inputs that the model cannot take.
     """
     arguments.check_batch_size(batch_size)
+    model.check_encoder()
     batch_size = batch_size or 256
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, inputs_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import checks, frames
+from tfp_hybrid.models import checks, feature_cache, frames
 from tfp_hybrid.pipeline import batches
 
 Batches = tf.data.Dataset | keras.utils.PyDataset | Iterator
@@ -134,7 +134,7 @@ class Feed:
         """Returns checked batches.
 
         Args:
-          x: The inputs `(n, *event_shape)`; or a data set or generator, whose first batch is checked at once and later
+          x: The inputs `(n, *input_shape)`; or a data set or generator, whose first batch is checked at once and later
             batches as they are read.
           y: The labels of an array x, or None.
           sample_weight: The sample weights of an array x, `(n,)`, or None.
@@ -152,13 +152,6 @@ class Feed:
         batch, x = first_batch(x)
         self.rows_of_batch(batch)
         return self.stream(x)
-
-    def validation_data(self, validation_data, batch_size: int | None) -> Batches:
-        """Returns `data` of the argument `validation_data` of `fit`: a tuple of arrays, or a data set."""
-        if isinstance(validation_data, list):
-            validation_data = tuple(validation_data)
-        columns = keras.utils.unpack_x_y_sample_weight(validation_data)
-        return self.data(*columns, batch_size)
 
     def stream(self, data: Batches) -> Batches:
         """Returns a data set or generator like `data` that checks each batch as it is read."""
@@ -203,7 +196,7 @@ class Feed:
     def _checked_tensors(self, number, *batch):
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        event_shape = self.model.distribution.event_shape
+        spec = self.model.inputs_spec
         columns = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
         present = [column is not None for column in columns]
         labelled, weighted = self.labelled, present[2] or self.class_weight is not None
@@ -222,8 +215,8 @@ class Feed:
         dtypes += [tf.float32] if weighted else []
         checked = tf.numpy_function(check, [number, *_without_none(columns)], dtypes or tf.bool)
         with tf.control_dependencies(tf.nest.flatten(checked)):
-            x = tf.ensure_shape(x, (None, *event_shape))
-        x = tf.cast(x, checks.input_dtype(self.model.distribution))
+            x = tf.ensure_shape(x, (None, *spec.shape))
+        x = tf.cast(x, spec.stored_dtype(x.dtype))
         checked = list(checked) if dtypes else []
         y = tf.ensure_shape(checked.pop(0), (None, *head.event_shape)) if labelled else None
         sample_weight = tf.ensure_shape(checked.pop(0), (None,)) if weighted else None
@@ -231,8 +224,12 @@ class Feed:
 
 
 def in_batches(rows: tuple, batch_size: int | None, shuffle: bool = False) -> tf.data.Dataset:
-    """Returns batches of the checked arrays `(x, y, sample_weight)`; y and sample_weight may be None."""
-    return batches(_packed(rows), batch_size, shuffle)
+    """Returns batches of the checked `(x, y, sample_weight)`, or of features in place of x; others may be None."""
+    x, *rest = rows
+    if not feature_cache.is_cached(x):
+        return batches(_packed(rows), batch_size, shuffle)
+    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, shuffle)
+    return data.map(lambda features, *columns: (feature_cache.as_cached(features), *columns))
 
 
 def check_alone(y=None, sample_weight=None, validation_split: float | None = None):

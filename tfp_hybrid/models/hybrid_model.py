@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads import Head
-from tfp_hybrid.models import metrics
+from tfp_hybrid.models import feature_cache, metrics
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.encoding import flattened
 from tfp_hybrid.serialization import deserialize, serialize, sharing
@@ -37,6 +37,10 @@ class HybridModel(DensityModel):
       weighting: "density", eq. 5, or "jacobian", the paper's variant in which only the Jacobian is down-weighted:
         log p(y|x) + log p_z(f(x)) + lambda log|det df/dx|. With a Gaussian latent of variance 1/lambda it has the
         gradients of eq. 5 with a standard normal latent.
+      encoder: A Keras model whose outputs the flow models in place of x, as for `DensityModel`; frozen unless
+        `train_encoder`.
+      train_encoder: Whether the encoder is trained, too: on log p(y|x) alone. (The gradient of log p(features) stops at
+        the features. Through the encoder it would have no maximum: features that shrink to a point have any density.)
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
@@ -57,13 +61,23 @@ class HybridModel(DensityModel):
     """
 
     objective = "-(log p(y|x) + lambda log p(x))"
+    can_train_encoder = True
 
-    def __init__(self, distribution, head, generative_weight=1.0, weighting="density", **kwargs):
+    def __init__(
+        self,
+        distribution,
+        head,
+        generative_weight=1.0,
+        weighting="density",
+        encoder=None,
+        train_encoder=False,
+        **kwargs,
+    ):
         if not isinstance(head, Head):
             raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
         _check_generative_weight(generative_weight)
         _check_weighting(weighting)
-        super().__init__(distribution, **kwargs)
+        super().__init__(distribution, encoder, train_encoder=train_encoder, **kwargs)
         self.head = head
         if not head.built:
             head.build((None, distribution.distribution.event_shape.num_elements()))
@@ -105,11 +119,15 @@ class HybridModel(DensityModel):
 
     @property
     def joint(self) -> tfd.JointDistributionNamed:
-        """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`."""
+        """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`; of features and y, if there is an encoder."""
         event_shape = self.distribution.distribution.event_shape
-        return tfd.JointDistributionNamed(
-            {"x": self.distribution, "y": lambda x: self.head(flattened(self.flow.inverse(x), event_shape))}
-        )
+
+        def p_y(flow_input):
+            return self.head(flattened(self.flow.inverse(flow_input), event_shape))
+
+        if self.encoder is None:
+            return tfd.JointDistributionNamed({"x": self.distribution, "y": lambda x: p_y(x)})
+        return tfd.JointDistributionNamed({"features": self.distribution, "y": lambda features: p_y(features)})
 
     def __call__(self, x, *args, **kwargs):
         found = super().__call__(x, *args, **kwargs)
@@ -134,7 +152,8 @@ class HybridModel(DensityModel):
         return self.head(tf.concat(features, 0)), np.concatenate(log_prob)
 
     def sample(self, n: int = 1, seed=None) -> dict[str, tf.Tensor]:
-        """Draws n pairs from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`.
+        """Draws n pairs from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`; "features" in place of "x" if there is
+        an encoder.
 
         Args:
           n: The number of draws.
@@ -162,6 +181,9 @@ class HybridModel(DensityModel):
         self.nll_tracker.update_state(nll)
         rows = nll
         if not (training and self._discriminative):
+            if training and self.train_encoder:
+                fixed = feature_cache.as_cached(tf.stop_gradient(encoding.flow_input))
+                encoding = self._encoding(fixed, training)
             log_prob = tf.cast(self._track_log_prob(encoding), nll.dtype)
             weight = self.generative_weight
             if callable(weight):
@@ -176,7 +198,7 @@ class HybridModel(DensityModel):
     def _logs(self, x, y, y_pred, sample_weight, training):
         self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
         logs = super()._logs(x, y, y_pred, sample_weight, training)
-        hidden = ("log_prob_x", "bits_per_dim") if training and self._discriminative else ()
+        hidden = (self.log_prob_tracker.name, "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in logs.items() if name not in hidden}
 
     @property

@@ -15,7 +15,10 @@ def print_flow(model, print_fn=None):
       model: A `DensityModel`.
       print_fn: A function of the text; None prints it.
     """
-    table = rich.table.Table(title="From x to z, by the flow's steps", title_justify="left", box=rich.box.HEAVY_HEAD)
+    title = f"From {model.density_of} to z, by the flow's steps" + (
+        "" if model.encoder is None else ": log p(features)"
+    )
+    table = rich.table.Table(title=title, title_justify="left", box=rich.box.HEAVY_HEAD)
     for heading, justify in (("Step", "left"), ("Input Shape", "left"), ("Output Shape", "left"), ("Weights", "right")):
         table.add_column(heading, justify=justify)
     for step in steps_of(model.flow, model.distribution.event_shape):

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
+from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import HybridModel, checks, feeding
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
 from tfp_hybrid.uncertainty.scores import Score, default_score
 from tfp_hybrid.uncertainty.scores.base import check_head, evaluate, model_config, split
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tfp_hybrid import arguments
+from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import DensityModel, frames
 from tfp_hybrid.uncertainty.drift.classifier import classifier_test
 from tfp_hybrid.uncertainty.drift.columns import column_moments, column_table
@@ -18,7 +19,6 @@ from tfp_hybrid.uncertainty.drift.observed import Observed, observe
 from tfp_hybrid.uncertainty.drift.report import DriftReport
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 from tfp_hybrid.uncertainty.scores.base import check_model
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
 
 _BATCH_SIZE = 512
 _LEAST_REFERENCE, _LEAST_NEW, _LEAST_FOR_CLASSIFIER = 100, 2, 20

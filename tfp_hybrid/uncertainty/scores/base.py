@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
+from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import DensityModel, Encoding
 from tfp_hybrid.models.encoding import encode_batches
-from tfp_hybrid.uncertainty.scores.fingerprint import fingerprint
+
+_ANY_SIZE = 32  # of an axis of any size
 
 
 class Score(keras.layers.Layer):
@@ -126,7 +128,12 @@ class Score(keras.layers.Layer):
         p_x = model.distribution
         x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
         levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
-        origin = Encoding(model, x, z, tf.zeros((1,), p_x.dtype), tf.zeros((1, levels), p_x.dtype))
+        log_p_z, log_dets = tf.zeros((1,), p_x.dtype), tf.zeros((1, levels), p_x.dtype)
+        if model.encoder is None:
+            origin = Encoding(model, x, z, log_p_z, log_dets)
+        else:
+            taken = tf.zeros((1, *(size or _ANY_SIZE for size in model.inputs_spec.shape)), model.inputs_spec.dtype)
+            origin = Encoding(model, taken, z, log_p_z, log_dets, x)
         if np.isnan(self.of(origin)).any():
             raise ValueError(
                 f"{type(self).__name__} is NaN for the head {type(model.head).__name__}; wanted another score."
@@ -185,13 +192,15 @@ class Composite(Score):
 
 
 def split(x, parts: int, first: int = 0) -> tuple:
-    """Returns every parts-th row of x from `first` on, and all others; of an array or a `tf.data.Dataset` of batches."""
+    """Returns every parts-th row of x, an array or a `tf.data.Dataset` of batches, from `first` on, and all others."""
     if not isinstance(x, tf.data.Dataset):
         x = x if hasattr(x, "iloc") else np.asarray(x)
         chosen = np.arange(len(x)) % parts == first
         return x[chosen], x[~chosen]
     rows = x.unbatch().enumerate()
-    chosen, others = (rows.filter(keep) for keep in (lambda i, *_: i % parts == first, lambda i, *_: i % parts != first))
+    chosen, others = (
+        rows.filter(keep) for keep in (lambda i, *_: i % parts == first, lambda i, *_: i % parts != first)
+    )
     return tuple(part.map(lambda _, row: row).batch(256) for part in (chosen, others))
 
 

@@ -72,8 +72,9 @@ class Combined(Composite):
         found = np.concatenate(found, 1) if unfitted else run(self.scores, model, x, batch_size)
         reference = np.sort(found.astype("float64"))
         if reference.shape[1] < _LEAST or not np.isfinite(reference).all():
+            good = np.isfinite(reference).all(0).sum()
             raise ValueError(
-                f"combine: x has {np.isfinite(reference).all(0).sum()} inputs of finite scores; wanted at least {_LEAST} "
+                f"combine: x has {good} inputs of finite scores, of {reference.shape[1]}; wanted at least {_LEAST} "
                 "held-out in-distribution inputs, and no others."
             )
         ends = np.quantile(reference, _TAIL, axis=1)

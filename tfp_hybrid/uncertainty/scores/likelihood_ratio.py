@@ -58,6 +58,10 @@ class LikelihoodRatio(Score):
         self.background, self.is_given = background, background is not None
 
     def learn(self, model: DensityModel, x, batch_size: int):
+        if model.encoder is not None:
+            raise ValueError(
+                "LikelihoodRatio: `model` has an encoder; wanted a model of x, or of precomputed features."
+            )
         shape = model.distribution.event_shape
         if self.is_given:
             if self.background.distribution.event_shape != shape:

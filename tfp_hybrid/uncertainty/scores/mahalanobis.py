@@ -21,7 +21,7 @@ class RelativeMahalanobis(Score):
     predicts, and the covariances are shrunk (Ledoit and Wolf 2004).
 
     Args:
-      of: "z", or "x" for distances of the inputs themselves, which suits features of another network.
+      of: "z", or "x" for distances of what the flow takes, which suits features of an encoder.
       relative: Whether to subtract M_0.
       **kwargs: Passed to `Score`.
 
@@ -77,8 +77,8 @@ class RelativeMahalanobis(Score):
 
 
 def vectors(encoding: Encoding, of: str) -> tf.Tensor:
-    """Returns the latents ("z") or the inputs ("x") of a pass as vectors, `(n, d)`."""
-    return encoding.features if of == "z" else flattened(encoding.x, encoding.model.distribution.event_shape)
+    """Returns the latents ("z") or what the flow takes ("x") as vectors, `(n, d)`."""
+    return encoding.features if of == "z" else flattened(encoding.flow_input, encoding.model.distribution.event_shape)
 
 
 def squared_distances(a, b) -> tf.Tensor:

@@ -18,7 +18,7 @@ class KNearest(Score):
     Args:
       k: Which neighbour.
       rows: How many held-out inputs are kept at most, spread evenly over those passed to `fit`.
-      of: "z", or "x" for distances of the inputs themselves, which suits features of another network.
+      of: "z", or "x" for distances of what the flow takes, which suits features of an encoder.
       normalize: Whether vectors are first divided by their lengths, as the paper does for features.
       **kwargs: Passed to `Score`.
 

@@ -1,0 +1,164 @@
+"""The features of a frozen encoder, computed once for all epochs of `fit`, in memory or on disk."""
+
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid import files
+
+KEY = "cached_features"
+"""The key of the dictionary that a batch has in place of x, by which a step knows features from raw inputs."""
+
+_ROWS = 256  # encoded before they are written
+
+
+def is_cached(x) -> bool:
+    """Returns whether a batch holds features that were computed before."""
+    return isinstance(x, dict) and KEY in x
+
+
+def as_cached(features) -> dict:
+    """Returns features in the form in which a step takes them in place of raw inputs."""
+    return {KEY: features}
+
+
+def every(x, count: int):
+    """Returns about `count` rows, evenly spaced, of an array, or of cached features."""
+    if is_cached(x):
+        return as_cached(every(x[KEY], count))
+    return x[:: max(1, len(x) // count)]
+
+
+class FeaturesOnDisk:
+    """Rows of a `.npy` file, of which only those asked for are in memory.
+
+    The file stays open, so that replacing it changes nothing here.
+
+    Args:
+      path: The file.
+    """
+
+    def __init__(self, path: os.PathLike | str):
+        self._file = open(path, "rb")
+        version = np.lib.format.read_magic(self._file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        self.shape, _, self.dtype = read(self._file)
+        self._start = self._file.tell()
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        """Reads rows, by a slice or an array of indices."""
+        mapped = np.memmap(self._file, self.dtype, "r", self._start, self.shape)  # afresh: pages in use are memory
+        return np.array(mapped[rows])
+
+    def gather(self, indices: tf.Tensor) -> tf.Tensor:
+        """Reads the rows of a batch, inside a data set."""
+        rows = tf.numpy_function(self.__getitem__, [indices], tf.as_dtype(self.dtype), stateful=False)
+        return tf.ensure_shape(rows, (None, *self.shape[1:]))
+
+
+class FeatureCache:
+    """Replaces the x of rows by the features that a model's frozen encoder makes of them.
+
+    Args:
+      model: A `DensityModel` with a frozen encoder.
+      folder: Where to keep the features, one file for training and one for validation; None keeps them in memory.
+      suffix: "" for training, "_val" for validation.
+      verbose: Whether to show how many rows have been encoded.
+
+    Raises:
+      ValueError: If the folder holds features of other weights of the encoder.
+    """
+
+    def __init__(self, model, folder: pathlib.Path | None, suffix: str = "", verbose: bool = False):
+        self.model, self._fingerprint, self._verbose = model, model.current_fingerprint(), verbose
+        self._path = folder and folder / f"features{suffix}.npy"
+        self._notes = folder and folder / f"features{suffix}.json"
+        if self._notes and self._notes.exists():
+            self._known = json.loads(self._notes.read_text())
+            if self._known["encoder"] != self._fingerprint:
+                raise ValueError(
+                    f"cache is {str(folder)!r}, which holds features of an encoder with other weights; wanted the "
+                    f"folder of {model.encoder.name!r} as it is now, or a new one. Delete the folder to fill it anew."
+                )
+        else:
+            self._known = {}
+
+    def rows(self, columns: tuple) -> tuple:
+        """Encodes checked arrays `(x, y, sample_weight)`. Those that the folder holds already are not encoded again."""
+        x, *rest = columns
+        notes = {"encoder": self._fingerprint, "x": _checksum(x), "shape": list(x.shape)}
+        if self._path and self._known == notes and self._path.exists():
+            return as_cached(FeaturesOnDisk(self._path)), *rest
+        parts = (self.model.features_in_batches(x[i : i + _ROWS], i) for i in range(0, len(x), _ROWS))
+        return as_cached(self._kept(parts, notes, len(x))), *rest
+
+    def batches(self, batches: Iterable[tuple]) -> tuple:
+        """Encodes the checked batches of a data set; labels and weights of all rows are in memory."""
+        others = []
+
+        def features():
+            first_row = 0
+            for x, *rest in batches:
+                others.append((*rest, None, None)[:2])
+                yield self.model.features_in_batches(np.asarray(x), first_row)
+                first_row += len(x)
+
+        kept = self._kept(features(), {"encoder": self._fingerprint})
+        columns = zip(*others, strict=True)
+        return as_cached(kept), *(None if column[0] is None else np.concatenate(column) for column in columns)
+
+    def _kept(self, parts, notes, rows=None):
+        parts = self._shown(parts, rows)
+        if not self._path:
+            return np.concatenate(list(parts))
+        with files.locked(self._path.parent):
+            files.remove(self._notes)  # first, so that notes never stand beside the features of other rows
+            with files.replacing(self._path) as temporary:
+                _write(temporary, parts)
+            files.write(self._notes, json.dumps(notes))
+            return FeaturesOnDisk(self._path)
+
+    def _shown(self, parts, rows):
+        if not self._verbose:
+            yield from parts
+            return
+        bar, done = keras.utils.Progbar(rows, unit_name="row"), 0
+        for part in parts:
+            done += len(part)
+            bar.update(done)
+            yield part
+        if rows is None:
+            bar.update(done, finalize=True)
+
+
+def _checksum(x):
+    return zlib.crc32(np.ascontiguousarray(x).data.cast("B")) if x.size else 0
+
+
+def _write(path, parts):
+    """Writes arrays, one after another, as one `.npy` file, whose header has room for the number of rows."""
+    rows, shape, dtype = 0, (), None
+    with open(path, "wb") as file:
+        for part in parts:
+            if dtype is None:
+                shape, dtype = part.shape[1:], part.dtype
+                _write_header(file, rows, shape, dtype)
+            file.write(np.ascontiguousarray(part).data)
+            rows += len(part)
+        file.seek(0)
+        _write_header(file, rows, shape, dtype)
+
+
+def _write_header(file, rows, shape, dtype):
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": (rows, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
