@@ -59,9 +59,7 @@ class LikelihoodRatio(Score):
 
     def learn(self, model: DensityModel, x, batch_size: int):
         if model.encoder is not None:
-            raise ValueError(
-                "LikelihoodRatio: `model` has an encoder; wanted a model of x, or of precomputed features."
-            )
+            raise ValueError("LikelihoodRatio: `model` has an encoder; wanted a model of x or of given features.")
         shape = model.distribution.event_shape
         if self.is_given:
             if self.background.distribution.event_shape != shape:
