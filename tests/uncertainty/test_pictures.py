@@ -104,7 +104,7 @@ def test_answers_say_where_it_abstains():
     said = [axes.get_xlabel() for axes in figure.axes]
     assert said == [f"{v}\n{a}" for v, a in zip("123", 3 * ["answers"], strict=True)] + [
         "4,321\nabstains",
-        "inf\nabstains",
+        "over 9,999\nabstains",
         "",
     ]
 

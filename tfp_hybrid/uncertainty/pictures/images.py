@@ -10,6 +10,9 @@ import numpy as np
 from tfp_hybrid.uncertainty.pictures.style import COLOURS, styled
 
 
+_MANY = 9_999  # scores beyond it are all alike to a reader
+
+
 @styled
 def answers(
     images: dict[str, np.ndarray],
@@ -100,6 +103,8 @@ def _draw_grid(figure, images, levels, rows, columns):
 
 def _short(score):
     """A score in few characters."""
+    if score > _MANY:
+        return f"over {_MANY:,}"
     return f"{score:,.0f}" if abs(score) >= 100 else f"{score:.2g}"
 
 
