@@ -60,7 +60,7 @@ def test_compare(tmp_path, monkeypatch):
 @pytest.mark.integration
 def test_scoring(tmp_path):
     printed, written = run("scoring", tmp_path)
-    assert written["images"] == 64 and {"predict", "-log p(x)", "Rejector.predict"} <= written["ratios"].keys()
+    assert written["images"] == 200 and {"predict", "-log p(x)", "Rejector.predict"} <= written["ratios"].keys()
     assert written["ratios"]["predict"]["median"] == 1
     expected = ratio(written["seconds"]["typicality"], written["seconds"]["predict"])
     assert written["ratios"]["typicality"] == expected and "typicality" in printed

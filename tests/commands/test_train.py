@@ -57,7 +57,7 @@ def test_the_saved_model_is_the_one_that_was_measured(run):
 def test_the_report_holds_its_pictures_and_numbers(run):
     folder, metrics = run
     report = (folder / "report.html").read_text()
-    assert report.count("<svg") == 4 and report.count("aria-label") >= 4
+    assert report.count("<svg") == 5 and report.count("aria-label") >= 4
     assert not re.search('(src|href)="(?!data:|#)', report) and "url(http" not in report, "self-contained"
     assert f"{metrics['test']['rmse']:.4f}" in report and f"{metrics['ood']['noise']['auroc']:.4f}" in report
 

@@ -309,7 +309,7 @@ def test_export_takes_raw_inputs(tmp_path):
 def test_rejector_knows_the_model_again(tmp_path):
     model = hybrid(make_encoder())
     model.fit(X, Y, verbose=0)
-    rejector = uncertainty.Rejector(model).fit_threshold(X, quantile=0.9)
+    rejector = uncertainty.Rejector(model, uncertainty.NegativeLogProb()).fit_threshold(X, quantile=0.9)
     answers = rejector.predict(X)
     rejector.save(tmp_path / "rejector.keras")
     loaded = keras.models.load_model(tmp_path / "rejector.keras").predict(X)

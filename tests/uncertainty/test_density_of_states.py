@@ -78,6 +78,16 @@ def test_the_statistics_of_a_class_are_its_own(model):
     assert np.abs(whole.score(model, X) - given.score(model, X)).max() > 0.01
 
 
+def test_statistics_that_say_the_same_count_once():
+    """Of an identity flow, ||z|| and -log p(x) are functions of each other."""
+    model = hy.DensityModel(hy.flow_distribution(hy.bijectors.RealNVP((2,))))
+    x = np.random.default_rng(0).normal(size=(500, 2)).astype("float32")
+    score = uncertainty.DensityOfStates().fit(model, x)
+    assert tf.convert_to_tensor(score.points).shape == (500, 1)
+    found = score.score(model, np.float32([[1.0, 0.5], [1e-3, 0.0], [5.0, 5.0]]))
+    assert found[0] < 2 < found[1] < 20 < found[2], "the centre is rare, not absurd"
+
+
 def test_default_statistics_are_those_that_apply():
     def titles(model, x):
         return [score.title for score in uncertainty.DensityOfStates().fit(model, x).scores]

@@ -11,7 +11,7 @@ import pandas as pd
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.datasets import Dataset
 from tfp_hybrid.models import HybridModel
-from tfp_hybrid.uncertainty import LikelihoodRatio, all_scores, detection_table, pictures, risk_coverage_curve
+from tfp_hybrid.uncertainty import LikelihoodRatio, Score, all_scores, detection_table, pictures, risk_coverage_curve
 from tfp_hybrid.uncertainty.classification import reliability
 
 KEPT = 0.95
@@ -23,6 +23,7 @@ def measure(
     ood_sets: dict,
     others: Sequence[HybridModel] = (),
     likelihood_ratio: LikelihoodRatio | None = None,
+    score: Score | None = None,
 ) -> tuple[predictions.Predictions, dict[str, predictions.Predictions], pd.DataFrame]:
     """Evaluates every score on the test rows and on out-of-distribution sets, in one pass over each.
 
@@ -32,6 +33,7 @@ def measure(
       ood_sets: Inputs and labels (or None) of each out-of-distribution set, by name.
       others: Models for the score WAIC, as in `all_scores`.
       likelihood_ratio: A `LikelihoodRatio` to include, whose background model is trained on the training rows; or None.
+      score: The score of a rejector, to be used as it was fitted; or None.
 
     Returns:
       The `Predictions` for the test rows, those for each out-of-distribution set by name, and the `detection_table`.
@@ -43,6 +45,8 @@ def measure(
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar
             likelihood_ratio.fit(model, dataset.train[0])
     wanted = all_scores(model, held_out, others, likelihood_ratio)
+    if score is not None:
+        wanted = [one for one in wanted if one.title != score.title] + [score]
     test = predictions.predict(model, *dataset.test, "test rows", wanted)
     outside = {name: predictions.predict(model, *rows, name, wanted) for name, rows in ood_sets.items()}
     titles = [score.title for score in wanted]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfp_hybrid import datasets
 from tfp_hybrid.commands import detection_report, predictions
-from tfp_hybrid.commands.saved import load_model
+from tfp_hybrid.commands.saved import load_model, load_rejector
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
 from tfp_hybrid.uncertainty import Combined, LikelihoodRatio, NegativeLogProb
@@ -35,8 +35,8 @@ def evaluate(
 
     Returns:
       A dict with "test", the metrics of the test rows from `predictions.test_metrics`; "score", the title of the
-      default score; "ood", its metrics of each out-of-distribution set from `predictions.ood_metrics`; and "scores",
-      the columns of
+      rejector's score, or of the default one (None without out-of-distribution sets); "ood", its metrics of each
+      out-of-distribution set from `predictions.ood_metrics`; and "scores", the columns of
       `uncertainty.detection_table` for each set and score. For classifiers the latter include "risk95", the error rate
       among the 95 % that are kept of an equal mix of test rows and out-of-distribution inputs.
 
@@ -55,15 +55,17 @@ def evaluate(
     ood_sets = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood}
     others = [load_model(path)[0] for path in other]
     ratio = LikelihoodRatio() if likelihood_ratio else None
-    test, outside, table = detection_report.measure(loaded, data, ood_sets, others, ratio)
+    rejector = load_rejector(model, loaded)
+    score = None if rejector is None else rejector.score
+    test, outside, table = detection_report.measure(loaded, data, ood_sets, others, ratio, score)
     if pictures is not None:
         detection_report.draw(pictures, loaded, data, test, outside, table)
     titles = list(table.index.unique("score"))
-    score = Combined.title if Combined.title in titles else NegativeLogProb.title
-    column = titles.index(score) if outside else None
+    named = [title for title in ((score and score.title), Combined.title, NegativeLogProb.title) if title in titles]
+    column = titles.index(named[0]) if named else None
     return {
         "test": predictions.test_metrics(loaded, test, data.test[1]),
-        "score": score,
+        "score": named[0] if named else None,
         "ood": {name: predictions.ood_metrics(test, answers, column) for name, answers in outside.items()},
         "scores": {name: table.loc[name].to_dict("index") for name in ood_sets},
     }

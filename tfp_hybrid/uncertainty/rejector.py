@@ -47,7 +47,7 @@ class Rejector(keras.Model):
     >>> model = HybridModel(flow_distribution(bijectors.RealNVP((2,))), heads.Categorical(3))
     >>> held_out = np.random.default_rng(0).normal(size=(1000, 2)).astype("float32")
     >>> rejector = Rejector(model).fit_threshold(held_out, coverage=0.95)
-    >>> far = np.array([[0.0, 0.0], [9.0, 9.0]], "float32")
+    >>> far = np.array([[0.5, 0.5], [9.0, 9.0]], "float32")
     >>> rejector.predict(far, verbose=0)["abstain"]
     array([False,  True])
     """

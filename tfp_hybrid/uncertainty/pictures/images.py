@@ -9,7 +9,6 @@ import numpy as np
 
 from tfp_hybrid.uncertainty.pictures.style import COLOURS, styled
 
-
 _MANY = 9_999  # scores beyond it are all alike to a reader
 
 

@@ -19,6 +19,7 @@ from tfp_hybrid.uncertainty.scores.normal_scores import knots_of, normal_scores
 from tfp_hybrid.uncertainty.scores.response import Energy, PredictiveVariance
 
 _register = keras.saving.register_keras_serializable(package="tfp_hybrid")
+_LEAST_VARIANCE = 1e-2  # of combinations of statistics of variance 1; below, they say the same, and differ by noise
 _LEAST, _MOST = 20, 5000  # held-out inputs that the density is estimated from
 _BANDWIDTHS = np.geomspace(0.1, 1.5, 15)
 
@@ -37,8 +38,9 @@ class DensityOfStates(Composite):
 
     An input may be as likely as others, have as long a z, or be as complex, and yet have a combination of these that no
     held-out input has. Too high a density counts as too low a one does. Each statistic is mapped to its normal score,
-    the scores are made uncorrelated, and p is a kernel density with Gaussian kernels, whose bandwidth maximizes the
-    likelihood of each held-out input under the kernels of the others.
+    the scores are made uncorrelated (combinations of less than 1 % of their variance are left out), and p is a kernel
+    density with Gaussian kernels, whose bandwidth maximizes the likelihood of each held-out input under the kernels of
+    the others.
 
     Args:
       statistics: `Score`s that need no fit. None takes ||z|| and -log p of each level of the flow, the code length of
@@ -94,7 +96,8 @@ class DensityOfStates(Composite):
         u = normal_scores(states, *pieces).numpy()
         scale = np.maximum(u.std(0), 1e-6)
         variances, axes = np.linalg.eigh(np.cov(u / scale, rowvar=False).reshape(len(scale), -1))
-        whitening = axes / np.sqrt(np.maximum(variances, 1e-6)) / scale[:, np.newaxis]
+        kept = variances > _LEAST_VARIANCE
+        whitening = (axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE)) / scale[:, np.newaxis])[:, kept]
         points = ((u - u.mean(0)) @ whitening)[:: -(-len(u) // _MOST)]
         learned = (means, *pieces, u.mean(0), whitening, points, _bandwidth(points))
         for array, value in zip(self.arrays.values(), learned, strict=True):
@@ -103,11 +106,11 @@ class DensityOfStates(Composite):
     def of(self, encoding: Encoding) -> tf.Tensor:
         states = self._statistics(encoding) - tf.gather(self.means, self._classes(encoding))
         u = normal_scores(states, *map(tf.convert_to_tensor, (self.quantiles, self.origins, self.slopes)))
-        points = tf.ensure_shape(self.points, (None, len(self.scores)))
+        points = tf.ensure_shape(self.points, (None, None))
         scaled = squared_distances((u - self.centre) @ self.whitening, points) / (2 * tf.square(self.bandwidth))
-        count = tf.cast(tf.shape(points)[0], scaled.dtype)
+        count, size = tf.unstack(tf.cast(tf.shape(points), scaled.dtype))
         unit = tf.math.log(self.bandwidth) + 0.5 * np.log(2 * np.pi).astype("float32")
-        return -tf.reduce_logsumexp(-scaled, -1) + tf.math.log(count) + len(self.scores) * unit
+        return -tf.reduce_logsumexp(-scaled, -1) + tf.math.log(count) + size * unit
 
     def _statistics(self, encoding):
         return tf.stack([tf.cast(evaluate(score, encoding), tf.float32) for score in self.scores], -1)
