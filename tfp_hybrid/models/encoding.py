@@ -44,6 +44,15 @@ class Encoding:
         """What the flow saw, `(n, *event_shape)`: the encoder's features of x, or x itself."""
         return self.x if self.encoded is None else self.encoded
 
+    def rows(self, chosen: np.ndarray) -> "Encoding":
+        """The pass of some of the inputs, by a mask or by indices."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "kept")]
+        values = {name: getattr(self, name) for name in names}
+        index = np.arange(self.log_p_z.shape[0])[chosen]
+        return Encoding(
+            self.model, **{name: None if value is None else tf.gather(value, index) for name, value in values.items()}
+        )
+
     @functools.cached_property
     def log_det(self) -> tf.Tensor:
         """log|det df/dx| in nats, `(n,)`."""
@@ -109,7 +118,8 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
 
     Args:
       model: A `DensityModel`.
-      x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...).
+      x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...); or a list of
+        `Encoding`s, which are yielded as they are.
       batch_size: Rows of a batch of an array; 256 if None.
 
     Raises:
@@ -117,6 +127,9 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
     """
     arguments.check_batch_size(batch_size)
     model.check_encoder()
+    if isinstance(x, list) and x and isinstance(x[0], Encoding):
+        yield from x
+        return
     batch_size = batch_size or 256
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, inputs_only=True)

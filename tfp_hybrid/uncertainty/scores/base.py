@@ -191,16 +191,14 @@ class Composite(Score):
         return cls(**config | {name: scores})
 
 
-def split(x, parts: int, first: int = 0) -> tuple:
-    """Returns every parts-th row of x, an array or a `tf.data.Dataset` of batches, from `first` on, and all others."""
+def split(x, parts: int) -> tuple:
+    """Returns every parts-th row of x, an array or a `tf.data.Dataset` of batches, and all others."""
     if not isinstance(x, tf.data.Dataset):
         x = x if hasattr(x, "iloc") else np.asarray(x)
-        chosen = np.arange(len(x)) % parts == first
+        chosen = np.arange(len(x)) % parts == 0
         return x[chosen], x[~chosen]
     rows = x.unbatch().enumerate()
-    chosen, others = (
-        rows.filter(keep) for keep in (lambda i, *_: i % parts == first, lambda i, *_: i % parts != first)
-    )
+    chosen, others = (rows.filter(keep) for keep in (lambda i, *_: i % parts == 0, lambda i, *_: i % parts != 0))
     return tuple(part.map(lambda _, row: row).batch(256) for part in (chosen, others))
 
 

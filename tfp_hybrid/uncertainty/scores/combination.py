@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.models import DensityModel, Encoding
-from tfp_hybrid.uncertainty.scores.base import Composite, Score, evaluate, run, split
+from tfp_hybrid.models.encoding import encode_batches
+from tfp_hybrid.uncertainty.scores.base import Composite, Score, evaluate, run
 
 METHODS = ("simes", "fisher")
 _FOLDS = 5
@@ -60,16 +61,18 @@ class Combined(Composite):
         self.reference, self.tails = self.add_array("reference"), self.add_array("tails")
 
     def learn(self, model: DensityModel, x, batch_size: int):
-        unfitted = [score for score in self.scores if score.needs_fit]
-        found = []
+        encodings = list(encode_batches(model, x, batch_size))  # one pass for all scores and folds
+        sizes = [encoding.log_p_z.shape[0] for encoding in encodings]
+        numbers = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])  # of the rows, batch by batch
+        unfitted, found = [score for score in self.scores if score.needs_fit], []
         for fold in range(_FOLDS if unfitted else 0):
-            part, rest = split(x, _FOLDS, fold)
+            parts = [(e, rows % _FOLDS == fold) for e, rows in zip(encodings, numbers, strict=True)]
             for score in unfitted:
-                score.fit(model, rest, batch_size)
-            found.append(run(self.scores, model, part, batch_size))
+                score.fit(model, [e.rows(~chosen) for e, chosen in parts if not chosen.all()])
+            found.append(run(self.scores, model, [e.rows(chosen) for e, chosen in parts if chosen.any()]))
         for score in unfitted:
-            score.fit(model, x, batch_size)
-        found = np.concatenate(found, 1) if unfitted else run(self.scores, model, x, batch_size)
+            score.fit(model, encodings)
+        found = np.concatenate(found, 1) if unfitted else run(self.scores, model, encodings)
         reference = np.sort(found.astype("float64"))
         if reference.shape[1] < _LEAST or not np.isfinite(reference).all():
             good = np.isfinite(reference).all(0).sum()

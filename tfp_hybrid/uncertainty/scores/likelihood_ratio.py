@@ -1,6 +1,7 @@
 """`LikelihoodRatio`: the density against that of a background model."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -60,6 +61,8 @@ class LikelihoodRatio(Score):
     def learn(self, model: DensityModel, x, batch_size: int):
         if model.encoder is not None:
             raise ValueError("LikelihoodRatio: `model` has an encoder; wanted a model of x or of given features.")
+        if isinstance(x, list):  # of passes, which other scores shared
+            x = np.concatenate([encoding.x for encoding in x])
         shape = model.distribution.event_shape
         if self.is_given:
             if self.background.distribution.event_shape != shape:
