@@ -206,10 +206,11 @@ class _Comparison:
     rows: np.ndarray
 
     def rows_of(self, observed: Observed) -> np.ndarray:
-        return self.distance.rows(_values(observed, self.group, self.of, self.distance))
+        """Returns what is compared of a batch, as the distance takes it."""
+        return self.distance.rows(_values(observed, self.group, self.of))
 
 
-def _values(observed, group, of, distance):
+def _values(observed, group, of):
     if group == "z":
         return observed.z
     key = group, of

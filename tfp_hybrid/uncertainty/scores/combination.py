@@ -28,12 +28,12 @@ class Combined(Composite):
     The p-value of a score s is the fraction of held-out inputs whose score is at least s; beyond their 95 % quantile t,
     it falls as exp(-(s - t) / b), with b the mean excess over t. With p_(1) <= ... <= p_(k) those of the k scores,
 
-        simes:   -log min_i k p_(i) / i           p-value of a mixture in which the best score speaks
+        simes:   -log min_i k p_(i) / i           the most unusual score decides
         fisher:  -sum_i log p_i                   all scores add up; half a chi-squared variable if they are independent
 
     An alarm at a combined p-value of alpha has a false-alarm rate of about alpha by Simes' method, also for positively
     dependent scores. Scores that need a fit are fitted to all held-out inputs; those that p-values are taken from are
-    of inputs that were left out of it, one fifth at a time.
+    of inputs that were left out of it, one fifth at a time. `fit` keeps x and z of all held-out inputs in memory.
 
     Args:
       scores: At least one `Score`.
