@@ -21,7 +21,7 @@ ROOMS = (
     "flows",
     "bijectors",
     "networks",
-    "convolution",
+    "convolution position_encoding",
     "interop serialization",
     "trusted",
     "registry",

@@ -13,8 +13,9 @@ import keras
 from keras import layers
 
 from tfp_hybrid.convolution import CouplingConv2D
+from tfp_hybrid.position_encoding import AppendPosition
 
-__all__ = ["ConvNet", "MLP", "ResNet", "ShiftAndLogScale"]
+__all__ = ["ConvNet", "MLP", "PositionMLP", "ResNet", "ShiftAndLogScale"]
 
 
 def MLP(
@@ -40,14 +41,44 @@ def MLP(
     Returns:
       A built model, `(..., d) -> (..., units)`.
     """
-    options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
-    stack = [layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))]
-    for width in hidden_units:
-        stack.append(layers.Dense(width, activation, **options))
-        if dropout:
-            stack.append(layers.Dropout(dropout, dtype=dtype))
-    stack.append(layers.Dense(units, kernel_initializer="zeros", **options))
-    return keras.Sequential(stack)
+    inputs = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))
+    return keras.Sequential([inputs, *_dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype)])
+
+
+def PositionMLP(
+    input_shape: Sequence[int],
+    units: int,
+    positions: tuple[int, int],
+    encoding_size: int = 16,
+    hidden_units: Sequence[int] = (64, 64),
+    activation: str | Callable | None = "relu",
+    dropout: float = 0.0,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """Builds a conditioner for the vectors of a map, the same network at each position, with the position as an input.
+
+    Args:
+      input_shape: `(c,)`, of one vector.
+      units: The size of the output.
+      positions: The numbers of rows and columns of the map, `(H, W)`.
+      encoding_size: How many numbers encode a position; see `AppendPosition`.
+      hidden_units: The sizes of the hidden layers.
+      activation: The activation of the hidden layers; any Keras activation.
+      dropout: The dropout rate after each hidden layer during training.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
+
+    Returns:
+      A built model, `(n, H, W, c) -> (n, H, W, units)`, in which no position sees another one.
+
+    References:
+      Gudovskiy, Ishizaka and Kozuka 2022, "CFLOW-AD", section 3.3, where the position is the condition of a flow.
+    """
+    (channels,) = input_shape
+    inputs = layers.Input((*positions, channels), dtype=_input_dtype(dtype))
+    dense = _dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype)
+    return keras.Sequential([inputs, AppendPosition(encoding_size, dtype=dtype), *dense])
 
 
 def ConvNet(
@@ -136,6 +167,16 @@ def ResNet(
         h = layers.Add(dtype=dtype)([h, update])
     h = layers.Activation(activation, dtype=dtype)(h)
     return keras.Model(inputs, linear(units, 1, kernel_initializer="zeros")(h))
+
+
+def _dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype):
+    options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
+    stack = []
+    for width in hidden_units:
+        stack.append(layers.Dense(width, activation, **options))
+        if dropout:
+            stack.append(layers.Dropout(dropout, dtype=dtype))
+    return [*stack, layers.Dense(units, kernel_initializer="zeros", **options)]
 
 
 def _input_dtype(dtype):

@@ -1,5 +1,7 @@
 """What holds for every bijector. A new one is one more line in `CASES`."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +17,7 @@ from tfp_hybrid.bijectors import (
     FusedChain,
     Glow,
     InvertibleLinear,
+    Positionwise,
     PrincipalComponents,
     RealNVP,
     Spline,
@@ -24,6 +27,7 @@ from tfp_hybrid.bijectors import (
     integer_preprocessing,
     transformers,
 )
+from tfp_hybrid.networks import PositionMLP
 from tfp_hybrid.recipes import FlightTimes
 
 tfb = tfp.bijectors
@@ -57,6 +61,12 @@ def whitening(shape):
 def principal_components(dtype):
     inner = RealNVP((2,), couplings=2, hidden_units=(8,), dtype=dtype)
     return adapted(PrincipalComponents((4,), inner, dtype=dtype), dtype)
+
+
+def positionwise(dtype):
+    conditioner = functools.partial(PositionMLP, positions=(2, 3), encoding_size=4, hidden_units=(8,), dtype=dtype)
+    inner = RealNVP((3,), couplings=2, conditioner=conditioner, dtype=dtype)
+    return Positionwise((2, 3, 4), PrincipalComponents(4, inner, dtype=dtype))
 
 
 def flight_times(dtype):
@@ -100,6 +110,8 @@ CASES = {
     "whitening": whitening((4,)),
     "whitening_image": whitening((2, 3, 2)),
     "principal_components": principal_components,
+    "positionwise": lambda dtype: adapted(positionwise(dtype), dtype),
+    "positionwise_stock": lambda dtype: Positionwise((2, 1, 3), tfb.Chain([tfb.Scale(tf.constant(2.0, dtype))])),
     "factor_out": factor_out,
     "stock_parts": stock_parts,
     "preprocessing_scale": lambda dtype: preprocessing(dtype, False),
@@ -114,6 +126,7 @@ CASES = {
 NO_WEIGHTS = (
     *("squeeze", "flight_times", "background", "preprocessing_scale", "preprocessing_logit"),
     *("whitening", "whitening_image"),  # they are not trained
+    "positionwise_stock",
 )
 TOLERANCES = {"float32": (1e-4, 1e-4), "float64": (1e-9, 1e-8)}
 _made = {}

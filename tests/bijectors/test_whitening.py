@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.covariance
 import tensorflow as tf
 
 import tfp_hybrid as hy
@@ -64,6 +65,19 @@ def test_directions_without_variance_are_not_blown_up():
 def test_too_few_rows_are_refused():
     with pytest.raises(ValueError, match="x has 4 rows for the covariance of 4 channels; wanted more rows"):
         Whitening((4,)).adapt(ROWS[:4])
+
+
+@pytest.mark.parametrize("rows", [3, 10, 400])
+def test_shrunk_covariance_is_scikit_learns(rows):
+    x = RNG.normal(size=(rows, 16)) @ RNG.normal(size=(16, 16)) + 3.0
+    p_x = hy.flow_distribution(Whitening((16,), dtype="float64", shrinkage=True))
+    p_x.bijector.adapt(x)
+    fitted = sklearn.covariance.LedoitWolf().fit(x)
+    wanted = scipy.stats.multivariate_normal(fitted.location_, fitted.covariance_)
+    new = RNG.normal(size=(9, 16))
+    np.testing.assert_allclose(p_x.log_prob(new), wanted.logpdf(new), rtol=1e-6)
+    with pytest.raises(ValueError, match="x has 1 rows"):
+        p_x.bijector.adapt(x[:1])
 
 
 def test_more_rows_are_wanted_for_more_channels():

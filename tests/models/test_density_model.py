@@ -203,7 +203,15 @@ def test_scores_and_rejection():
     assert np.isfinite(typicality.score(model, X)).all()
     np.testing.assert_allclose(hy.uncertainty.NegativeLogProb().score(model, X), -model.log_prob(X), rtol=1e-5)
     titles = {score.title for score in hy.uncertainty.all_scores(model, X)}
-    of_x = {"-log p(x)", "typicality", "||z||", "| ||z|| - mean |", "neighbour 5 of z", "density of states", "combined"}
+    of_x = {
+        "-log p(x)",
+        "typicality",
+        "||z||",
+        "| ||z|| - mean |",
+        "neighbour 5 of z / ||z||",
+        "density of states",
+        "combined",
+    }
     assert titles == of_x
     with pytest.raises(ValueError, match="has no p.y|x."):
         hy.uncertainty.PredictiveEntropy().score(model, X)

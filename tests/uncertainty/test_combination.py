@@ -1,5 +1,6 @@
 """Several scores as one, by their p-values."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -65,8 +66,21 @@ def test_its_false_alarm_rate_is_known():
 
 def test_it_sees_what_one_of_its_scores_sees(model):
     score = uncertainty.default_score(model).fit(model, X)
-    assert [type(look).__name__ for look in score.scores] == ["DensityOfStates", "KNearest", "DensityOfStates"]
+    looks = [type(look).__name__ for look in score.scores]
+    assert looks == ["DensityOfStates", "KNearest", "DensityOfStates", "Energy"]
     assert (score.score(model, 8 + X[:50]) > np.quantile(score.score(model, X), 0.98)).all()
+
+
+def test_the_default_compares_features_before_and_after_the_flow():
+    encoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    p_h = hy.flow_distribution(hy.bijectors.RealNVP((3,), couplings=2))
+    model = hy.HybridModel(p_h, hy.heads.Categorical(2), encoder=encoder)
+    score = uncertainty.default_score(model).fit(model, X)
+    titles = [look.title for look in score.scores]
+    assert titles == ["-log p(x)", "neighbour 5 of z / ||z||", "neighbour 5 of x / ||x||", "energy"]
+    assert np.isfinite(score.score(model, X[:9])).all()
+    density = uncertainty.default_score(hy.DensityModel(p_h, encoder=encoder))
+    assert [look.title for look in density.scores] == titles[:3]
 
 
 def test_the_default_fits_other_models():
@@ -76,7 +90,7 @@ def test_the_default_fits_other_models():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(50)
     of_batches = uncertainty.default_score(density).fit(density, data).score(density, X)
     of_rows = uncertainty.default_score(density).fit(density, X).score(density, X)
-    np.testing.assert_allclose(of_batches, of_rows, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(of_batches, of_rows, rtol=1e-3, atol=0.02)  # rounding may move a rank by one
 
 
 def test_a_rejector_fits_it_to_half_of_the_rows(model):

@@ -12,6 +12,7 @@ from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
 from tfp_hybrid.bijectors.one_pass import forward_and_log_det, inverse_and_log_det
+from tfp_hybrid.bijectors.positionwise import Positionwise
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
 from tfp_hybrid.bijectors.principal_components import PrincipalComponents
 from tfp_hybrid.bijectors.real_nvp import RealNVP
@@ -32,6 +33,7 @@ __all__ = [
     "FusedChain",
     "Glow",
     "InvertibleLinear",
+    "Positionwise",
     "PrincipalComponents",
     "RealNVP",
     "Spline",

@@ -30,7 +30,8 @@ class Coupling(FusedBijector):
       swap: Whether the other half passes through.
       conditioner: A function `(input_shape, units) -> keras layer`, whose layer maps the part that passes through (with
         the checkerboard, the whole image with the other pixels set to zero) to the raw parameters on the last axis. By
-        default, `networks.MLP` for vectors and `networks.ConvNet` for images. A built Keras layer is used as it is.
+        default, `networks.MLP` for vectors and `networks.ConvNet` for images. A built Keras layer is used as it is. For
+        vectors on a map, `networks.PositionMLP`; see `Positionwise`.
       dtype: The dtype of the values, and of the default conditioner unless the global policy is mixed precision.
       name: The prefix of the names of the ops.
       parameters: The `locals()` of a subclass's constructor.
@@ -111,9 +112,15 @@ class Coupling(FusedBijector):
         return self._mask.join(passing, transformed), dx, dweights
 
     def _raw_parameters(self, passing, training):
-        flat = tf.reshape(passing, (-1, *self._mask.passing_shape))
+        shape = _input_shape(self.conditioner, self._mask.passing_shape)
+        if not passing.shape[-len(shape) :].is_compatible_with(shape):
+            raise ValueError(
+                f"{self.name}: the conditioner is for a map of vectors, {shape}, but what passes through has the shape "
+                f"{tuple(passing.shape)}; wanted a flow of vectors in a `Positionwise` of this map."
+            )
+        flat = tf.reshape(passing, (-1, *shape))
         raw = tf.cast(self.conditioner(flat, training=training), passing.dtype)
-        raw = tf.reshape(raw, tf.concat([self.batch_shape_of(passing), raw.shape[1:]], 0))
+        raw = tf.reshape(raw, tf.concat([tf.shape(passing)[:-1], raw.shape[-1:]], 0))
         return self._mask.of_transformed(raw)
 
 
@@ -124,6 +131,7 @@ def _built_conditioner(conditioner, input_shape, units, owner):
                 f"{owner}: `conditioner` is {conditioner!r}; wanted a function (input_shape, units) -> keras layer."
             )
         conditioner = conditioner(input_shape, units)
+    input_shape = _input_shape(conditioner, input_shape)
     output_shape = getattr(conditioner, "output_shape", None)  # known for functional models; one call builds others
     output_shape = output_shape or tuple(conditioner(tf.zeros((1, *input_shape))).shape)
     if output_shape[1:] != (*input_shape[:-1], units):
@@ -131,3 +139,10 @@ def _built_conditioner(conditioner, input_shape, units, owner):
             f"{owner}: `conditioner` maps {input_shape} to {output_shape[1:]}; wanted {(*input_shape[:-1], units)}."
         )
     return conditioner
+
+
+def _input_shape(conditioner, passing_shape):
+    """Returns the shape of one input of a conditioner; one that depends on positions takes a whole map of vectors."""
+    shape = getattr(conditioner, "input_shape", None) or (None, *passing_shape)
+    is_map = len(shape) == 4 and len(passing_shape) == 1 and shape[-1] == passing_shape[0]
+    return shape[1:] if is_map else passing_shape

@@ -16,6 +16,7 @@ def PrincipalComponents(
     min_scale: float = 1e-3,
     dtype: str = "float32",
     name: str = "principal_components",
+    shrinkage: bool = False,
 ) -> FusedChain:
     """Builds a flow of vectors whose first k principal components, whitened, pass through `flow`.
 
@@ -33,6 +34,7 @@ def PrincipalComponents(
       min_scale: See `Whitening`.
       dtype: The dtype of the weights.
       name: The prefix of the names of the ops.
+      shrinkage: See `Whitening`; needed if there are fewer rows than entries.
 
     Returns:
       A bijector from z, `(d,)`, to x, `(d,)`.
@@ -55,6 +57,6 @@ def PrincipalComponents(
             f"PrincipalComponents: `flow` is {flow!r}; wanted a bijector of this package with an event shape (k,), "
             f"k <= {shape[0]}."
         )
-    whitening = Whitening(shape, min_scale, dtype)
+    whitening = Whitening(shape, min_scale, dtype, shrinkage=shrinkage)
     rest = [flow] if inner[0] == shape[0] else [FactorOut(flow, shape, kept=inner[0])]
     return FusedChain([whitening, *rest], shape, name=name)

@@ -1,6 +1,7 @@
 """`Whitening`: a rotation to the principal components of the data, scaled to unit variance."""
 
 import numpy as np
+import sklearn.covariance
 import tensorflow as tf
 
 from tfp_hybrid.bijectors.base import FusedBijector
@@ -23,21 +24,33 @@ class Whitening(FusedBijector):
       event_shape: `(C,)` or `(H, W, C)`.
       min_scale: The smallest s, as a fraction of the largest: directions in which the data hardly vary are not blown
         up beyond it.
+      shrinkage: Whether the covariance is shrunk towards a multiple of the identity, by as much as Ledoit and Wolf
+        estimate to be best. For few rows; there may be fewer rows than channels.
       dtype: The dtype of the weights.
       name: The prefix of the names of the ops.
 
     Raises:
       ValueError: If `min_scale` is not between 0 and 1.
+
+    References:
+      Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices" (`shrinkage`).
     """
 
-    def __init__(self, event_shape, min_scale: float = 1e-3, dtype: str = "float32", name: str = "whitening"):
+    def __init__(
+        self,
+        event_shape,
+        min_scale: float = 1e-3,
+        dtype: str = "float32",
+        name: str = "whitening",
+        shrinkage: bool = False,
+    ):
         parameters = dict(locals())
         if not 0 < min_scale <= 1:
             raise ValueError(f"Whitening: `min_scale` is {min_scale!r}; wanted a number in (0, 1].")
         super().__init__(event_shape, parameters=parameters, name=name)
         self.channels = self.event_shape[-1]
         self.positions = self.event_shape.num_elements() // self.channels
-        self.min_scale = min_scale
+        self.min_scale, self.shrinkage = min_scale, shrinkage
         self.mean = self.add_weight(tf.zeros(self.channels, dtype), "mean", trainable=False)
         self.rotation = self.add_weight(tf.eye(self.channels, dtype=dtype), "rotation", trainable=False)
         self.log_scale = self.add_weight(tf.zeros(self.channels, dtype), "log_scale", trainable=False)
@@ -66,27 +79,32 @@ class Whitening(FusedBijector):
         """Sets the weights so that the channels of z are uncorrelated, with mean 0 and variance 1, and returns z.
 
         Args:
-          x: `(n, *event_shape)`, with more rows (times positions) than channels.
+          x: `(n, *event_shape)`, with more rows (times positions) than channels; with `shrinkage`, two are enough.
 
         Raises:
           ValueError: If x has too few rows to estimate a covariance.
         """
         x = tf.convert_to_tensor(x)
         rows = tf.reshape(x, [-1, self.channels]).numpy()
-        if len(rows) <= self.channels:
+        if len(rows) <= (1 if self.shrinkage else self.channels):
             raise ValueError(
                 f"{self.name}: x has {len(rows)} rows for the covariance of {self.channels} channels; wanted more rows "
                 f"than channels, best {self.rows_to_adapt} or more. Call `adapt` of the model with more rows before "
-                "`fit`."
+                "`fit`, or build the flow with shrinkage=True."
             )
         mean = rows.mean(0, dtype="float64")
-        variances, rotation = np.linalg.eigh(np.atleast_2d(np.cov(rows.T, dtype="float64", bias=True)))
+        variances, rotation = np.linalg.eigh(self._covariance(rows.astype("float64") - mean))
         scale, rotation = np.sqrt(np.maximum(variances[::-1], 0)), rotation[:, ::-1]
         rotation = rotation * np.where(rotation[np.abs(rotation).argmax(0), np.arange(self.channels)] < 0, -1, 1)
         scale = np.maximum(scale, self.min_scale * scale[0]) if scale[0] > 0 else np.ones(self.channels)
         for weight, value in ((self.mean, mean), (self.rotation, rotation), (self.log_scale, np.log(scale))):
             weight.assign(value.astype(weight.dtype))
         return super().adapt(x)
+
+    def _covariance(self, rows):
+        if self.shrinkage:
+            return sklearn.covariance.ledoit_wolf(rows, assume_centered=True)[0]
+        return rows.T @ rows / len(rows)
 
     def is_adapted(self) -> bool:
         """Returns False while the weights still have their initial values."""

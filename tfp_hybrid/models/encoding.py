@@ -80,6 +80,22 @@ class Encoding:
         return tf.split(self.features, sizes[::-1], -1)[::-1]
 
     @functools.cached_property
+    def entry_log_probs(self) -> tf.Tensor:
+        """log p_z of each entry of z, of the shape of z; they sum to `log_p_z`.
+
+        Raises:
+          ValueError: If p_z is not factorized, as the default is.
+        """
+        p_z = self.model.distribution.distribution
+        each = p_z.distribution.log_prob(self.z) if isinstance(p_z, tfd.Independent) else self.log_p_z
+        if each.shape.rank != self.z.shape.rank:
+            raise ValueError(
+                f"p_z is {p_z}; wanted a factorized one, such as `tfd.Independent`, for the log p of each level or "
+                "position."
+            )
+        return each
+
+    @functools.cached_property
     def level_log_probs(self) -> tf.Tensor:
         """log p_z(z_l) + the log-det of each level l, `(n, levels)`; their sum is log p(x).
 
@@ -88,13 +104,7 @@ class Encoding:
         """
         if self.log_dets.shape[-1] == 1:
             return self.log_p_z[:, tf.newaxis] + self.log_dets
-        p_z = self.model.distribution.distribution
-        each = p_z.distribution.log_prob(self.z) if isinstance(p_z, tfd.Independent) else self.log_p_z
-        if each.shape.rank != self.z.shape.rank:
-            raise ValueError(
-                f"p_z is {p_z}; wanted a factorized one, such as `tfd.Independent`, for the log p of each level."
-            )
-        each = flattened(each, p_z.event_shape)
+        each = flattened(self.entry_log_probs, self.model.distribution.distribution.event_shape)
         sizes = [part.shape[-1] for part in self.level_features]
         parts = tf.split(each, sizes[::-1], -1)[::-1]
         return tf.stack([tf.reduce_sum(part, -1) for part in parts], -1) + self.log_dets

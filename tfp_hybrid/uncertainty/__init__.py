@@ -5,7 +5,7 @@ take plain arrays from other models. In all of them, higher scores mean more out
 out-of-distribution is the positive class.
 """
 
-from tfp_hybrid.uncertainty import classification, detection, drift, pictures, regression
+from tfp_hybrid.uncertainty import attack, classification, detection, drift, pictures, regression
 from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
 from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
 from tfp_hybrid.uncertainty.rejector import Rejector
@@ -23,6 +23,7 @@ from tfp_hybrid.uncertainty.scores import (
     JointNegativeLogProb,
     KNearest,
     LatentNorm,
+    LeastLikelyPosition,
     LevelLogProb,
     LikelihoodRatio,
     MaxProbability,
@@ -34,6 +35,7 @@ from tfp_hybrid.uncertainty.scores import (
     Typicality,
     combine,
     default_score,
+    log_prob_map,
 )
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "JointNegativeLogProb",
     "KNearest",
     "LatentNorm",
+    "LeastLikelyPosition",
     "LevelLogProb",
     "LikelihoodRatio",
     "MaxProbability",
@@ -63,6 +66,7 @@ __all__ = [
     "Typicality",
     "WAIC",
     "all_scores",
+    "attack",
     "aurc",
     "calibrate",
     "classification",
@@ -72,6 +76,7 @@ __all__ = [
     "detection_table",
     "drift",
     "e_aurc",
+    "log_prob_map",
     "pictures",
     "regression",
     "risk_coverage_curve",

@@ -13,7 +13,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     score_histograms,
 )
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
-from tfp_hybrid.uncertainty.pictures.images import answers, extremes, image_grid
+from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "drift_columns",
     "drift_picture",
     "extremes",
+    "heat_maps",
     "image_grid",
     "learning_curves",
     "log_prob_histograms",

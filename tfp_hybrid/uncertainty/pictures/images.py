@@ -60,6 +60,58 @@ def answers(
 
 
 @styled
+def heat_maps(
+    images,
+    maps,
+    levels: int,
+    limits: tuple[float, float] | None = None,
+    names: Sequence[str] = (),
+    label: str = "-log p [nats]",
+) -> matplotlib.figure.Figure:
+    """Plots images, and under each where it is unlikely.
+
+    Args:
+      images: `(n, H, W, C)`, with values 0 .. levels-1.
+      maps: A number for each position, `(n, h, w)`, higher where the image is less likely, such as
+        `-uncertainty.log_prob_map(model, images)`. It is drawn over the image, however coarse it is.
+      levels: The number of levels.
+      limits: The numbers of the palest and of the darkest colour; the smallest and the largest of `maps` if None.
+        Limits from held-out images, such as their median and 99.9 % quantile, make pictures comparable.
+      names: Titles of the images.
+      label: What the numbers are.
+
+    Raises:
+      ValueError: If there are no images, or not a map for each.
+    """
+    images, maps = np.asarray(images), np.asarray(maps)
+    if not len(images) or len(images) != len(maps) or maps.ndim != 3:
+        raise ValueError(
+            f"maps has shape {maps.shape} and images {images.shape}; wanted a map (h, w) for each image, at least one."
+        )
+    low, high = (maps.min(), maps.max()) if limits is None else limits
+    height, width = images.shape[1:3]
+    figure = matplotlib.figure.Figure(figsize=(1.3 * len(images) + 1.0, 3.1))
+    grid = figure.subplots(2, len(images), squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for column, (image, heat) in enumerate(zip(images / (levels - 1), maps, strict=True)):
+        for axes in grid[:, column]:
+            axes.imshow(_drawable(image), cmap="gray_r", vmin=0, vmax=1, extent=(0, width, height, 0))
+        drawn = grid[1, column].imshow(  # the hotter, the less of the image shines through
+            heat,
+            cmap="YlOrRd",
+            vmin=low,
+            vmax=high,
+            alpha=np.clip((heat - low) / max(high - low, 1e-12), 0, 0.85),
+            extent=(0, width, height, 0),
+        )
+    for axes, name in zip(grid[0], names, strict=False):
+        axes.set_title(name, fontsize=10)
+    figure.colorbar(drawn, ax=grid, label=label, shrink=0.8)
+    return figure
+
+
+@styled
 def image_grid(images, levels: int, columns: int = 10) -> matplotlib.figure.Figure:
     """Plots images `(n, H, W, C)` with values 0 .. levels-1 side by side."""
     rows = math.ceil(len(images) / columns)
@@ -104,7 +156,7 @@ def _short(score):
     """A score in few characters."""
     if score > _MANY:
         return f"over {_MANY:,}"
-    return f"{score:,.0f}" if abs(score) >= 100 else f"{score:.2g}"
+    return f"{score:,.0f}" if abs(score) >= 10 else f"{score:.2g}"
 
 
 def _drawable(image):

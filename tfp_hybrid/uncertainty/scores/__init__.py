@@ -11,6 +11,7 @@ from tfp_hybrid.uncertainty.scores.likelihood_ratio import LikelihoodRatio
 from tfp_hybrid.uncertainty.scores.log_prob import JointNegativeLogProb, LevelLogProb, NegativeLogProb, Typicality
 from tfp_hybrid.uncertainty.scores.mahalanobis import RelativeMahalanobis
 from tfp_hybrid.uncertainty.scores.nearest import KNearest
+from tfp_hybrid.uncertainty.scores.positions import LeastLikelyPosition, log_prob_map
 from tfp_hybrid.uncertainty.scores.response import Energy, MaxProbability, PredictiveEntropy, PredictiveVariance
 from tfp_hybrid.uncertainty.scores.waic import WAIC
 
@@ -25,6 +26,7 @@ __all__ = [
     "JointNegativeLogProb",
     "KNearest",
     "LatentNorm",
+    "LeastLikelyPosition",
     "LevelLogProb",
     "LikelihoodRatio",
     "MaxProbability",
@@ -37,4 +39,5 @@ __all__ = [
     "WAIC",
     "combine",
     "default_score",
+    "log_prob_map",
 ]

@@ -3,22 +3,34 @@
 from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty.scores.combination import Combined
 from tfp_hybrid.uncertainty.scores.density_of_states import DensityOfStates
+from tfp_hybrid.uncertainty.scores.log_prob import NegativeLogProb
 from tfp_hybrid.uncertainty.scores.nearest import KNearest
+from tfp_hybrid.uncertainty.scores.response import Energy
 
 _NUMBERS = 4_000_000  # that are kept of latents, at most
 _ROWS = 5000
 
 
 def default_score(model: DensityModel) -> Combined:
-    """Returns three looks at an input, combined by Simes' method, to be fitted to held-out inputs.
+    """Returns up to four looks at an input, combined by Simes' method, to be fitted to held-out inputs.
 
     Are its density, its latent norms, its complexity and its energy unusual together (`DensityOfStates`)? Are they, for
-    its predicted class? Is its latent far from all latents (`KNearest`)? Each of them is blind where another one sees.
+    its predicted class? Has its latent another direction than all latents (`KNearest`)? Does it activate no class
+    (`Energy`)? Each of them is blind where another one sees.
+
+    With an encoder, the looks are: Are the features unlikely (`NegativeLogProb`)? Have they another direction than all
+    features, or has their latent (`KNearest`)? Do they activate no class?
 
     Args:
-      model: A trained `HybridModel` or `DensityModel`; the second question is for classifiers of one label only.
+      model: A trained `HybridModel` or `DensityModel`; questions about classes are for classifiers of one label only.
     """
-    size = model.distribution.distribution.event_shape.num_elements()
-    given_class = DensityOfStates(given_class=True)
-    looks = [DensityOfStates(), KNearest(rows=max(100, min(_ROWS, _NUMBERS // size)))]
-    return Combined(looks + ([given_class] if given_class.applies(model) else []))
+    if model.encoder is None:
+        looks = [DensityOfStates(), _neighbours(model, "z"), DensityOfStates(given_class=True), Energy()]
+    else:
+        looks = [NegativeLogProb(), _neighbours(model, "z"), _neighbours(model, "x"), Energy()]
+    return Combined([look for look in looks if look.applies(model)])
+
+
+def _neighbours(model, of):
+    size = model.distribution.event_shape.num_elements()
+    return KNearest(rows=max(100, min(_ROWS, _NUMBERS // size)), of=of, normalize=True)

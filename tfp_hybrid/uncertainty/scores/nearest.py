@@ -39,7 +39,7 @@ class KNearest(Score):
         if of not in ("z", "x"):
             raise ValueError(f"KNearest: `of` is {of!r}; wanted 'z' or 'x'.")
         self.k, self.rows, self.of_what, self.normalize = k, rows, of, normalize
-        self.title = f"neighbour {k} of {of}"
+        self.title = f"neighbour {k} of {of}" + (" / ||" + of + "||" if normalize else "")
         self.neighbours = self.add_array("neighbours")
 
     def learn(self, model: DensityModel, x, batch_size: int):
