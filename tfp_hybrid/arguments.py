@@ -1,5 +1,6 @@
 """Checks of arguments that are single numbers."""
 
+import math
 import numbers
 
 
@@ -19,3 +20,11 @@ def check_fraction(fraction, argument: str):
     """Raises ValueError unless `fraction` is a number strictly between 0 and 1."""
     if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
         raise ValueError(f"{argument} is {fraction!r}; wanted a number strictly between 0 and 1.")
+
+
+def check_number(value, argument: str, least: float = -math.inf, open: bool = False):
+    """Raises ValueError unless `value` is a finite number >= `least`; > `least`, if `open`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{argument} is {value!r}; wanted a finite number.")
+    if value < least or (open and value == least):
+        raise ValueError(f"{argument} is {value!r}; wanted a number {'above' if open else 'of at least'} {least:g}.")

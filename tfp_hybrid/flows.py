@@ -90,7 +90,9 @@ def is_adapted(distribution: tfd.Distribution) -> bool:
 
 def rows_to_adapt(distribution: tfd.Distribution) -> int:
     """Returns how many rows `adapt_distribution` needs for good estimates of all data-dependent weights."""
-    return max((part.rows_to_adapt for part in distribution.submodules if isinstance(part, FusedBijector)), default=1)
+    if not _has_flow(distribution):
+        return 1
+    return max(one_pass.rows_to_adapt(distribution.bijector), rows_to_adapt(distribution.distribution))
 
 
 def _has_flow(distribution):

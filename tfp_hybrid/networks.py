@@ -75,6 +75,10 @@ def PositionMLP(
     References:
       Gudovskiy, Ishizaka and Kozuka 2022, "CFLOW-AD", section 3.3, where the position is the condition of a flow.
     """
+    if len(input_shape) != 1:
+        raise ValueError(f"PositionMLP: `input_shape` is {tuple(input_shape)}; wanted (c,), for a flow of vectors.")
+    if not isinstance(positions, Sequence) or len(positions) != 2 or min(positions) < 1:
+        raise ValueError(f"PositionMLP: `positions` is {positions!r}; wanted (H, W), the size of the map.")
     (channels,) = input_shape
     inputs = layers.Input((*positions, channels), dtype=_input_dtype(dtype))
     dense = _dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype)

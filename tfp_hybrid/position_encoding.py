@@ -22,7 +22,7 @@ class AppendPosition(layers.Layer):
 
     def __init__(self, size: int = 16, **kwargs):
         super().__init__(**kwargs)
-        if size < 4 or size % 4:
+        if not isinstance(size, int) or size < 4 or size % 4:
             raise ValueError(f"AppendPosition: `size` is {size}; wanted a multiple of 4, at least 4.")
         self.size = size
 

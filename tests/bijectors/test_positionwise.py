@@ -87,15 +87,32 @@ def test_encodings_of_positions_are_distinct():
     assert len(np.unique(np.round(encoded, 5), axis=0)) == 35 and np.abs(encoded).max() <= 1
 
 
-@pytest.mark.parametrize("size", [0, 2, 6])
+def test_as_many_maps_as_vectors_are_needed_are_adapted_to():
+    whitening = hy.bijectors.Whitening((512,))
+    for flow_of_vectors in (whitening, hy.bijectors.PrincipalComponents(512, RealNVP((8,)))):
+        flow = Positionwise((14, 14, 512), flow_of_vectors)
+        p_h = hy.flow_distribution(hy.bijectors.FusedChain([flow], (14, 14, 512)))
+        assert hy.flows.rows_to_adapt(p_h) == flow.rows_to_adapt == -(-32 * 512 // 196)
+    assert Positionwise((50, 50, 4), RealNVP((4,))).rows_to_adapt == 64
+
+
+@pytest.mark.parametrize("size", [0, 2, 6, 4.0])
 def test_a_size_that_is_no_multiple_of_four_is_refused(size):
     with pytest.raises(ValueError, match=f"`size` is {size}; wanted a multiple of 4"):
         AppendPosition(size)
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"`event_shape` is \(4,\); wanted \(H, W, C\)"):
-        Positionwise((4,), RealNVP((4,)))
+    for shape in ((4,), 4, (0, 5, 4), (None, 5, 4)):
+        with pytest.raises(ValueError, match=r"`event_shape` is .*; wanted \(H, W, C\)"):
+            Positionwise(shape, RealNVP((4,)))
+    with pytest.raises(ValueError, match="`bijector` is None; wanted a `tfb.Bijector`"):
+        Positionwise((2, 3, 4), None)
+    for positions in (4, (3,), (0, 3), (2, 3, 1)):
+        with pytest.raises(ValueError, match="PositionMLP: `positions` is .*; wanted"):
+            PositionMLP((4,), 2, positions)
+    with pytest.raises(ValueError, match=r"PositionMLP: `input_shape` is \(4, 6, 4\); wanted \(c,\)"):
+        RealNVP((4, 6, 4), conditioner=functools.partial(PositionMLP, positions=(2, 3)), levels=1)
     for inner in (RealNVP((5,)), hy.bijectors.ActNorm((2, 3, 4))):
         with pytest.raises(ValueError, match=r"`bijector` has the event shape .*; wanted \(4,\)"):
             Positionwise((2, 3, 4), inner)

@@ -76,7 +76,7 @@ def test_shrunk_covariance_is_scikit_learns(rows):
     wanted = scipy.stats.multivariate_normal(fitted.location_, fitted.covariance_)
     new = RNG.normal(size=(9, 16))
     np.testing.assert_allclose(p_x.log_prob(new), wanted.logpdf(new), rtol=1e-6)
-    with pytest.raises(ValueError, match="x has 1 rows"):
+    with pytest.raises(ValueError, match="x has 1 row; wanted at least two"):
         p_x.bijector.adapt(x[:1])
 
 
@@ -89,6 +89,7 @@ def test_more_rows_are_wanted_for_more_channels():
     ("make", "message"),
     [
         (lambda: Whitening((3,), min_scale=0.0), "`min_scale` is 0.0"),
+        (lambda: Whitening((3,), shrinkage=0.5), "`shrinkage` is 0.5; wanted True or False"),
         (lambda: PrincipalComponents((2, 2, 3), RealNVP((2,))), r"`event_shape` is \(2, 2, 3\)"),
         (lambda: PrincipalComponents(3, RealNVP((4,))), r"wanted .* event shape \(k,\), k <= 3"),
         (lambda: FactorOut(RealNVP((4,)), (4,), kept=4), r"`kept` is 4; wanted 1 \.\. 3"),

@@ -218,6 +218,25 @@ def test_folder_serves_the_same_rows_again(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), features(model.encoder)[::-1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("damage", ["{", "{}", "[1]", None])
+def test_a_damaged_folder_is_filled_anew(damage, tmp_path):
+    model = hybrid(make_encoder())
+    model.fit(X, Y, verbose=0, cache=tmp_path)
+    if damage is None:
+        whole = (tmp_path / "features.npy").read_bytes()
+        (tmp_path / "features.npy").write_bytes(whole[: len(whole) // 2])
+    else:
+        (tmp_path / "features.json").write_text(damage)
+    model.fit(X, Y, verbose=0, cache=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), features(model.encoder), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cache", [3, True])
+def test_a_cache_that_is_no_folder_is_refused(cache):
+    with pytest.raises(ValueError, match=f"cache is {cache}; wanted 'memory', a folder, or None"):
+        hybrid(make_encoder()).fit(X, Y, verbose=0, cache=cache)
+
+
 def test_folder_of_another_encoder_is_refused(tmp_path):
     hybrid(make_encoder()).fit(X, Y, verbose=0, cache=tmp_path)
     with pytest.raises(ValueError, match="holds features of an encoder with other weights; wanted the folder of"):
@@ -474,6 +493,10 @@ BAD = {
     "unbuilt": (lambda: keras.Sequential([layers.Dense(3)]), "is not built or does not say its shapes; wanted"),
     "subclassed": (Subclassed, "is not built or does not say its shapes; wanted"),
     "two outputs": (two_outputs, "has 2 outputs; wanted one"),
+    "dictionary": (
+        lambda: keras.Model(x := keras.Input((3,)), {"features": layers.Dense(3)(x)}),
+        "a dictionary as its output; wanted a tensor",
+    ),
     "two inputs": (two_inputs, "has 2 inputs; wanted one"),
     "features": (lambda: keras.Sequential([keras.Input((3,)), layers.Dense(4)]), r"outputs of shape \('n', 4\), but"),
     "any size": (

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from helpers import blobs, integer_model, tiny_model
@@ -92,6 +93,13 @@ def test_goes_through_an_encoder_and_keeps_bounds():
     [
         (dict(epsilon=0), "epsilon is 0; wanted a number above 0"),
         (dict(epsilon=float("nan")), "epsilon is nan"),
+        (dict(epsilon="8"), "epsilon is '8'; wanted a finite number"),
+        (dict(epsilon=None), "epsilon is None"),
+        (dict(epsilon=float("inf")), "epsilon is inf"),
+        (dict(epsilon=1, generative_weight="3"), "generative_weight is '3'"),
+        (dict(epsilon=1, bounds=(0,)), r"bounds is \(0,\); wanted a pair"),
+        (dict(epsilon=1, bounds=16), "bounds is 16; wanted a pair"),
+        (dict(epsilon=1, bounds=(16, 0)), r"bounds\[1\] is 0; wanted a number above 16"),
         (dict(epsilon=1, steps=0), "steps is 0"),
         (dict(epsilon=1, step_size=-1), "step_size is -1"),
         (dict(epsilon=1, generative_weight=-1), "generative_weight is -1"),
@@ -104,6 +112,47 @@ def test_bad_arguments_are_refused(arguments, message):
     x, y = blobs(4)
     with pytest.raises(ValueError, match=message):
         attack.pgd(tiny_model(), x, y, **arguments)
+
+
+@pytest.mark.parametrize("attacked", [attack.fgsm, attack.pgd])
+def test_integers_do_not_wrap_around(attacked):
+    """A flow without levels takes any number, but uint8 holds 0 .. 255 only."""
+    model = tiny_model(event_shape=(4,))
+    x = np.array([[0, 255, 7, 250], [255, 0, 0, 128]], "uint8")
+    found = attacked(model, x, np.array([0, 1]), epsilon=8)
+    assert found.dtype == np.uint8 and 0 < np.abs(found.astype(int) - x).max() <= 8
+    of_bits = attacked(model, x > 100, np.array([0, 1]), epsilon=1)
+    assert of_bits.dtype == bool
+
+
+def test_bounds_beyond_the_levels_are_cut():
+    model = integer_model(levels=4)
+    x = np.random.default_rng(0).integers(0, 4, (5, 4, 4, 1)).astype("uint8")
+    found = attack.pgd(model, x, np.zeros(5, int), epsilon=3, bounds=(-5, 300))
+    assert np.isfinite(model.log_prob(found)).all()
+
+
+def test_numbers_of_numpy_and_rows_that_overflow():
+    (x, y), model = blobs(20), tiny_model()
+    x[0] = 1e25
+    for epsilon in (np.float64(0.1), np.int64(1), np.linspace(0.1, 1, 3)[0]):
+        found = attack.pgd(
+            model, x, y, epsilon, bounds=(np.float64(x.min()), np.float64(x.max())), generative_weight=0.1
+        )
+        assert np.isfinite(found).all() and np.abs(found[1:] - x[1:]).max() <= epsilon * (1 + 1e-5)
+    with pytest.raises(ValueError, match="x is a DataFrame; wanted an array"):
+        attack.fgsm(model, pd.DataFrame(x), y, 0.1)
+
+
+def test_a_changed_encoder_is_refused():
+    encoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    flow = hy.bijectors.RealNVP((4,), couplings=2)
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2), encoder=encoder)
+    x, y = blobs(20)
+    model.adapt(x)
+    encoder.layers[-1].bias.assign([1.0] * 4)
+    with pytest.raises(ValueError, match="encoder: the weights of .* have changed"):
+        attack.fgsm(model, x, y, 0.1)
 
 
 def test_models_without_a_head_and_wrong_labels_are_refused():

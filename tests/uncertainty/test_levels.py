@@ -82,5 +82,5 @@ def test_unknown_levels_are_explained(make, model):
 def test_a_dependent_latent_is_explained(model):
     latent = tfd.MultivariateNormalFullCovariance(tf.zeros(64), 2 * tf.eye(64))
     other = hy.DensityModel(hy.flow_distribution(model.flow, latent))
-    with pytest.raises(ValueError, match="wanted a factorized one, such as `tfd.Independent`"):
+    with pytest.raises(ValueError, match="wanted `tfd.Independent` of a scalar distribution"):
         uncertainty.LevelLogProb().score(other, IMAGES)

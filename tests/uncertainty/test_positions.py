@@ -77,7 +77,20 @@ def test_picture_lays_the_map_over_the_image():
     assert [axes.get_title() for axes in above] == ["a", "b", "c"]
     for axes, heat in zip(below, maps, strict=True):
         image, drawn = axes.images
-        np.testing.assert_array_equal(drawn.get_array(), heat)
+        np.testing.assert_array_equal(drawn.get_array(), np.minimum(heat, 40))
         assert drawn.get_clim() == (0, 40) and drawn.get_extent() == image.get_extent()
-    with pytest.raises(ValueError, match="wanted a map"):
-        pictures.heat_maps(images, maps[:2], levels=256)
+    for wrong in (maps[:2], maps[0]):
+        with pytest.raises(ValueError, match="wanted a map"):
+            pictures.heat_maps(images, wrong, levels=256)
+    for limits in ((2, -2), 2, (2,)):
+        with pytest.raises(ValueError, match="limits is .*; wanted a pair"):
+            pictures.heat_maps(images, maps, levels=256, limits=limits)
+
+
+def test_overflow_is_the_hottest(gaussian):
+    x = features(2)
+    x[1, 2, 2] = 3e38
+    maps = uncertainty.log_prob_map(gaussian, x)
+    assert maps[1, 2, 2] == -np.inf and np.isfinite(maps[0]).all()
+    figure = pictures.heat_maps(np.zeros((2, 8, 10, 1)), -maps, levels=256)
+    assert figure.axes[3].images[1].get_array()[2, 2] == -maps[np.isfinite(maps)].min()

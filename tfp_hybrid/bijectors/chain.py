@@ -82,7 +82,7 @@ class FusedChain(FusedBijector):
     @property
     def rows_to_adapt(self) -> int:
         """The most that one of the bijectors needs."""
-        return max(getattr(bijector, "rows_to_adapt", 1) for bijector in self.bijectors)
+        return max(map(one_pass.rows_to_adapt, self.bijectors))
 
     def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights of each bijector from its own input, and returns `inverse(x)`."""

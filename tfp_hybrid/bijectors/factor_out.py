@@ -74,6 +74,11 @@ class FactorOut(FusedBijector):
         flat_shape = tf.concat([self.batch_shape_of(out), [tf.reduce_prod(self._out_shape)]], 0)
         return tf.concat([kept, tf.reshape(out, flat_shape)], -1)
 
+    @property
+    def rows_to_adapt(self) -> int:
+        """As many as the levels below need."""
+        return one_pass.rows_to_adapt(self.bijector)
+
     def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights of the levels below, and returns `inverse(x)`."""
         x = tf.convert_to_tensor(x)

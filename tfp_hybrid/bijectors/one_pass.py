@@ -122,6 +122,16 @@ def adapt(bijector: tfb.Bijector, x) -> tf.Tensor:
     return bijector.inverse(x)
 
 
+def rows_to_adapt(bijector: tfb.Bijector) -> int:
+    """Returns how many rows `adapt` needs for good estimates; 1 if there is nothing to adapt."""
+    if isinstance(bijector, FusedBijector):
+        return bijector.rows_to_adapt
+    parts = _compat.parts_of_chain(bijector) or [
+        part for part in bijector.submodules if isinstance(part, FusedBijector)
+    ]
+    return max(map(rows_to_adapt, parts), default=1)
+
+
 def is_adapted(bijector: tfb.Bijector) -> bool:
     """Returns False if one of our bijectors inside `bijector` has not been adapted yet."""
     if isinstance(bijector, FusedBijector):

@@ -1,5 +1,8 @@
 """`Positionwise`: one flow at every position of a map."""
 
+import numbers
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -7,6 +10,7 @@ from tfp_hybrid.bijectors import description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector, sum_rightmost
 
 tfb = tfp.bijectors
+_MAPS = 64  # the fewest to adapt to
 
 
 class Positionwise(FusedBijector):
@@ -40,9 +44,13 @@ class Positionwise(FusedBijector):
 
     def __init__(self, event_shape: tuple[int, int, int], bijector: tfb.Bijector, name: str = "positionwise"):
         parameters = dict(locals())
-        if len(event_shape) != 3:
-            raise ValueError(f"Positionwise: `event_shape` is {tuple(event_shape)}; wanted (H, W, C).")
+        if np.shape(event_shape) != (3,) or not all(
+            isinstance(size, numbers.Integral) and size > 0 for size in event_shape
+        ):
+            raise ValueError(f"Positionwise: `event_shape` is {event_shape!r}; wanted (H, W, C).")
         *positions, channels = event_shape
+        if not isinstance(bijector, tfb.Bijector):
+            raise ValueError(f"Positionwise: `bijector` is {bijector!r}; wanted a `tfb.Bijector`.")
         of = getattr(bijector, "event_shape", (channels,))
         if tuple(of) != (channels,) or bijector.inverse_min_event_ndims > 1:
             raise ValueError(
@@ -68,6 +76,12 @@ class Positionwise(FusedBijector):
 
     def _summed(self, log_det, value):
         return sum_rightmost(tf.broadcast_to(log_det, tf.shape(value)[:-1]), 2)
+
+    @property
+    def rows_to_adapt(self) -> int:
+        """How many maps hold as many vectors as the bijector needs, and at least 64, since neighbours are alike."""
+        height, width, _ = self.event_shape
+        return max(_MAPS, -(-one_pass.rows_to_adapt(self.bijector) // (height * width)))
 
     def adapt(self, x) -> tf.Tensor:
         """Sets the data-dependent weights from the vectors at all positions, and returns `inverse(x)`."""

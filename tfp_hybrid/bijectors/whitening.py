@@ -30,7 +30,7 @@ class Whitening(FusedBijector):
       name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: If `min_scale` is not between 0 and 1.
+      ValueError: If `min_scale` is not between 0 and 1, or `shrinkage` is not a bool.
 
     References:
       Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices" (`shrinkage`).
@@ -45,6 +45,8 @@ class Whitening(FusedBijector):
         shrinkage: bool = False,
     ):
         parameters = dict(locals())
+        if not isinstance(shrinkage, bool):
+            raise ValueError(f"Whitening: `shrinkage` is {shrinkage!r}; wanted True or False.")
         if not 0 < min_scale <= 1:
             raise ValueError(f"Whitening: `min_scale` is {min_scale!r}; wanted a number in (0, 1].")
         super().__init__(event_shape, parameters=parameters, name=name)
@@ -86,7 +88,9 @@ class Whitening(FusedBijector):
         """
         x = tf.convert_to_tensor(x)
         rows = tf.reshape(x, [-1, self.channels]).numpy()
-        if len(rows) <= (1 if self.shrinkage else self.channels):
+        if self.shrinkage and len(rows) < 2:
+            raise ValueError(f"{self.name}: x has {len(rows)} row; wanted at least two for a covariance.")
+        if not self.shrinkage and len(rows) <= self.channels:
             raise ValueError(
                 f"{self.name}: x has {len(rows)} rows for the covariance of {self.channels} channels; wanted more rows "
                 f"than channels, best {self.rows_to_adapt} or more. Call `adapt` of the model with more rows before "

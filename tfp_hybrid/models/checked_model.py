@@ -169,10 +169,12 @@ class CheckedModel(keras.Model):
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """As `keras.Model.test_on_batch`; checks the batch first."""
         self._check_compiled("test_on_batch")
+        self.check_encoder()
         return super().test_on_batch(*feeding.Feed(self).rows(x, y, sample_weight), return_dict=return_dict)
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; checks the batch first."""
+        self.check_encoder()
         return super().predict_on_batch(checks.inputs(x, self))
 
     def __call__(self, x, *args, **kwargs):

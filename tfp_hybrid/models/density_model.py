@@ -44,8 +44,8 @@ class DensityModel(EncodedModel):
       encoder: A Keras model with one input and one output, such as a network of `keras.applications`, or None. With an
         encoder, the model is one of the density of its outputs, log p(features), but takes the encoder's inputs x
         everywhere, and is saved and exported with the encoder inside. The encoder is frozen: it runs in inference mode,
-        and its weights stay as they are. If they have changed since the density was fitted, `fit`, `evaluate`,
-        `predict`, `log_prob`, `encode_batches`, `save` and `export` raise an error.
+        and its weights stay as they are. If they have changed since the density was fitted, every method raises an
+        error, except `encode` and a call of the model, which take no time to compare them.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:

@@ -35,6 +35,8 @@ def check_encoder(encoder, distribution: tfd.Distribution, name: str):
     for what, tensors in (("inputs", encoder.inputs), ("outputs", encoder.outputs)):
         if len(tensors) != 1:
             raise ValueError(f"{name}: `encoder` {encoder.name!r} has {len(tensors)} {what}; wanted one.")
+    if isinstance(encoder.compute_output_shape(encoder.inputs[0].shape), dict):
+        raise ValueError(f"{name}: `encoder` {encoder.name!r} has a dictionary as its output; wanted a tensor.")
     taken, shape = encoder.inputs[0], tuple(encoder.outputs[0].shape[1:])
     dtype = tf.as_dtype(taken.dtype)
     if not (dtype.is_floating or dtype.is_integer):

@@ -90,8 +90,8 @@ class Encoding:
         each = p_z.distribution.log_prob(self.z) if isinstance(p_z, tfd.Independent) else self.log_p_z
         if each.shape.rank != self.z.shape.rank:
             raise ValueError(
-                f"p_z is {p_z}; wanted a factorized one, such as `tfd.Independent`, for the log p of each level or "
-                "position."
+                f"p_z is {p_z}; wanted `tfd.Independent` of a scalar distribution, as is the default, for the log p of "
+                "each level or position."
             )
         return each
 

@@ -82,21 +82,18 @@ class FeatureCache:
         self.model, self._fingerprint, self._verbose = model, model.current_fingerprint(), verbose
         self._path = folder and folder / f"features{suffix}.npy"
         self._notes = folder and folder / f"features{suffix}.json"
-        if self._notes and self._notes.exists():
-            self._known = json.loads(self._notes.read_text())
-            if self._known["encoder"] != self._fingerprint:
-                raise ValueError(
-                    f"cache is {str(folder)!r}, which holds features of an encoder with other weights; wanted the "
-                    f"folder of {model.encoder.name!r} as it is now, or a new one. Delete the folder to fill it anew."
-                )
-        else:
-            self._known = {}
+        self._known = _read_notes(self._notes)
+        if self._known and self._known["encoder"] != self._fingerprint:
+            raise ValueError(
+                f"cache is {str(folder)!r}, which holds features of an encoder with other weights; wanted the folder "
+                f"of {model.encoder.name!r} as it is now, or a new one. Delete the folder to fill it anew."
+            )
 
     def rows(self, columns: tuple) -> tuple:
         """Encodes checked arrays `(x, y, sample_weight)`. Those that the folder holds already are not encoded again."""
         x, *rest = columns
         notes = {"encoder": self._fingerprint, "x": _checksum(x), "shape": list(x.shape)}
-        if self._path and self._known == notes and self._path.exists():
+        if self._path and self._known == notes and _is_whole(self._path):
             return as_cached(FeaturesOnDisk(self._path)), *rest
         parts = (self.model.features_in_batches(x[i : i + _ROWS], i) for i in range(0, len(x), _ROWS))
         return as_cached(self._kept(parts, notes, len(x))), *rest
@@ -138,6 +135,24 @@ class FeatureCache:
             yield part
         if rows is None:
             bar.update(done, finalize=True)
+
+
+def _read_notes(path):
+    """Returns what a folder says of its features; nothing if it cannot be read, so that they are computed anew."""
+    try:
+        notes = json.loads(path.read_text()) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) and "encoder" in notes else {}
+
+
+def _is_whole(path):
+    """Returns whether a `.npy` file has all bytes that its header promises."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _checksum(x):

@@ -89,6 +89,8 @@ def encoded(
     Raises:
       ValueError: If a folder is given, but there is nothing to cache or no end to it.
     """
+    if cache is not None and not isinstance(cache, (str, os.PathLike)):
+        raise ValueError(f"cache is {cache!r}; wanted 'memory', a folder, or None.")
     in_folder = cache is not None and cache != "memory"
     if not model.has_frozen_encoder:
         if in_folder:

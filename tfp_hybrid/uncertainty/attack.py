@@ -17,7 +17,7 @@ def fgsm(
     epsilon: float,
     generative_weight: float = 0.0,
     bounds: tuple[float, float] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = 256,
 ) -> np.ndarray:
     """The fast gradient sign method: one step, `x + epsilon sign(d objective / dx)`.
 
@@ -39,7 +39,7 @@ def pgd(
     generative_weight: float = 0.0,
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = 256,
     verbose: bool = False,
 ) -> np.ndarray:
     """Projected gradient descent: ascends the sign of the gradient, within `epsilon` of x, from a random start, of
@@ -59,10 +59,10 @@ def pgd(
       steps: The number of steps.
       step_size: The change of each entry in a step; `2.5 * epsilon / steps` if None.
       generative_weight: w, the weight of log p(x) in nats.
-      bounds: The lowest and the highest value of an entry. By default 0 and levels - 1 for a flow that dequantizes, and
-        none for other models.
+      bounds: The lowest and the highest value of an entry. The result also stays within the levels of a flow that
+        dequantizes, and within what the dtype of integers holds.
       seed: The seed of the random start.
-      batch_size: The number of rows that are attacked at once.
+      batch_size: The number of rows that are attacked at once; 256 if None.
       verbose: Whether to show how many rows have been attacked.
 
     Returns:
@@ -77,6 +77,7 @@ def pgd(
     """
     arguments.check_count(steps, "steps")
     arguments.check_count(seed, "seed", least=0)
+    arguments.check_number(epsilon, "epsilon", 0, open=True)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     random = np.random.default_rng(seed)
     return _attack(model, x, y, epsilon, steps, step_size, generative_weight, bounds, random, batch_size, verbose)
@@ -86,36 +87,59 @@ def _attack(model, x, y, epsilon, steps, step_size, generative_weight, bounds, r
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel.")
     arguments.check_batch_size(batch_size)
-    for name, value, least in (("epsilon", epsilon, 0), ("step_size", step_size, 0)):
-        if not value > least:
-            raise ValueError(f"{name} is {value}; wanted a number above 0.")
-    if not 0 <= generative_weight < np.inf:
-        raise ValueError(f"generative_weight is {generative_weight}; wanted a finite number, at least 0.")
+    arguments.check_number(epsilon, "epsilon", 0, open=True)
+    arguments.check_number(step_size, "step_size", 0, open=True)
+    arguments.check_number(generative_weight, "generative_weight", 0)
+    if hasattr(x, "iloc"):
+        raise ValueError(f"x is a {type(x).__name__}; wanted an array, since the changed inputs are returned as one.")
     given = np.asarray(x)
     rows = checks.inputs(x, model)
     y = checks.labels(y, model.head, len(rows))
-    levels, whole = model.inputs_spec.levels, np.issubdtype(given.dtype, np.integer)
-    if (whole or levels) and epsilon != int(epsilon):
-        raise ValueError(f"epsilon is {epsilon}; wanted a whole number, since x are integers.")
-    bounds = (0, levels - 1) if bounds is None and levels else bounds or (-np.inf, np.inf)
-    if not bounds[0] <= rows.min() <= rows.max() <= bounds[1]:
-        raise ValueError(f"bounds is {tuple(bounds)}, but x has values from {rows.min()} to {rows.max()}.")
+    model.check_encoder()
     dtype = model.inputs_spec.dtype
     if not dtype.is_floating:
         raise ValueError(f"model has an encoder of {dtype.name}; wanted one of real numbers, which have gradients.")
+    levels = model.inputs_spec.levels
+    whole = bool(levels) or given.dtype.kind in "iub"
+    if whole and epsilon != int(epsilon):
+        raise ValueError(f"epsilon is {epsilon!r}; wanted a whole number, since x are integers.")
+    low, high = _bounds(bounds, rows, given.dtype, levels)
     ascend = _ascent(model, step_size, generative_weight)
+    batch_size = batch_size or 256
     bar, parts = keras.utils.Progbar(len(rows), unit_name="row") if verbose else None, []
     for start in range(0, len(rows), batch_size):
         original = rows[start : start + batch_size].astype(dtype.as_numpy_dtype)
-        limits = np.maximum(original - epsilon, bounds[0]), np.minimum(original + epsilon, bounds[1])
-        first = original if random is None else random.uniform(*limits, original.shape).astype(original.dtype)
-        found = tf.constant(first)
+        limits = np.maximum(original - epsilon, low), np.minimum(original + epsilon, high)
+        first = original if random is None else random.uniform(*limits, original.shape)
+        found, *limits = (tf.constant(value, dtype) for value in (first, *limits))
         for _ in range(steps):
             found = ascend(found, y[start : start + batch_size], *limits)
-        parts.append(np.round(found) if whole or levels else found.numpy())
+        parts.append(np.round(found) if whole else found.numpy())
         if bar:
             bar.update(start + len(original))
     return np.concatenate(parts).astype(given.dtype)
+
+
+def _bounds(bounds, rows, dtype, levels):
+    """Returns the lowest and the highest value of an entry, by what is given, the dtype and the levels."""
+    if bounds is None:
+        low, high = -np.inf, np.inf
+    else:
+        if np.shape(bounds) != (2,):
+            raise ValueError(f"bounds is {bounds!r}; wanted a pair, the lowest and the highest value of an entry.")
+        low, high = bounds
+        arguments.check_number(low, "bounds[0]")
+        arguments.check_number(high, "bounds[1]", low, open=True)
+    if dtype.kind in "iub":
+        ends = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        low, high = max(low, ends[0]), min(high, ends[1])
+    if levels:
+        low, high = max(low, 0), min(high, levels - 1)
+    if not low <= rows.min() <= rows.max() <= high:
+        raise ValueError(
+            f"bounds is {bounds}, but x has values from {rows.min()} to {rows.max()}; wanted x within bounds."
+        )
+    return low, high
 
 
 def _ascent(model, step_size, generative_weight):
@@ -131,6 +155,7 @@ def _ascent(model, step_size, generative_weight):
         gradient = tape.gradient(objective, x)
         if gradient is None:
             raise ValueError("model: no gradient of log p(y|x) reaches x; wanted a differentiable encoder.")
-        return tf.clip_by_value(x + step_size * tf.sign(gradient), low, high)
+        signs = tf.where(tf.math.is_nan(gradient), tf.zeros_like(gradient), tf.sign(gradient))
+        return tf.clip_by_value(x + step_size * signs, low, high)
 
     return ascend

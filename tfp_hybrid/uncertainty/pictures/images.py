@@ -84,11 +84,17 @@ def heat_maps(
       ValueError: If there are no images, or not a map for each.
     """
     images, maps = np.asarray(images), np.asarray(maps)
-    if not len(images) or len(images) != len(maps) or maps.ndim != 3:
+    if images.ndim != 4 or not len(images) or len(images) != len(maps) or maps.ndim != 3:
         raise ValueError(
             f"maps has shape {maps.shape} and images {images.shape}; wanted a map (h, w) for each image, at least one."
         )
-    low, high = (maps.min(), maps.max()) if limits is None else limits
+    if limits is None:
+        finite = maps[np.isfinite(maps)]
+        limits = (finite.min(), finite.max()) if finite.size else (0, 1)
+    if np.shape(limits) != (2,) or not limits[0] <= limits[1]:
+        raise ValueError(f"limits is {limits!r}; wanted a pair of numbers, the lower one first.")
+    low, high = limits
+    maps = np.where(np.isnan(maps), high, np.clip(maps, low, high))
     height, width = images.shape[1:3]
     figure = matplotlib.figure.Figure(figsize=(1.3 * len(images) + 1.0, 3.1))
     grid = figure.subplots(2, len(images), squeeze=False)
@@ -102,7 +108,7 @@ def heat_maps(
             cmap="YlOrRd",
             vmin=low,
             vmax=high,
-            alpha=np.clip((heat - low) / max(high - low, 1e-12), 0, 0.85),
+            alpha=np.minimum((heat - low) / max(high - low, 1e-12), 0.85),
             extent=(0, width, height, 0),
         )
     for axes, name in zip(grid[0], names, strict=False):

@@ -198,7 +198,8 @@ def split(x, parts: int) -> tuple:
         chosen = np.arange(len(x)) % parts == 0
         return x[chosen], x[~chosen]
     rows = x.unbatch().enumerate()
-    chosen, others = (rows.filter(keep) for keep in (lambda i, *_: i % parts == 0, lambda i, *_: i % parts != 0))
+    chosen = rows.filter(lambda i, *_: i % parts == 0)
+    others = rows.filter(lambda i, *_: i % parts != 0)
     return tuple(part.map(lambda _, row: row).batch(256) for part in (chosen, others))
 
 

@@ -56,6 +56,8 @@ class Combined(Composite):
     def __init__(self, scores: Sequence[Score], method: str = "simes", **kwargs):
         if method not in METHODS:
             raise ValueError(f"combine: `method` is {method!r}; wanted one of {', '.join(METHODS)}.")
+        if not isinstance(scores, Sequence):
+            raise ValueError(f"combine: `scores` is {scores!r}; wanted a list of `Score`s.")
         super().__init__(list(scores), **kwargs)
         self.method = method
         self.reference, self.tails = self.add_array("reference"), self.add_array("tails")

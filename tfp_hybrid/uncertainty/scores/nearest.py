@@ -38,6 +38,8 @@ class KNearest(Score):
         arguments.check_count(rows, "KNearest: `rows`", least=k)
         if of not in ("z", "x"):
             raise ValueError(f"KNearest: `of` is {of!r}; wanted 'z' or 'x'.")
+        if not isinstance(normalize, bool):
+            raise ValueError(f"KNearest: `normalize` is {normalize!r}; wanted True or False.")
         self.k, self.rows, self.of_what, self.normalize = k, rows, of, normalize
         self.title = f"neighbour {k} of {of}" + (" / ||" + of + "||" if normalize else "")
         self.neighbours = self.add_array("neighbours")

@@ -33,6 +33,8 @@ class LeastLikelyPosition(Score):
 def log_prob_map(model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
     """Returns log p at each position of a map, in nats, `(n, H, W)`; they sum to log p(x), or log p(features).
 
+    A position at which it overflows has -inf.
+
     `pictures.heat_maps` shows it. A position stands for the part of the input that the encoder sees there, its
     receptive field, which may be larger than the input divided by H x W.
 
@@ -53,7 +55,8 @@ def _log_probs(encoding):
     _check_positions(encoding.model)
     log_dets = encoding.model.flow.inverse_and_log_det_at_positions(encoding.flow_input)[1]
     each = encoding.entry_log_probs
-    return tf.reduce_sum(each, list(range(3, each.shape.rank))) + log_dets
+    log_probs = tf.reduce_sum(each, list(range(3, each.shape.rank))) + log_dets
+    return tf.where(tf.math.is_nan(log_probs), tf.constant(-np.inf, log_probs.dtype), log_probs)
 
 
 def _check_positions(model):
