@@ -9,7 +9,7 @@ from tfp_hybrid.uncertainty.scores.nearest import KNearest
 from tfp_hybrid.uncertainty.scores.response import Energy
 
 _NUMBERS = 4_000_000  # that are kept of latents, at most
-_ROWS = 5000
+_ROWS = 2000
 
 
 def default_score(model: DensityModel) -> Combined:

@@ -20,7 +20,7 @@ from tfp_hybrid.uncertainty.scores.response import Energy, PredictiveVariance
 
 _register = keras.saving.register_keras_serializable(package="tfp_hybrid")
 _LEAST_VARIANCE = 1e-2  # of combinations of statistics of variance 1; below, they say the same, and differ by noise
-_LEAST, _MOST = 20, 5000  # held-out inputs that the density is estimated from
+_LEAST, _MOST = 20, 2000  # held-out inputs that the density is estimated from
 _BANDWIDTHS = np.geomspace(0.1, 1.5, 15)
 
 
