@@ -56,12 +56,12 @@ def test_the_tail_goes_on(model):
 
 
 def test_its_false_alarm_rate_is_known():
-    """Inputs of the model itself: a combined p-value is at most alpha about as often as alpha says."""
+    """Inputs of the model itself: a combined p-value is at most alpha no more often than alpha says, and not never."""
     model = tiny_model(event_shape=(4,))
     x = model.distribution.sample(6000, seed=(1, 2)).numpy()
     score = uncertainty.default_score(model).fit(model, x[:3000])
     alarms = score.score(model, x[3000:]) >= -np.log([[0.05], [0.01]])
-    assert 0.02 < alarms[0].mean() < 0.065 and 0.003 < alarms[1].mean() < 0.018
+    assert 0.01 < alarms[0].mean() < 0.065 and 0.001 < alarms[1].mean() < 0.018
 
 
 def test_it_sees_what_one_of_its_scores_sees(model):
