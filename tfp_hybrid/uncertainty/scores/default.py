@@ -8,8 +8,8 @@ from tfp_hybrid.uncertainty.scores.log_prob import NegativeLogProb
 from tfp_hybrid.uncertainty.scores.nearest import KNearest
 from tfp_hybrid.uncertainty.scores.response import Energy
 
-_NUMBERS = 4_000_000  # that are kept of latents, at most
-_ROWS = 2000
+_NUMBERS = 1_600_000  # that are kept of latents, at most
+_ROWS = 5000
 
 
 def default_score(model: DensityModel) -> Combined:
