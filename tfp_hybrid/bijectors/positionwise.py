@@ -37,6 +37,8 @@ class Positionwise(FusedBijector):
 
     Example:
 
+    >>> import functools
+    >>> from tfp_hybrid import networks
     >>> conditioner = functools.partial(networks.PositionMLP, positions=(7, 5))
     >>> flow = bijectors.Positionwise((7, 5, 32), bijectors.RealNVP((32,), conditioner=conditioner))
     >>> p_h = flow_distribution(flow)
