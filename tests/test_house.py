@@ -15,6 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
+    "estimators",
     "uncertainty",
     "models",
     "heads",

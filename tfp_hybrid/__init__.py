@@ -13,15 +13,19 @@ _IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).ste
 
 if not _IN_CONSOLE_SCRIPT:
     from tfp_hybrid.registered import bijectors, heads, networks, uncertainty  # isort: skip (it checks the backend)
+    from tfp_hybrid.estimators import DensityEstimator, HybridClassifier, HybridRegressor
     from tfp_hybrid.flows import flow_distribution
     from tfp_hybrid.interop import ModuleLayer
     from tfp_hybrid.models import DensityModel, Encoding, HybridModel
 
 __version__ = "0.1.0"
 __all__ = [
+    "DensityEstimator",
     "DensityModel",
     "Encoding",
+    "HybridClassifier",
     "HybridModel",
+    "HybridRegressor",
     "ModuleLayer",
     "bijectors",
     "datasets",
