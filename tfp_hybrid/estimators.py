@@ -17,6 +17,7 @@ from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.models import DensityModel, HybridModel, checks
 
 _FEWEST_TO_HOLD_OUT = 20  # rows, of which a part is held out to stop
+_MANY = 1000  # rows, from which on more couplings pay
 
 
 class _Estimator(BaseEstimator):
@@ -26,13 +27,16 @@ class _Estimator(BaseEstimator):
         Returns the inputs of these rows; all inputs if there are too few to hold some out.
         """
         if sample_weight is not None:
-            sample_weight = checks.sample_weights(sample_weight, len(X), x_argument="X")
-        for name, least in (("couplings", 1), ("epochs", 1), ("patience", 0)):
-            arguments.check_count(getattr(self, name), name, least)
+            sample_weight = checks.sample_weights(np.asarray(sample_weight), len(X), x_argument="X")
+        rows, columns = X.shape
+        couplings = self.couplings if self.couplings is not None else 2 if rows < _MANY else 4
+        units = self.hidden_units if self.hidden_units is not None else int(np.clip(np.sqrt(rows), 8, 64))
+        counts = {"couplings": couplings, "hidden_units": units, "epochs": self.epochs, "patience": self.patience}
+        for name, count in counts.items():
+            arguments.check_count(count, name, least=0 if name == "patience" else 1)
         arguments.check_batch_size(self.batch_size)
         arguments.check_number(self.learning_rate, "learning_rate", 0, open=True)
         arguments.check_fraction(self.validation_fraction, "validation_fraction")
-        rows, columns = X.shape
         chance = check_random_state(self.random_state)
         with _seeded(chance.randint(2**31 - 1)):
             order = chance.permutation(rows)
@@ -41,8 +45,7 @@ class _Estimator(BaseEstimator):
                 tuple(None if column is None else column[chosen] for column in (X, y, sample_weight))
                 for chosen in (order[held_out:], order[:held_out])
             ]
-            units = self.hidden_units or int(np.clip(np.sqrt(rows), 8, 64))
-            model = make(flow_distribution(_flow(columns, self.couplings, units)))
+            model = make(flow_distribution(_flow(columns, couplings, units)))
             model.compile(keras.optimizers.Adam(self.learning_rate, clipnorm=10.0))
             monitor = "val_loss" if held_out else "loss"
             stopping = keras.callbacks.EarlyStopping(monitor, patience=self.patience, restore_best_weights=True)
@@ -102,7 +105,7 @@ class _Supervised(_Estimator):
         self,
         *,
         generative_weight="auto",
-        couplings=4,
+        couplings=None,
         hidden_units=None,
         learning_rate=2e-3,
         epochs=200,
@@ -127,7 +130,7 @@ class _Supervised(_Estimator):
 
     def _fit_with(self, head, X, y, sample_weight):
         arguments.check_fraction(self.abstain_fraction, "abstain_fraction")
-        weight = 1 / X.shape[1] if self.generative_weight == "auto" else self.generative_weight
+        weight = 0.1 / X.shape[1] if self.generative_weight == "auto" else self.generative_weight
         arguments.check_number(weight, "generative_weight", 0)
         held_out = self._train(lambda p_x: HybridModel(p_x, head, generative_weight=weight), X, y, sample_weight)
         self.threshold_ = np.quantile(self.model_.log_prob(held_out), self.abstain_fraction)
@@ -143,8 +146,8 @@ class HybridClassifier(ClassifierMixin, _Supervised):
     """A classifier that also has the density of its inputs.
 
     Args:
-      generative_weight: lambda, the weight of log p(x) in nats; "auto" is 1 / n_features.
-      couplings: The number of couplings of the flow, a `RealNVP`.
+      generative_weight: lambda, the weight of log p(x) in nats; "auto" is 0.1 / n_features.
+      couplings: The number of couplings of the flow, a `RealNVP`; 2 for fewer than 1,000 rows and 4 for more, if None.
       hidden_units: The width of the two hidden layers of each; the square root of the number of rows, between 8 and 64,
         if None.
       learning_rate: That of Adam.
@@ -169,7 +172,7 @@ class HybridClassifier(ClassifierMixin, _Supervised):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]!r}; wanted at least two classes.")
+            raise ValueError(f"y has one class, {str(self.classes_[0])!r}; wanted at least two classes.")
         return self._fit_with(heads.Categorical(len(self.classes_), dtype="float64"), X, codes, sample_weight)
 
     def predict_proba(self, X):
@@ -223,7 +226,7 @@ class DensityEstimator(OutlierMixin, _Estimator):
         self,
         *,
         contamination=0.05,
-        couplings=4,
+        couplings=None,
         hidden_units=None,
         learning_rate=2e-3,
         epochs=200,
