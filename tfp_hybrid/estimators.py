@@ -28,6 +28,8 @@ class _Estimator(BaseEstimator):
         """
         if sample_weight is not None:
             sample_weight = checks.sample_weights(np.asarray(sample_weight), len(X), x_argument="X")
+            if not sample_weight.any():
+                raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
         rows, columns = X.shape
         couplings = self.couplings if self.couplings is not None else 2 if rows < _MANY else 4
         units = self.hidden_units if self.hidden_units is not None else int(np.clip(np.sqrt(rows), 8, 64))
