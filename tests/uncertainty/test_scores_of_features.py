@@ -83,7 +83,7 @@ def test_near_and_far_images(features):
             rows[-1] += aurocs(model, score.fit(model, x[:10000]), x[12000:], near, far)
         print(f"\n| {seed} | {' | '.join(f'{value:.3f}' for value in rows[-1])} |")
     means = np.mean(rows, 0)
-    assert means[0] >= 0.86 and means[1] >= 0.68 and means[2] >= 0.89
+    assert means[0] >= 0.86 and means[1] >= 0.68 and means[2] >= 0.90
 
 
 def test_sentences_of_no_intent(features):

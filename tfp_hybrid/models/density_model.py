@@ -45,7 +45,7 @@ class DensityModel(EncodedModel):
         encoder, the model is one of the density of its outputs, log p(features), but takes the encoder's inputs x
         everywhere, and is saved and exported with the encoder inside. The encoder is frozen: it runs in inference mode,
         and its weights stay as they are. If they have changed since the density was fitted, every method raises an
-        error, except `encode` and a call of the model, which take no time to compare them.
+        error, except `encode` and a call of the model, which do not compare them, since they are for inner loops.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
