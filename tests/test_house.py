@@ -20,6 +20,7 @@ ROOMS = (
     "models",
     "heads",
     "flows",
+    "tables",
     "bijectors",
     "networks",
     "convolution position_encoding",

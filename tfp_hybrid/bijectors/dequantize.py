@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.arguments import check_count
+from tfp_hybrid.bijectors import noise
 from tfp_hybrid.bijectors.base import FusedBijector
 
 
@@ -45,15 +46,8 @@ class Dequantize(FusedBijector):
         super().__init__(event_shape, parameters=parameters, name=name)
         self.quantization_levels = quantization_levels
         self._float = tf.as_dtype(dtype)
-        self._random_state = tf.Variable(
-            [np.random.randint(2**31), 0],  # drawn from the generator that `keras.utils.set_random_seed` seeds
-            trainable=False,
-            dtype=tf.int64,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            name=f"{name}/random_state",
-        )
-        constants = np.random.default_rng(0).integers(-(2**62), 2**62, (2, self.event_shape.num_elements()))
-        self._hash_weights, self._hash_offsets = 2 * constants + 1
+        self._random_state = noise.random_state(name)
+        self._hash_weights, self._hash_offsets = noise.hash_constants(self.event_shape.num_elements())
 
     def _inverse_dtype(self, dtype, **kwargs):
         return self._float
@@ -66,30 +60,13 @@ class Dequantize(FusedBijector):
         return x, self.same_log_det(tf.zeros((), z.dtype), z)
 
     def _inverse_and_log_det(self, x, training=False):
-        noise = self._fresh_noise(x) if training else self._repeatable_noise(x)
+        shape = tf.shape(x)
+        u = noise.fresh_uniform(self._random_state, shape, self._float) if training else self._repeatable_noise(x)
         # Larger noise would round x + u up to the next integer.
-        noise = tf.minimum(
-            noise, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float)
-        )
-        return tf.cast(x, self._float) + noise, self.same_log_det(tf.zeros((), self._float), x)
-
-    def _fresh_noise(self, x):
-        seed = tf.identity(self._random_state)
-        self._random_state.assign_add(tf.constant([0, 1], tf.int64))
-        return tf.random.stateless_uniform(tf.shape(x), seed, dtype=self._float)
+        u = tf.minimum(u, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float))
+        return tf.cast(x, self._float) + u, self.same_log_det(tf.zeros((), self._float), x)
 
     def _repeatable_noise(self, x):
-        """Hashes each event to one 64-bit number, and that number with the entry's position to 24 uniform bits."""
-        flat_size = self.event_shape.num_elements()
-        flat = tf.reshape(tf.cast(x, tf.int64), [-1, flat_size])
-        event_hash = tf.reduce_sum((flat + 1) * self._hash_weights, axis=-1, keepdims=True)
-        bits = _mixed(_mixed(event_hash) ^ self._hash_offsets) & (2**24 - 1)
-        return tf.reshape(tf.cast(bits, self._float) / 2**24, tf.shape(x))
-
-
-def _mixed(bits):
-    """Spreads each bit of a 64-bit integer over all bits, as the finalizer of SplitMix64, but with signed shifts."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, bits.dtype)))
-        bits *= tf.constant(factor, bits.dtype)
-    return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(31, bits.dtype)))
+        rows = tf.reshape(tf.cast(x, tf.int64), [-1, self.event_shape.num_elements()])
+        u = noise.row_uniform(rows, self._hash_weights, self._hash_offsets, self._float)
+        return tf.reshape(u, tf.shape(x))

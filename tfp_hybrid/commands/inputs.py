@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfp_hybrid.commands.archives import open_archive
-from tfp_hybrid.models import HybridModel, checks, frames
+from tfp_hybrid.models import HybridModel, checks
+from tfp_hybrid.tables import frames
 
 # zipfile (which raises RuntimeError for a password), numpy, pandas and pyarrow raise these for damaged files.
 _DAMAGED = (

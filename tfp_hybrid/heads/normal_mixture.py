@@ -24,7 +24,8 @@ class NormalMixture(StandardizedResponse):
 
     Args:
       components: The number of components K, at least 2.
-      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer; and
+        `log`, whether log y is modelled, for positive responses.
 
     Raises:
       ValueError: If `components` is not a whole number >= 2, or if `event_shape` is given.

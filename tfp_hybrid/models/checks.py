@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.models import frames, input_spec
+from tfp_hybrid.models import input_spec
 from tfp_hybrid.models.input_spec import InputSpec
+from tfp_hybrid.tables import frames
 
 tfd = tfp.distributions
 
@@ -45,8 +46,8 @@ def inputs(
     """Converts x to an array that `model` can take, in the dtype in which its inputs are stored.
 
     Args:
-      x: `(n, *input_shape)`, an array or a tensor; or a DataFrame, whose columns are matched by name if the model has
-        `feature_names`, and are taken in their order otherwise.
+      x: `(n, *input_shape)`, an array or a tensor; or a DataFrame, which the model's `tables.Columns` convert. Without
+        them, its columns are matched by name if the model has `feature_names`, and are taken in their order otherwise.
       model: A `DensityModel`.
       argument: The name of x in error messages.
       training: Whether the model will be trained on x; see `check_inputs`.
@@ -58,7 +59,10 @@ def inputs(
     Raises:
       ValueError: If x is a DataFrame without the named columns, or if `check_inputs` refuses x.
     """
-    if frames.is_frame(x):
+    columns = model.inputs_spec.columns
+    if columns is not None and frames.is_frame(x):
+        x = columns.to_array(x, argument)
+    elif frames.is_frame(x):
         x = frames.to_array(x, model.feature_names or names, argument)
     x = _checked(x, model.inputs_spec, argument, training)
     with np.errstate(over="ignore"):  # an input that overflows gets log p(x) = -inf
@@ -108,6 +112,8 @@ def _checked(x, spec: InputSpec, argument, training):
     x = unmasked(x, argument)
     if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
         raise ValueError(f"{argument} has dtype {x.dtype}; wanted real numbers.")
+    if spec.columns is not None:
+        return spec.columns.check_array(x, argument)
     floating = not np.issubdtype(x.dtype, np.integer) and x.dtype != bool
     if floating:
         _check_finite(x, argument, " Remove or fill such rows.")

@@ -91,7 +91,8 @@ class EncodedModel(CheckedModel):
 
         `fit` takes them from a DataFrame. From then on, the columns of any DataFrame are matched by name.
         """
-        return self._feature_names
+        columns = self.inputs_spec.columns
+        return columns.names if columns is not None else self._feature_names
 
     @feature_names.setter
     def feature_names(self, names):

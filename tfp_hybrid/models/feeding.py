@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import checks, feature_cache, frames
+from tfp_hybrid.models import checks, feature_cache
 from tfp_hybrid.pipeline import batches
+from tfp_hybrid.tables import frames
 
 Batches = tf.data.Dataset | keras.utils.PyDataset | Iterator
 """A data set or a generator of batches."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.bijectors import Dequantize
+from tfp_hybrid.tables import Columns
 
 tfd = tfp.distributions
 
@@ -21,12 +22,14 @@ class InputSpec:
       dtype: The dtype in which it is computed with.
       levels: The number of integer levels of each entry, or None for continuous inputs.
       of: What these inputs are, in words.
+      columns: The `Columns` of a table, for which inputs may be DataFrames and have holes, NaN; or None.
     """
 
     shape: tuple[int | None, ...]
     dtype: tf.DType
     levels: int | None
     of: str = "the flow's events"
+    columns: Columns | None = None
 
     def stored_dtype(self, given) -> str:
         """Returns the dtype to which inputs of the dtype `given` are cast: `dtype`, or one that takes less memory.
@@ -52,7 +55,9 @@ def of_distribution(distribution: tfd.Distribution) -> InputSpec:
     if distribution not in _OF_DISTRIBUTIONS:
         parts = (distribution, *distribution.submodules)
         levels = next((part.quantization_levels for part in parts if isinstance(part, Dequantize)), None)
-        _OF_DISTRIBUTIONS[distribution] = InputSpec(tuple(distribution.event_shape), distribution.dtype, levels)
+        columns = next((part for part in parts if isinstance(part, Columns)), None)
+        spec = InputSpec(tuple(distribution.event_shape), distribution.dtype, levels, columns=columns)
+        _OF_DISTRIBUTIONS[distribution] = spec
     return _OF_DISTRIBUTIONS[distribution]
 
 

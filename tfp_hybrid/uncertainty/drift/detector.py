@@ -9,7 +9,8 @@ import pandas as pd
 
 from tfp_hybrid import arguments
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import DensityModel, frames
+from tfp_hybrid.models import DensityModel
+from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.drift.classifier import classifier_test
 from tfp_hybrid.uncertainty.drift.columns import column_moments, column_table
 from tfp_hybrid.uncertainty.drift.latents import Covariance, Kernel, Mean

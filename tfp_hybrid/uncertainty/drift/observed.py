@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_hybrid.models import DensityModel, frames
+from tfp_hybrid.models import DensityModel
 from tfp_hybrid.models.encoding import encode_batches
+from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.scores import Score
 from tfp_hybrid.uncertainty.scores.base import evaluate
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import blobs, tiny_model
 
 import tfp_hybrid as hy
-from tfp_hybrid.models import frames
+from tfp_hybrid.tables import frames
 
 X, Y = blobs(32)
 FRAME = pd.DataFrame(X, columns=["age", "miles"])

@@ -13,6 +13,21 @@ def is_frame(value) -> bool:
     return hasattr(value, "iloc") and hasattr(value, "columns")
 
 
+def as_frame(value, argument: str = "frame"):
+    """Returns a DataFrame of pandas as it is, and converts what has its interchange protocol.
+
+    Raises:
+      ValueError: If `value` is neither; `argument` is its name in the message.
+    """
+    if is_frame(value):
+        return value
+    if hasattr(value, "__dataframe__"):
+        import pandas
+
+        return pandas.api.interchange.from_dataframe(value)
+    raise ValueError(f"{argument} is a {type(value).__name__}; wanted a DataFrame.")
+
+
 def column_names(frame, argument: str = "x") -> tuple[str, ...]:
     """Returns the column names of a DataFrame as strings.
 

@@ -1,0 +1,164 @@
+"""`HybridClassifier` and `HybridRegressor`."""
+
+import contextlib
+
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+
+from tfp_hybrid import arguments, heads
+from tfp_hybrid.estimators.base import TableEstimator
+from tfp_hybrid.models import HybridModel
+from tfp_hybrid.uncertainty import calibrate
+
+tfd = tfp.distributions
+
+
+class _Supervised(TableEstimator):
+    def __init__(
+        self,
+        *,
+        kinds=None,
+        generative_weight="auto",
+        couplings=None,
+        hidden_units=None,
+        learning_rate=2e-3,
+        epochs=200,
+        batch_size=None,
+        validation_fraction=0.15,
+        draws=16,
+        patience=10,
+        abstain_fraction=0.02,
+        random_state=None,
+        verbose=0,
+    ):
+        self.kinds = kinds
+        self.generative_weight = generative_weight
+        self.couplings = couplings
+        self.hidden_units = hidden_units
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.draws = draws
+        self.patience = patience
+        self.abstain_fraction = abstain_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit_with(self, head, X, y, sample_weight):
+        arguments.check_fraction(self.abstain_fraction, "abstain_fraction")
+        if self.generative_weight != "auto":
+            arguments.check_number(self.generative_weight, "generative_weight", 0)
+
+        def make(p_x, size):
+            weight = 0.1 / size if self.generative_weight == "auto" else self.generative_weight
+            return HybridModel(p_x, head, generative_weight=weight)
+
+        x, y, weights = self.train(make, X, y, sample_weight)
+        self.threshold_ = np.quantile(self.score_samples(self.columns_.to_frame(x)), self.abstain_fraction)
+        if weights is not None:  # rows as often as they weigh
+            drawn = np.random.default_rng(0).choice(len(x), len(x), p=weights / weights.sum())
+            x, y = x[drawn], y[drawn]
+        with contextlib.suppress(ValueError):  # if all held-out rows are right, there is no best factor
+            factor = calibrate(self.model_, x, y)
+            if factor < 1:  # so few rows are no reason to be more certain
+                self.model_.head.widen(1 / factor)
+        return self
+
+    def abstains(self, X):
+        """Returns for which rows log p(x) is below that of all but `abstain_fraction` of the held-out rows, `(n,)`."""
+        log_prob = self.score_samples(X)  # first, since it checks whether there is a threshold
+        return log_prob < self.threshold_
+
+
+class HybridClassifier(ClassifierMixin, _Supervised):
+    """A classifier that also has the density of its inputs.
+
+    Tables are DataFrames, whose columns `tables.Columns` takes apart: numbers, categories, circles, dates, holes; or
+    arrays of numbers, with NaN in holes. p(y|x) is calibrated by one factor on the held-out rows.
+
+    Args:
+      kinds: Kinds of columns by name, where `tables.infer_kinds` is wrong; or None.
+      generative_weight: lambda, the weight of log p(x) in nats; "auto" is 0.1 divided by the size of z.
+      couplings: The number of couplings of the flow, a `RealNVP`; 2 for fewer than 1,000 rows and 4 for more, if None.
+      hidden_units: The width of the two hidden layers of each; the square root of the number of rows, between 8 and 64,
+        if None.
+      learning_rate: That of Adam.
+      epochs: The most epochs.
+      batch_size: The rows of a batch; a twentieth of all, between 16 and 256, if None.
+      validation_fraction: The fraction of the rows that is held out to stop training; of 20 rows or more.
+      patience: After how many epochs in which the loss of these rows has not fallen training stops.
+      abstain_fraction: The fraction of these rows on which the model would abstain.
+      random_state: A seed, a `numpy.random.RandomState`, or None.
+      verbose: As in `keras.Model.fit`.
+
+    Attributes:
+      model_: The `HybridModel`, a Keras model.
+      columns_: The `tables.Columns`.
+      classes_: The classes.
+      threshold_: log p(x) in nats below which the model abstains.
+      n_iter_: The number of epochs.
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Fits the model to rows X, `(n, d)`, and their classes y, `(n,)`, of any type."""
+        X, y = self.validated(X, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {str(self.classes_[0])!r}; wanted at least two classes.")
+        return self._fit_with(heads.Categorical(len(self.classes_), dtype="float64"), X, codes, sample_weight)
+
+    def predict_proba(self, X):
+        """Returns p(y|x), `(n, n_classes)`, in the order of `classes_`."""
+        heads_see = [features for _, features in self.passes(self.rows(X))]
+        probabilities = np.mean([self.model_.head(features).probs_parameter() for features in heads_see], 0)
+        return probabilities / probabilities.sum(1, keepdims=True)
+
+    def decision_function(self, X):
+        """Returns log p(y|x) of each class, `(n, n_classes)`; of two classes the log odds of the second, `(n,)`."""
+        with np.errstate(divide="ignore"):
+            log_p = np.log(self.predict_proba(X))
+        return log_p if log_p.shape[1] > 2 else log_p[:, 1] - log_p[:, 0]
+
+    def predict(self, X):
+        """Returns the most probable class of each row, `(n,)`."""
+        codes = self.predict_proba(X).argmax(1)  # first, since it checks whether there are classes
+        return self.classes_[codes]
+
+
+class HybridRegressor(RegressorMixin, _Supervised):
+    """A regressor with a Normal response, whose variance depends on x, that also has the density of its inputs.
+
+    Its arguments and attributes are those of `HybridClassifier`.
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Fits the model to rows X, `(n, d)`, and their responses y, `(n,)`."""
+        X, y = self.validated(X, y, y_numeric=True)
+        return self._fit_with(heads.NormalMixture(log=_is_skewed(y), dtype="float64"), X, y, sample_weight)
+
+    def predict_distribution(self, X):
+        """Returns p(y|x), a `tfd.Distribution` with batch shape `(n,)`."""
+        features = tf.stack([features for _, features in self.passes(self.rows(X))], 1)
+        of_draws = self.model_.head(features)
+        if features.shape[1] == 1:
+            return self.model_.head(features[:, 0])
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(features.shape[:2], features.dtype)), of_draws)
+
+    def predict(self, X, return_std=False):
+        """Returns the mean of p(y|x), `(n,)`, and its standard deviation if asked for."""
+        p_y = self.predict_distribution(X)
+        mean = p_y.mean().numpy().astype("float64")
+        return (mean, p_y.stddev().numpy().astype("float64")) if return_std else mean
+
+
+def _is_skewed(y):
+    """Returns whether y is positive, and log y is less skewed than y."""
+    if not (y > 0).all() or np.ptp(y) == 0:
+        return False
+    return bool(abs(scipy.stats.skew(np.log(y))) < abs(scipy.stats.skew(y)))
