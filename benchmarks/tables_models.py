@@ -9,7 +9,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 MOST_LEVELS = 255  # of a category, the limit of HistGradientBoosting
-FEWEST_ISOTONIC = 1000  # training rows
 HELD_OUT = 0.15  # of the training rows of a regressor, for its variance
 RARE = "(rare)"
 
@@ -72,17 +71,16 @@ def columns():
     )
 
 
-def classifier(name: str, rows: int):
-    """Returns an unfitted classifier for a number of training rows."""
+def classifier(name: str):
+    """Returns an unfitted classifier of classes 0 .. K-1."""
     if name == "ours":
         import tfp_hybrid as hy
 
         return hy.HybridClassifier(random_state=0)
     if name == "hgb":
         boosting = ensemble.HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
-        method = "sigmoid" if rows < FEWEST_ISOTONIC else "isotonic"
         folds = StratifiedKFold(5, shuffle=True, random_state=0)  # the rows may be in the order of collection
-        return pipeline.make_pipeline(Categories(), CalibratedClassifierCV(boosting, method=method, cv=folds))
+        return pipeline.make_pipeline(Categories(), CalibratedClassifierCV(boosting, method="temperature", cv=folds))
     models = {
         "forest": lambda: ensemble.RandomForestClassifier(300, min_samples_leaf=3, random_state=0),
         "linear": lambda: linear_model.LogisticRegression(max_iter=2000),

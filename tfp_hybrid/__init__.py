@@ -12,7 +12,7 @@ import sys as _sys
 _IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).stem == "tfp-hybrid"
 
 if not _IN_CONSOLE_SCRIPT:
-    from tfp_hybrid.registered import bijectors, heads, networks, uncertainty  # isort: skip (it checks the backend)
+    from tfp_hybrid.registered import bijectors, heads, networks, tables, uncertainty  # isort: skip (it checks the backend)
     from tfp_hybrid.estimators import DensityEstimator, HybridClassifier, HybridRegressor
     from tfp_hybrid.flows import flow_distribution
     from tfp_hybrid.interop import ModuleLayer
@@ -32,6 +32,7 @@ __all__ = [
     "flow_distribution",
     "heads",
     "networks",
+    "tables",
     "uncertainty",
 ]
 

@@ -31,26 +31,33 @@ def train(
     dataset: options.Dataset,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the results; must be new or empty.")],
     generative_weight: options.GenerativeWeight = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; for a table, the most.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the cosine schedule.")] = None,
+    learning_rate: options.LearningRate = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     ood: options.Ood = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
     data_dir: options.DataDir = None,
+    target: options.Target = None,
+    task: options.Task = None,
+    category: options.Category = None,
 ):
     """Trains a model and writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
 
     Options that are not given default to the data set's recipe.
+
+    For a table, a HybridClassifier or HybridRegressor is trained, whose defaults apply; a fifth of the rows is held out
+    for testing, and there is no history.csv.
     """
     with errors(lambda: _how_to_resume(out)):
-        options.check_data_set(dataset)
+        options.check_trainable(dataset)
         start_tensorflow(context.obj)
         from tfp_hybrid import commands
         from tfp_hybrid.commands import tables
 
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}
+        chosen |= {"target": target, "task": task, "category": category or ()}
         metrics = commands.train(dataset, out, data_dir=data_dir, **chosen)
         tables.show(tables.metrics_tables(metrics))
         print(f"{metrics['seconds']:.0f} s. Wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out}.")
@@ -68,10 +75,13 @@ def evaluate(
     as_json: options.Json = False,
     data_dir: options.DataDir = None,
 ):
-    """Evaluates a trained model on test rows, and how well each score detects out-of-distribution inputs."""
+    """Evaluates a trained model on test rows, and how well each score detects out-of-distribution inputs.
+
+    A run on a table is evaluated on a table with the same columns and the target.
+    """
     with errors():
         options.check_files(model)
-        options.check_data_set(dataset)
+        options.check_trainable(dataset)
         start_tensorflow(context.obj)
         from tfp_hybrid import commands, strict_json
         from tfp_hybrid.commands import tables
@@ -92,6 +102,7 @@ def score(
         pathlib.Path | None, typer.Option(help="A .csv or .parquet file for the table; by default, prints CSV.")
     ] = None,
     abstain_below: options.AbstainBelow = None,
+    explain: options.Explain = False,
 ):
     """Predicts each row of a file, with its uncertainty, log p(x), percentile and whether to abstain.
 
@@ -102,7 +113,7 @@ def score(
         start_tensorflow(context.obj)
         from tfp_hybrid import commands
 
-        table = commands.score(model, file, out=out, abstain_below=abstain_below)
+        table = commands.score(model, file, out=out, abstain_below=abstain_below, explain=explain)
         if out is None:
             print(table.to_csv(index=False, float_format="%.6g"), end="")
         else:

@@ -41,7 +41,7 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
                 "wanted a distribution, such as latent=tfd.MultivariateNormalDiag(tf.zeros(d)) for vectors of size d."
             )
         dtypes = [variable.dtype for variable in (*flow.trainable_variables, *flow.variables)]
-        dtype = next((dtype for dtype in dtypes if dtype.is_floating), tf.float32)
+        dtype = next((dtype for dtype in dtypes if dtype.is_floating), None) or flow.inverse_dtype(tf.float32)
         latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
     elif not isinstance(latent, tfd.Distribution):
         raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")

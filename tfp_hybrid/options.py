@@ -29,6 +29,14 @@ def check_data_set(name: str):
         raise ValueError(f"The data set {name!r} is unknown; wanted one of {', '.join(known)}.{meant}")
 
 
+def check_trainable(dataset: str):
+    """Raises ValueError if `dataset` is neither a data set that `train` knows nor a table that exists."""
+    if pathlib.Path(dataset).suffix not in (".csv", ".parquet"):
+        check_data_set(dataset)
+    elif not pathlib.Path(dataset).is_file():
+        raise ValueError(f"The file {dataset} does not exist.")
+
+
 def check_files(model: pathlib.Path, *inputs: pathlib.Path | None):
     """Raises ValueError if the run or model, or a file of inputs that is not None, does not exist."""
     if not model.exists():
@@ -49,10 +57,32 @@ Version = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow prints about the machine.")]
 Dataset = Annotated[
-    str, typer.Argument(help="digits, mnist, fashion_mnist, flights or simulation.", autocompletion=data_sets)
+    str,
+    typer.Argument(
+        help="digits, mnist, fashion_mnist, flights or simulation; or a table, a .csv or .parquet file.",
+        autocompletion=data_sets,
+    ),
 ]
 Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
 Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file.")]
+Target = Annotated[str | None, typer.Option(help="For a table: the name of the column to predict.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="For a table: classification or regression. By default, text, booleans, any two values, and whole numbers "
+        "of at most 20 different values with ten rows each on average are classes."
+    ),
+]
+Category = Annotated[
+    list[str] | None,
+    typer.Option(help="For a table: a column of categories that look like numbers, such as codes. Repeatable."),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help='Add "because", up to three columns that make a row foreign on which the model abstains.'
+    ),
+]
 Ood = Annotated[
     list[str] | None,
     typer.Option(help="Out-of-distribution set: a data set, or noise, inverted, rotated or shuffled. Repeatable."),
@@ -72,6 +102,9 @@ Json = Annotated[
 GenerativeWeight = Annotated[
     float | None,
     typer.Option(help="lambda, the weight of log p(x) in nats (eq. 5 of the paper); 0 trains p(y|x) alone."),
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Peak learning rate of the cosine schedule; for a table, that of Adam.")
 ]
 Other = Annotated[
     list[pathlib.Path] | None,
@@ -114,15 +147,18 @@ TRAIN_EXAMPLES = _examples(
     "train digits --out runs/digits",
     "train mnist --epochs 1 --ood not_mnist --ood noise --out runs/mnist",
     "train digits --generative-weight 0 --out runs/discriminative",
+    "train customers.csv --target churn --out runs/churn",
 )
 EVALUATE_EXAMPLES = _examples(
     "evaluate runs/digits digits --ood inverted",
     "evaluate runs/mnist mnist --ood not_mnist --ood rotated --pictures runs/mnist/pictures",
     "evaluate runs/mnist fashion_mnist --json",
+    "evaluate runs/churn labelled.csv",
 )
 SCORE_EXAMPLES = _examples(
     "score runs/digits new_images.npz",
     "score runs/flights today.csv --out scores.csv --abstain-below 5",
+    "score runs/churn new.csv --explain",
 )
 DRIFT_EXAMPLES = _examples(
     "drift runs/flights today.parquet --reference held_out.parquet",

@@ -65,6 +65,10 @@ def test_a_rejector_without_a_threshold_is_none(model, tmp_path):
         ('{"feature_names": ["a", 3]}', "wanted a list of names"),
         ('{"config": []}', "wanted an object whose seed"),
         ('{"config": {"seed": "a"}}', "wanted an object whose seed"),
+        ('{"target": 3, "task": "regression"}', "wanted a name, classification or regression"),
+        ('{"target": "y", "task": "ranking"}', "wanted a name, classification or regression"),
+        ('{"target": "y", "task": "classification"}', "wanted a name, classification or regression"),
+        ('{"target": "y", "task": "classification", "classes": [[1]]}', "wanted a name, classification or regression"),
     ],
 )
 def test_metrics_that_are_damaged_are_explained(model, tmp_path, text, message):

@@ -64,7 +64,7 @@ def test_drift_says_yes_or_no():
 def test_drift_from_a_reference_has_a_table_of_columns():
     found = {"statistic": 0.5, "corrected_p_value": 1e-9, "effect_size": 0.25, "drifted": True}
     column = {"reference_mean": 11.0, "new_mean": 13.0, "shift": 0.3, "cliffs_delta": 0.25, "distance": 0.3}
-    column |= {"corrected_p_value": 1e-9, "drifted": True}
+    column |= {"corrected_p_value": 1e-9, "drifted": True, "reference_holes": 0.0, "new_holes": 0.0}
     names = [f"column {i}" for i in range(25)]
     answer = {"score": "-log p(x)", "reference_rows": 1000, "rows": 50, "p_value": 1e-9, "drifted": True}
     answer["tests"] = [{"group": "z", "of": "z", "test": "MMD"} | found, {"group": "columns"} | found]
@@ -76,3 +76,15 @@ def test_drift_from_a_reference_has_a_table_of_columns():
     assert columns.note == "Drift: p-value 1e-09 of all tests together."
     (alone,) = tables.drift_tables(answer | {"columns": []})
     assert alone.note == columns.note
+
+
+def test_drift_shows_holes_dates_and_categories():
+    column = {"shift": np.nan, "cliffs_delta": np.nan, "distance": 0.3, "corrected_p_value": 0.5, "drifted": False}
+    column |= {"reference_mean": np.nan, "new_mean": np.nan, "reference_holes": 0.0, "new_holes": 0.0}
+    date = {"column": "since", "reference_mean": "2020-01-01", "new_mean": "2020-03-01", "new_holes": 0.25}
+    rows = [{"column": "plan"} | column, column | date | {"distance": 0.1, "shift": 0.5, "cliffs_delta": 0.25}]
+    answer = {"score": "-log p(x)", "reference_rows": 9, "rows": 5, "p_value": 0.5, "drifted": False, "tests": []}
+    _, columns = tables.drift_tables(answer | {"columns": rows})
+    assert columns.columns[4] == "holes [%]"
+    assert columns.rows[0][2] == ["-", "-", "-", "-", "-", "0.5", "no"]
+    assert columns.rows[1][2] == ["2020-01-01", "2020-03-01", "+0.50", "+0.250", "0 -> 25", "0.5", "no"]

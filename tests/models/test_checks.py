@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from helpers import blobs, integer_model, tiny_model, weights_of
@@ -240,3 +242,21 @@ def test_other_backend_is_named(backend):
     assert done.returncode
     assert f"tfp_hybrid needs Keras with the tensorflow backend, but the backend is {backend!r}" in done.stderr.decode()
     assert "KERAS_BACKEND=tensorflow" in done.stderr.decode()
+
+
+def test_columns_of_codes_get_a_warning():
+    """log p(x) of one-hot columns and codes has no upper bound."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 3))
+    x[:, 1] = rng.integers(0, 4, 600)
+    model = hy.DensityModel(hy.flow_distribution(hy.bijectors.RealNVP(3, couplings=2, hidden_units=8)))
+    model.compile(keras.optimizers.Adam(1e-3))
+    with pytest.warns(UserWarning, match="Of x, the columns 1 have at most 10 different values in 500 rows"):
+        model.fit(x, epochs=1, verbose=0)
+    columns = hy.tables.Columns.from_frame(pd.DataFrame(x, columns=list("abc")))
+    inner = hy.bijectors.RealNVP(3, couplings=2, hidden_units=8)
+    model = hy.DensityModel(hy.flow_distribution(hy.bijectors.FusedChain([columns, inner], (3,))))
+    model.compile(keras.optimizers.Adam(1e-3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.fit(x, epochs=1, verbose=0)

@@ -8,7 +8,9 @@ import numpy as np
 
 from tfp_hybrid.commands.inputs import read_inputs
 from tfp_hybrid.commands.saved import load_model, load_rejector
+from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.models import DensityModel
+from tfp_hybrid.tables import Date
 from tfp_hybrid.uncertainty import drift as tests
 from tfp_hybrid.uncertainty import pictures
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
@@ -46,7 +48,7 @@ def drift(
       A dict with "score", the title of the score; "reference_rows" and "rows", the numbers of held-out and new inputs;
       and "tests", a list with a dict of "name", "statistic", "p_value", "effect_size" and "drifted" for each test.
       With `reference`, "tests" and "columns" are lists with a dict for each row of the tables of `DriftReport`, and
-      "p_value" and "drifted" are the result of all tests together.
+      "p_value" and "drifted" are the result of all tests together. Means of dates are text, as in ISO 8601.
 
     Raises:
       ValueError: If a file cannot be read or written, or the model cannot take the inputs.
@@ -62,11 +64,11 @@ def drift(
         raise ValueError("--classifier needs --reference; wanted a file of inputs that were held out.")
     loaded, metrics = load_model(model)
     rejector = load_rejector(model, loaded)
-    names = metrics.get("feature_names")
-    new = read_inputs(file, loaded, names)
+    names, target = metrics.get("feature_names"), Target.from_metrics(metrics)
+    new = read_inputs(file, loaded, names, target)
     if reference is not None:
         score = NegativeLogProb() if rejector is None else rejector.score
-        before = read_inputs(reference, loaded, names)
+        before = read_inputs(reference, loaded, names, target)
         if names and loaded.feature_names is None and before.ndim == 2:
             loaded.feature_names = names
         return _against_reference(loaded, score, before, new, classifier, significance, picture)
@@ -104,7 +106,7 @@ def _against_reference(
             else pictures.drift_picture(score.score(model, reference), score.score(model, new), score.title)
         )
         pictures.save(figure, picture)
-    found = {"tests": report.tests, "columns": report.columns.reset_index()}
+    found = {"tests": report.tests, "columns": _with_dates(report.columns, model).reset_index()}
     return {
         "score": score.title,
         "reference_rows": report.reference_rows,
@@ -115,3 +117,15 @@ def _against_reference(
         name: [row | {"drifted": row["corrected_p_value"] < significance} for row in table.to_dict("records")]
         for name, table in found.items()
     }
+
+
+def _with_dates(table, model):
+    """Returns the table of columns with the means of dates, in days since 1970, as ISO 8601."""
+    columns = model.inputs_spec.columns
+    means = ["reference_mean", "new_mean"]
+    table = table.astype(dict.fromkeys(means, object)) if len(table) else table
+    for column in () if columns is None else columns.columns:
+        if isinstance(column.kind, Date):
+            days = table.loc[column.name, means].to_numpy(float)
+            table.loc[column.name, means] = column.kind.format(days, "object").fillna(np.nan).to_numpy(object)
+    return table

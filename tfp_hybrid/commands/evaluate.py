@@ -5,11 +5,15 @@ import pathlib
 from collections.abc import Sequence
 
 from tfp_hybrid import datasets
-from tfp_hybrid.commands import detection_report, predictions
+from tfp_hybrid.commands import detection_report, predictions, report
 from tfp_hybrid.commands.saved import load_model, load_rejector
+from tfp_hybrid.commands.table_files import is_table, read_rows
+from tfp_hybrid.commands.table_report import table_metrics
+from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
 from tfp_hybrid.uncertainty import Combined, LikelihoodRatio, NegativeLogProb
+from tfp_hybrid.uncertainty import pictures as drawing
 
 
 def evaluate(
@@ -26,7 +30,8 @@ def evaluate(
 
     Args:
       model: Folder of a run, or file of a saved model or rejector.
-      dataset: Name of the data set, one of `datasets.NAMES`.
+      dataset: Name of the data set, one of `datasets.NAMES`; or for a run on a table, a `.csv` or `.parquet` file with
+        the same columns and the target. For such a file, only `pictures` applies of the other arguments.
       ood: Names of out-of-distribution sets; see `datasets.outliers.load_outliers`.
       other: Runs on the same data set with other seeds, for the score WAIC.
       likelihood_ratio: Whether to include the likelihood ratio, which trains a background model for two epochs.
@@ -38,7 +43,8 @@ def evaluate(
       rejector's score, or of the default one (None without out-of-distribution sets); "ood", its metrics of each
       out-of-distribution set from `predictions.ood_metrics`; and "scores", the columns of
       `uncertainty.detection_table` for each set and score. For classifiers the latter include "risk95", the error rate
-      among the 95 % that are kept of an equal mix of test rows and out-of-distribution inputs.
+      among the 95 % that are kept of an equal mix of test rows and out-of-distribution inputs. For a table, "test"
+      also has "abstains", the fraction of rows on which the rejector abstains, and the last two are empty.
 
     Raises:
       ValueError: If the model, a data set or the folder is invalid.
@@ -47,7 +53,15 @@ def evaluate(
     pictures = None if pictures is None else pathlib.Path(pictures)
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise ValueError(f"--pictures {pictures} is a file; wanted a folder.")
+    if is_table(dataset):
+        more = {"--ood": ood, "--other": other, "--likelihood-ratio": likelihood_ratio, "--data-dir": data_dir}
+        for option, value in more.items():
+            if value:
+                raise ValueError(f"{option} is for the name of a data set; wanted none with the table {dataset}.")
+        return _on_table(model, dataset, pictures)
     loaded, trained = load_model(model)
+    if loaded.inputs_spec.columns is not None:
+        raise ValueError(f"{model} is a run on a table, but {dataset} is a data set; wanted a .csv or .parquet file.")
     seed = trained.get("config", {}).get("seed", 0)
     data = datasets.load(dataset, data_dir=data_dir, seed=seed)
     checks.check_inputs(data.test[0], loaded.distribution)
@@ -69,3 +83,26 @@ def evaluate(
         "ood": {name: predictions.ood_metrics(test, answers, column) for name, answers in outside.items()},
         "scores": {name: table.loc[name].to_dict("index") for name in ood_sets},
     }
+
+
+def _on_table(model, path, pictures):
+    loaded, metrics = load_model(model)
+    target = Target.from_metrics(metrics)
+    if target is None or loaded.inputs_spec.columns is None:
+        raise ValueError(f"{model} is not a run on a table, but {path} is one; wanted the name of a data set.")
+    x, column = read_rows(path, loaded.inputs_spec.columns, target)
+    if column is None:
+        raise ValueError(f"{path} lacks the column {target.name!r}; wanted the target, to compare with.")
+    y = target.read(column, path)
+    rejector = load_rejector(model, loaded)
+    wanted = [] if rejector is None else [rejector.score]
+    predicted = predictions.predict(loaded, x, y, "rows", wanted)
+    threshold = None if rejector is None else float(rejector.threshold.numpy())
+    if pictures is not None:
+        rows = datasets.Dataset(os.path.basename(path), target.task, (x[:0], y[:0]), (x[:0], y[:0]), (x, y))
+        drawn = {"log_prob_x": drawing.log_prob_histograms({rows.name: predicted.log_prob_x})}
+        drawn["reliability"] = report.reliability_picture(loaded, rows, predicted).figure
+        for name, figure in drawn.items():
+            drawing.save(figure, pictures / f"{name}.png")
+    found = table_metrics(loaded, predicted, y, threshold)
+    return {"test": found, "score": rejector and rejector.score.title, "ood": {}, "scores": {}}

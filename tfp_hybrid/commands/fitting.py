@@ -45,6 +45,10 @@ class Config:
         """Raises ValueError for invalid settings, before anything is loaded."""
         if self.dataset not in recipes.NAMES:
             raise ValueError(f"The data set {self.dataset!r} is unknown; wanted one of {', '.join(recipes.NAMES)}.")
+        self.check_numbers()
+
+    def check_numbers(self):
+        """Raises ValueError for invalid numbers among the settings."""
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None:

@@ -3,36 +3,31 @@
 import os
 import pathlib
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tfp_hybrid.commands import table_files
 from tfp_hybrid.commands.archives import open_archive
-from tfp_hybrid.models import HybridModel, checks
+from tfp_hybrid.commands.targets import Target
+from tfp_hybrid.models import HybridModel, checks, input_spec
 from tfp_hybrid.tables import frames
 
-# zipfile (which raises RuntimeError for a password), numpy, pandas and pyarrow raise these for damaged files.
-_DAMAGED = (
-    *(ValueError, OSError, EOFError, RuntimeError, SyntaxError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, pa.ArrowException),
-)
 
-
-def read_inputs(path: os.PathLike, model: HybridModel, feature_names: Sequence[str] | None = None) -> np.ndarray:
+def read_inputs(
+    path: os.PathLike, model: HybridModel, feature_names: Sequence[str] | None = None, target: Target | None = None
+) -> np.ndarray:
     """Reads inputs from a file.
 
     Args:
       path: A `.npz` file with the array `x` (or a single array), or a `.csv` or `.parquet` file with a numeric column
         for each feature. Columns are matched by name if the names are known; otherwise they must be in order (for
-        images, row by row). Booleans become 0 and 1.
+        images, row by row). Booleans become 0 and 1. For a model of `tables.Columns`, the columns hold what they held
+        in training, and other columns are an error.
       model: The model for which the inputs are read.
       feature_names: Names of the columns, for a model whose own `feature_names` are None.
+      target: The response of a model of `tables.Columns`, a column that may be there and is not read.
 
     Returns:
       The inputs x, `(n, *event_shape)`.
@@ -48,10 +43,13 @@ def read_inputs(path: os.PathLike, model: HybridModel, feature_names: Sequence[s
         raise ValueError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(readers)}.")
     if not path.is_file():
         raise ValueError(f"The file {path} does not exist.")
+    columns = input_spec.of_distribution(model.distribution).columns
+    if columns is not None and table_files.is_table(path):
+        return table_files.read_rows(path, columns, target)[0]
     try:
         x = readers[path.suffix](path, shape)
-    except _DAMAGED as error:
-        raise ValueError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+    except table_files.DAMAGED as error:
+        raise table_files.unreadable(path, error) from None
     if isinstance(x, pd.DataFrame):
         names, header = model.feature_names or feature_names, tuple(map(str, x))
         if not names:
@@ -89,17 +87,11 @@ def _read_npz(path, shape):
 
 
 def _read_csv(path, shape):
-    try:  # the names are read separately, because pandas would rename a second `a` to `a.1`
-        first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
-        table = pd.read_csv(path, index_col=False)
-    except pd.errors.ParserError as error:  # without `index_col=False`, longer rows would turn a column into the index
-        raise ValueError(f"a row has more values than there are names. {error}") from None
-    return table.set_axis(first.iloc[0].tolist(), axis=1)
+    return table_files.read_csv(path)
 
 
 def _read_parquet(path, shape):
-    frames.check_once(pq.read_schema(path).names, path.name)  # pandas' own error is unclear
-    return pd.read_parquet(path)
+    return table_files.read_parquet(path)
 
 
 def _check_order(header, path):

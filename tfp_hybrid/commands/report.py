@@ -22,6 +22,7 @@ _LABELS = {
     "log_prob_x": "log p(x) [nats]",
     "bits_per_dim": "bits/dim",
     "entropy": "entropy of p(y|x) [nats]",
+    "abstains": "abstains",
 }
 
 
@@ -51,40 +52,45 @@ def write(
     """
     sets = {f"{dataset.name} (test)": test} | outside
     drawn = [
-        _Picture(
+        Picture(
             "How unusual the inputs are",
             f"The score ({metrics['score']}) of test rows and of out-of-distribution inputs.",
             pictures.score_histograms({name: _score(answers) for name, answers in sets.items()}, threshold),
         ),
-        _Picture(
+        Picture(
             "Density of the inputs",
             "log p(x) of test rows and of out-of-distribution inputs.",
             pictures.log_prob_histograms({name: answers.log_prob_x for name, answers in sets.items()}),
         ),
         *_examples(dataset, test, outside, ood_sets, threshold),
-        _reliability(model, dataset, test),
-        _Picture(
+        reliability_picture(model, dataset, test),
+        Picture(
             "Samples",
             "Inputs drawn from the model's p(x).",
             _samples(model, dataset, metrics["config"]["seed"]),
         ),
-        _Picture(
+        Picture(
             "Learning curves",
             "Training curves are means over each epoch. Validation curves are for held-out rows.",
             pictures.learning_curves(history),
         ),
     ]
-    template = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfp_hybrid.commands", "."), autoescape=True
-    ).get_template("report.html.jinja")
-    trust = [_trust("test rows", dataset, test, threshold, dataset.test[1])]
-    trust += [_trust(name, dataset, answers, threshold) for name, answers in outside.items()]
-    shown = {"labels": _LABELS, "pictures": drawn, "trust": trust, "threshold": threshold, "percent": _percent}
-    files.write(path, template.render(metrics, **shown))
+    trust = [trusted("test rows", dataset, test, threshold, dataset.test[1])]
+    trust += [trusted(name, dataset, answers, threshold) for name, answers in outside.items()]
+    shown = {"pictures": drawn, "trust": trust, "threshold": threshold}
+    files.write(path, render("report.html.jinja", metrics, **shown))
+
+
+def render(template: str, metrics: dict, **shown) -> str:
+    """Returns the page that a template makes from the metrics and further values."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("tfp_hybrid.commands", "."), autoescape=True)
+    return environment.get_template(template).render(metrics, labels=_LABELS, percent=percent, **shown)
 
 
 @dataclasses.dataclass
-class _Picture:
+class Picture:
+    """A figure with its title and caption."""
+
     title: str
     caption: str
     figure: matplotlib.figure.Figure
@@ -95,8 +101,8 @@ class _Picture:
         return pictures.svg(self.figure)
 
 
-def _percent(fraction):
-    """A fraction in percent, which is 0 or 100 only if it is none or all."""
+def percent(fraction: float) -> str:
+    """Formats a fraction in percent, which is 0 or 100 only if it is none or all."""
     if 0 < fraction < 1:
         return f"{np.clip(100 * fraction, 0.1, 99.9):.1f} %"
     return f"{100 * fraction:.0f} %"
@@ -106,7 +112,7 @@ def _score(predicted):
     return predicted.scores[:, 0]
 
 
-def _trust(name, dataset, predicted, threshold, y=None):
+def trusted(name: str, dataset: Dataset, predicted: Predictions, threshold: float, y=None) -> dict:
     """Returns the fraction of a set on which the rejector abstains, and the error (or RMSE) of the rest."""
     kept = _score(predicted) <= threshold
     row = {"name": name, "abstains": 1 - kept.mean(), "error": None, "unit": None}
@@ -129,7 +135,7 @@ def _examples(dataset, test, outside, ood_sets, threshold, count=6):
         name: [f"{p.argmax()} ({p.max():.0%})" for p in predicted.mean[:count]] for name, predicted in answers.items()
     }
     images = {name: x[:count] for name, x in images.items()}
-    yield _Picture(
+    yield Picture(
         "What it answers",
         "The first inputs of each set, with the most probable class and its probability above, and the score below.",
         pictures.answers(images, texts, scores, threshold, dataset.quantization_levels),
@@ -143,12 +149,13 @@ def _samples(model, dataset, seed):
     return pictures.column_histograms(dataset.test[0], model.sample(2000, seed)["x"].numpy(), names)
 
 
-def _reliability(model, dataset, test):
+def reliability_picture(model: HybridModel, dataset: Dataset, test: Predictions) -> Picture:
+    """Returns a reliability diagram of a classifier, or a coverage diagram of a regressor."""
     title = "Reliability"
     if dataset.task == "classification":
         caption = "Accuracy on test rows against the model's confidence, with 95 % intervals, and the rows in each bin."
         curve = classification.reliability(test.mean, dataset.test[1], bins=10)
-        return _Picture(title, caption, pictures.reliability_diagram({"model": curve}))
+        return Picture(title, caption, pictures.reliability_diagram({"model": curve}))
     caption = "Fraction of test rows in the central predictive interval of each level."
     x, y = dataset.test
-    return _Picture(title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y))
+    return Picture(title, caption, pictures.coverage_diagram({"model": model.predict_distribution(x)[0]}, y))

@@ -8,6 +8,7 @@ import keras
 
 from tfp_hybrid import strict_json
 from tfp_hybrid.commands.archives import open_archive
+from tfp_hybrid.commands.targets import CLASSIFICATION, TASKS
 from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.serialization import check_format
@@ -100,4 +101,16 @@ def _metrics(path):
         raise ValueError(f"{path} has the feature_names {names!r}; wanted a list of names, or null.")
     if not isinstance(config, dict) or not isinstance(config.get("seed", 0), int):
         raise ValueError(f"{path} has the config {config!r}; wanted an object whose seed is a whole number.")
+    _check_target(metrics, path)
     return metrics
+
+
+def _check_target(metrics, path):
+    """Raises ValueError if the metrics of a run on a table are not as `train` writes them."""
+    if "target" not in metrics:
+        return
+    target, task, classes = (metrics.get(name) for name in ("target", "task", "classes"))
+    are_classes = isinstance(classes, list) and all(isinstance(level, (str, int, float)) for level in classes)
+    if not isinstance(target, str) or task not in TASKS or are_classes != (task == CLASSIFICATION):
+        found = f"target {target!r}, the task {task!r} and the classes {classes!r}"
+        raise ValueError(f"{path} has the {found}; wanted a name, classification or regression, and a list or null.")

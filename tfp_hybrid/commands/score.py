@@ -6,12 +6,17 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from tfp_hybrid import files
+from tfp_hybrid import files, uncertainty
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.inputs import read_inputs
+from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import load_model, load_rejector
+from tfp_hybrid.commands.table_report import because
+from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
+
+_REFERENCE_ROWS = 200  # drawn from the model
 
 
 def score(
@@ -20,6 +25,7 @@ def score(
     *,
     out: str | os.PathLike | None = None,
     abstain_below: float | None = None,
+    explain: bool = False,
 ) -> pd.DataFrame:
     """Predicts each row of a file, and decides whether to abstain.
 
@@ -29,9 +35,12 @@ def score(
       out: A `.csv` or `.parquet` file to which the table is written; None writes nothing.
       abstain_below: Percentile of the held-out rows, 0 to 100, below which to abstain; None uses the rejector's
         threshold.
+      explain: Whether to say which columns make a row foreign, for the rows on which it abstains. They are compared
+        with rows that are drawn from the model.
 
     Returns:
-      The table from `prediction_table`.
+      The table from `prediction_table`. For a run on a table, the predictions are the classes as they were there. With
+      `explain`, it also has "because", up to three names of columns.
 
     Raises:
       ValueError: If a file cannot be read or written, or the model cannot take the inputs.
@@ -47,7 +56,15 @@ def score(
     rejector = load_rejector(model, loaded)
     if rejector is None and abstain_below is not None:
         raise ValueError(f"--abstain-below needs a rejector, but {model} has none; wanted the folder of a run.")
-    table = prediction_table(loaded, read_inputs(file, loaded, metrics.get("feature_names")), rejector, abstain_below)
+    if rejector is None and explain:
+        raise ValueError(f"--explain needs a rejector, but {model} has none; wanted the folder of a run.")
+    target = Target.from_metrics(metrics)
+    x = read_inputs(file, loaded, metrics.get("feature_names"), target)
+    table = prediction_table(loaded, x, rejector, abstain_below)
+    if target is not None and target.classes is not None:
+        table["prediction"] = pd.Series(list(target.classes)).iloc[table["prediction"]].to_numpy()
+    if explain:
+        table["because"] = _because(loaded, x, table["abstain"].to_numpy())
     if out is not None:
         with files.replacing(out) as temporary:
             table.to_csv(temporary, index=False) if out.suffix == ".csv" else table.to_parquet(temporary, index=False)
@@ -69,7 +86,8 @@ def prediction_table(
       A table with the columns "prediction" (the class, or E[y|x]), "probability" (that of the predicted class; only for
       classes), "uncertainty" (for classes, the entropy of p(y|x) in nats; for numbers, the predictive standard
       deviation) and "log_prob_x" (nats). With a rejector, it also has "score" (unless it is -log p(x)), "percentile"
-      (percentage of the held-out inputs with a higher score, 0 to 100) and "abstain".
+      (percentage of the held-out inputs with a higher score, 0 to 100) and "abstain", which is also true for rows of
+      tables with a level, or a hole in a column, that no training row had.
     """
     answers = predictions.predict(model, x, wanted=[] if rejector is None else [rejector.score])
     if answers.stddev is None:
@@ -90,7 +108,21 @@ def prediction_table(
         table["abstain"] = (
             scores > float(rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
         )
+        columns = model.inputs_spec.columns
+        if columns is not None:
+            table["abstain"] |= columns.has_new(x)
     return pd.DataFrame(table)
+
+
+def _because(model, x, abstain):
+    """Returns the names of the columns that make each row foreign, for the rows on which a rejector abstains."""
+    found = np.full(len(x), "", object)
+    if abstain.any():
+        with CONSOLE.status("explaining"):
+            usual = model.sample(_REFERENCE_ROWS, seed=0)["x"]
+            surprise = uncertainty.explain(model, x[abstain], np.asarray(usual))
+        found[abstain] = [", ".join(names) for names in because(surprise)]
+    return found
 
 
 def _columns(name, values):

@@ -93,9 +93,11 @@ def drift_tables(answer: dict) -> list[Table]:
     tables = [Table(title, columns, rows, "" if answer["columns"] else verdict, heading="test")]
     if answer["columns"]:
         clearest = sorted(answer["columns"], key=lambda row: (row["corrected_p_value"], -row["distance"]))
-        rows = [(row["column"], "", _column_cells(row)) for row in clearest[:_MOST_COLUMNS]]
+        holes = any(row["reference_holes"] or row["new_holes"] for row in clearest)
+        rows = [(row["column"], "", _column_cells(row, holes)) for row in clearest[:_MOST_COLUMNS]]
         title = "columns" if len(rows) == len(clearest) else f"the {len(rows)} of {len(clearest):,} clearest columns"
-        columns = ("reference mean", "new mean", "shift [sd]", "Cliff's delta", "corrected p-value", "drift")
+        columns = ("reference mean", "new mean", "shift [sd]", "Cliff's delta", *["holes [%]"] * holes)
+        columns += ("corrected p-value", "drift")
         tables.append(Table(title, columns, rows, verdict, heading="column"))
     return tables
 
@@ -105,10 +107,20 @@ def _drift_cells(test, p_value):
     return [*numbers, "yes" if test["drifted"] else "no"]
 
 
-def _column_cells(row):
-    means = f"{row['reference_mean']:.4g}", f"{row['new_mean']:.4g}"
-    moved = f"{row['shift']:+.2f}", f"{row['cliffs_delta']:+.3f}", f"{row['corrected_p_value']:.4g}"
-    return [*means, *moved, "yes" if row["drifted"] else "no"]
+def _column_cells(row, holes):
+    means = (_mean(row[name]) for name in ("reference_mean", "new_mean"))
+    forms = {"shift": "+.2f", "cliffs_delta": "+.3f"}
+    moved = ("-" if np.isnan(row[name]) else format(row[name], form) for name, form in forms.items())
+    shares = [f"{100 * row[name]:.3g}" for name in ("reference_holes", "new_holes")]
+    shares = [" -> ".join(shares) if any(share != "0" for share in shares) else "-"] * holes
+    return [*means, *moved, *shares, f"{row['corrected_p_value']:.4g}", "yes" if row["drifted"] else "no"]
+
+
+def _mean(value):
+    """Formats a mean; dates are text already, and "-" stands for NaN, as of a category."""
+    if isinstance(value, str):
+        return value
+    return "-" if np.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.6g}"
 
 
 def number(values, digits: int, scale: float = 1.0) -> str:

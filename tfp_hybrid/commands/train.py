@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 
 from tfp_hybrid import datasets, files, recipes, strict_json
-from tfp_hybrid.commands import fitting, predictions, provenance, report
+from tfp_hybrid.commands import fitting, predictions, provenance, report, table_files
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import METRICS, MODEL, REJECTOR
+from tfp_hybrid.commands.table_training import train_on_table
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
 from tfp_hybrid.uncertainty import Rejector
@@ -31,6 +32,9 @@ def train(
     ood: Sequence[str] | None = None,
     resume: bool = False,
     data_dir: str | os.PathLike | None = None,
+    target: str | None = None,
+    task: str | None = None,
+    category: Sequence[str] = (),
 ) -> dict:
     """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
 
@@ -39,7 +43,8 @@ def train(
     one. A kill loses at most one epoch or ten seconds of training, whichever is longer.
 
     Args:
-      dataset: Name of the data set, one of `recipes.NAMES`.
+      dataset: Name of the data set, one of `recipes.NAMES`; or a `.csv` or `.parquet` file, for which a
+        `HybridClassifier` or `HybridRegressor` is trained. Such a run has no history and cannot be resumed.
       out: Folder for the results. It must be new or empty, unless `resume`. It is locked, so that only one run at a
         time writes into it.
       generative_weight: lambda, the weight of log p(x) in nats. None uses the recipe's value, as for `epochs`,
@@ -51,6 +56,9 @@ def train(
       ood: Names of the out-of-distribution sets in the report; see `datasets.outliers.load_outliers`.
       resume: Whether to continue an interrupted run, which must have had the same settings.
       data_dir: Root folder of TFDS' data, as in `datasets.load`.
+      target: Name of the column of a file to predict.
+      task: "classification" or "regression", for a file; None decides by the target, as `targets.Target.of`.
+      category: Names of columns of a file that hold categories, where they look like numbers.
 
     Returns:
       The content of `metrics.json`. In the file, infinite numbers and NaN are strings such as "Infinity".
@@ -73,12 +81,26 @@ def train(
         ood=None if ood is None else tuple(ood),
         data_dir=None if data_dir is None else os.fspath(data_dir),
     )
+    if table_files.is_table(dataset):
+        given = {"--resume": resume, "--ood": ood, "--data-dir": data_dir}
+        _refuse(given, f"is for the name of a data set; wanted none with the table {dataset}")
+        if target is None:
+            raise ValueError(f"--target is missing; wanted the name of the column of {dataset} to predict.")
+        return train_on_table(config, out, target, task, tuple(category))
+    given = {"--target": target, "--task": task, "--category": category}
+    _refuse(given, f"is for a .csv or .parquet file; wanted none with the data set {dataset!r}")
     config.check()
     if resume and not out.exists():
         raise ValueError(f"--out {out} does not exist, so it has no interrupted run to resume.")
     with files.locked(out):
         fitting.check_folder(out, resume)
         return _train(config, out, resume, started)
+
+
+def _refuse(given, reason):
+    for option, value in given.items():
+        if value:
+            raise ValueError(f"{option} {reason}.")
 
 
 def _train(config, out, resume, started):

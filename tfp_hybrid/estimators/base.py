@@ -1,6 +1,7 @@
 """`TableEstimator`, what the estimators have in common: a table in, a trained model, log p(x) of rows out."""
 
 import contextlib
+import functools
 import pathlib
 import random
 import tempfile
@@ -11,17 +12,21 @@ import numpy as np
 import pandas as pd
 import scipy.special
 import tensorflow as tf
+import tensorflow_probability as tfp
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from tfp_hybrid import arguments, bijectors
+from tfp_hybrid import arguments, bijectors, networks
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.models import DensityModel, checks
 from tfp_hybrid.tables import Columns, frames
 
+tfb = tfp.bijectors
+
 _FEWEST_TO_HOLD_OUT = 20  # rows, of which a part is held out to stop
-_MANY = 1000  # rows, from which on more couplings pay
+_MANY = 2000  # rows, from which on a classifier needs less regularization
+_DROPOUT = 0.3  # of a classifier of few rows
 _MUCH = 0.1  # nats for each entry of z
 _ROWS = 1024  # of a batch of predictions
 _ARRAYS = {"dtype": "float64", "ensure_all_finite": "allow-nan"}
@@ -29,6 +34,8 @@ _ARRAYS = {"dtype": "float64", "ensure_all_finite": "allow-nan"}
 
 class TableEstimator(BaseEstimator):
     """Trains a model of the columns of a table; a subclass sets the arguments as attributes, and has `fit`."""
+
+    few_rows_overfit = False
 
     def validated(self, X, y=None, **options):
         """The table as a DataFrame, and y, `(n,)`; checked."""
@@ -56,8 +63,8 @@ class TableEstimator(BaseEstimator):
             sample_weight = checks.sample_weights(np.asarray(sample_weight), len(X), x_argument="X")
             if not sample_weight.any():
                 raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
-        rows = len(X)
-        couplings = self.couplings if self.couplings is not None else 2 if rows < _MANY else 4
+        rows, few = len(X), len(X) < _MANY and self.few_rows_overfit
+        couplings = self.couplings if self.couplings is not None else 2 if few else 4
         units = self.hidden_units if self.hidden_units is not None else int(np.clip(np.sqrt(rows), 8, 64))
         counts = {"couplings": couplings, "hidden_units": units, "epochs": self.epochs, "patience": self.patience}
         counts |= {"draws": self.draws}
@@ -76,7 +83,8 @@ class TableEstimator(BaseEstimator):
             columns = Columns.from_frame(learned_from, self.kinds, None if y is None else y[chosen[0]], "float64")
             x = columns.to_array(X, "X")
             parts = [tuple(None if part is None else part[at] for part in (x, y, sample_weight)) for at in chosen]
-            model = make(flow_distribution(_flow(columns, couplings, units)), columns.latent_shape[0])
+            flow = _flow(columns, couplings, units, _DROPOUT if few else 0.0)
+            model = make(flow_distribution(flow), columns.latent_shape[0])
             model.compile(keras.optimizers.Adam(self.learning_rate, clipnorm=10.0))
             monitor = "val_loss" if held_out else "loss"
             callbacks = [
@@ -84,7 +92,7 @@ class TableEstimator(BaseEstimator):
                 keras.callbacks.EarlyStopping(monitor, patience=self.patience, restore_best_weights=True),
             ]
             options = {"validation_data": parts[1]} if held_out else {}
-            batch_size = self.batch_size or int(np.clip(rows // 20, 16, 256))
+            batch_size = self.batch_size or int(np.clip(rows // 100, 16, 1024))
             history = model.fit(
                 *parts[0][:2],
                 sample_weight=parts[0][2],
@@ -96,6 +104,7 @@ class TableEstimator(BaseEstimator):
             ).history
         _warn_of_overfitting(history, columns.latent_shape[0])
         self.model_, self.columns_, self.n_iter_ = model, columns, len(history["loss"])
+        self.held_out_ = chosen[1 if held_out else 0]
         return parts[1 if held_out else 0]
 
     def rows(self, X):
@@ -153,13 +162,25 @@ def _is_frame(X):
     return frames.is_frame(X) or hasattr(X, "__dataframe__")
 
 
-def _flow(columns, couplings, units):
+def _flow(columns, couplings, units, dropout):
     size = columns.latent_shape[0]
     if size == 1:  # nothing to couple
         parts = [bijectors.ActNorm((1,), "float64"), bijectors.Spline((1,), dtype="float64")]
     else:
-        parts = [bijectors.RealNVP(size, couplings=couplings, hidden_units=(units, units), dtype="float64")]
+        options = {"hidden_units": (units, units), "activation": "tanh", "dropout": dropout, "dtype": "float64"}
+        conditioner = functools.partial(networks.MLP, **options)
+        parts = []
+        for first in range(0, couplings, 2):
+            pair = min(2, couplings - first)
+            # Columns in the same half see each other only through the other half, so the halves change.
+            parts += [tfb.Permute(_shuffled(size))] if first else []
+            parts.append(bijectors.RealNVP(size, couplings=pair, conditioner=conditioner, dtype="float64"))
     return bijectors.FusedChain([columns, *parts], columns.event_shape)
+
+
+def _shuffled(size):
+    """The order in which every second entry comes first."""
+    return np.concatenate([np.arange(0, size, 2), np.arange(1, size, 2)]).astype("int32")
 
 
 def _warn_of_overfitting(history, size):

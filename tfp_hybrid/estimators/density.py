@@ -20,6 +20,7 @@ class DensityEstimator(OutlierMixin, TableEstimator):
       columns_: The `tables.Columns`.
       offset_: log p(x) below which a row is an outlier.
       n_iter_: The number of epochs.
+      held_out_: The numbers of the rows that were held out; of all rows, if there were too few.
     """
 
     def __init__(

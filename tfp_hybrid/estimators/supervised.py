@@ -3,7 +3,6 @@
 import contextlib
 
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -55,7 +54,7 @@ class _Supervised(TableEstimator):
             arguments.check_number(self.generative_weight, "generative_weight", 0)
 
         def make(p_x, size):
-            weight = 0.1 / size if self.generative_weight == "auto" else self.generative_weight
+            weight = 1 / size if self.generative_weight == "auto" else self.generative_weight
             return HybridModel(p_x, head, generative_weight=weight)
 
         x, y, weights = self.train(make, X, y, sample_weight)
@@ -70,9 +69,12 @@ class _Supervised(TableEstimator):
         return self
 
     def abstains(self, X):
-        """Returns for which rows log p(x) is below that of all but `abstain_fraction` of the held-out rows, `(n,)`."""
+        """Returns for which rows log p(x) is below that of all but `abstain_fraction` of the held-out rows, `(n,)`.
+
+        It is also True for rows with a level that was never seen, or a hole in a column that had none.
+        """
         log_prob = self.score_samples(X)  # first, since it checks whether there is a threshold
-        return log_prob < self.threshold_
+        return (log_prob < self.threshold_) | self.columns_.has_new(self.rows(X))
 
 
 class HybridClassifier(ClassifierMixin, _Supervised):
@@ -83,14 +85,16 @@ class HybridClassifier(ClassifierMixin, _Supervised):
 
     Args:
       kinds: Kinds of columns by name, where `tables.infer_kinds` is wrong; or None.
-      generative_weight: lambda, the weight of log p(x) in nats; "auto" is 0.1 divided by the size of z.
-      couplings: The number of couplings of the flow, a `RealNVP`; 2 for fewer than 1,000 rows and 4 for more, if None.
+      generative_weight: lambda, the weight of log p(x) in nats; "auto" is 1 divided by the size of z.
+      couplings: The number of couplings of the flow, a `RealNVP`; 4 if None, or for a classifier of fewer than 2,000
+        rows 2, with a dropout of 0.3.
       hidden_units: The width of the two hidden layers of each; the square root of the number of rows, between 8 and 64,
         if None.
       learning_rate: That of Adam.
       epochs: The most epochs.
-      batch_size: The rows of a batch; a twentieth of all, between 16 and 256, if None.
+      batch_size: The rows of a batch; a hundredth of all, between 16 and 1,024, if None.
       validation_fraction: The fraction of the rows that is held out to stop training; of 20 rows or more.
+      draws: Of how many draws of the noise in cells and holes a prediction is the mean; see `tables.Columns.draw`.
       patience: After how many epochs in which the loss of these rows has not fallen training stops.
       abstain_fraction: The fraction of these rows on which the model would abstain.
       random_state: A seed, a `numpy.random.RandomState`, or None.
@@ -102,7 +106,10 @@ class HybridClassifier(ClassifierMixin, _Supervised):
       classes_: The classes.
       threshold_: log p(x) in nats below which the model abstains.
       n_iter_: The number of epochs.
+      held_out_: The numbers of the rows that were held out; of all rows, if there were too few.
     """
+
+    few_rows_overfit = True
 
     def fit(self, X, y, sample_weight=None):
         """Fits the model to rows X, `(n, d)`, and their classes y, `(n,)`, of any type."""
@@ -132,7 +139,7 @@ class HybridClassifier(ClassifierMixin, _Supervised):
 
 
 class HybridRegressor(RegressorMixin, _Supervised):
-    """A regressor with a Normal response, whose variance depends on x, that also has the density of its inputs.
+    """A regressor whose response is a mixture of three Normals given x, that also has the density of its inputs.
 
     Its arguments and attributes are those of `HybridClassifier`.
     """
@@ -140,7 +147,7 @@ class HybridRegressor(RegressorMixin, _Supervised):
     def fit(self, X, y, sample_weight=None):
         """Fits the model to rows X, `(n, d)`, and their responses y, `(n,)`."""
         X, y = self.validated(X, y, y_numeric=True)
-        return self._fit_with(heads.NormalMixture(log=_is_skewed(y), dtype="float64"), X, y, sample_weight)
+        return self._fit_with(heads.NormalMixture(dtype="float64"), X, y, sample_weight)
 
     def predict_distribution(self, X):
         """Returns p(y|x), a `tfd.Distribution` with batch shape `(n,)`."""
@@ -155,10 +162,3 @@ class HybridRegressor(RegressorMixin, _Supervised):
         p_y = self.predict_distribution(X)
         mean = p_y.mean().numpy().astype("float64")
         return (mean, p_y.stddev().numpy().astype("float64")) if return_std else mean
-
-
-def _is_skewed(y):
-    """Returns whether y is positive, and log y is less skewed than y."""
-    if not (y > 0).all() or np.ptp(y) == 0:
-        return False
-    return bool(abs(scipy.stats.skew(np.log(y))) < abs(scipy.stats.skew(y)))

@@ -18,18 +18,9 @@ class StandardizedResponse(Head):
     which `HybridModel.fit` calls unless the head is already adapted. So the optimizer sees responses of unit variance,
     whatever their unit, and log p(y|x) is that of y as given. One more untrained weight is the factor of the standard
     deviation, which `widen` sets.
-
-    Args:
-      log: Whether log y is modelled in place of y. Responses must be positive then; p(y|x) and its mean are those of y
-        as given.
-      **kwargs: Passed to `Head`.
     """
 
     can_widen = True
-
-    def __init__(self, *args, log: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.log = bool(log)
 
     def build(self, latent_shape):
         super().build(latent_shape)
@@ -43,8 +34,7 @@ class StandardizedResponse(Head):
 
     def adapt(self, y: np.ndarray):
         """Sets m and s to the mean and standard deviation of the responses y."""
-        y = self.prepare_labels(y)
-        mean, stddev = location_and_scale(tf.math.log(y) if self.log else y)
+        mean, stddev = location_and_scale(self.prepare_labels(y))
         self.response_mean.assign(tf.cast(mean, self.variable_dtype))
         self.response_stddev.assign(tf.cast(stddev, self.variable_dtype))
 
@@ -57,19 +47,9 @@ class StandardizedResponse(Head):
         self.widening.assign(self.widening * factor)
 
     def normal(self, loc, scale) -> tfd.Distribution:
-        """Returns Normal(m + s loc, w s scale) of the response, or of its logarithm; `widen` sets w."""
+        """Returns Normal(m + s loc, w s scale) with the event shape of the response; `widen` sets w."""
         mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
-        family = tfd.LogNormal if self.log else tfd.Normal
-        return independent(family(mean + stddev * loc, self.widening * stddev * scale), self.event_shape)
-
-    def check_labels(self, y: np.ndarray):
-        super().check_labels(y)
-        if self.log and not (y > 0).all():
-            index = np.argwhere(~(y > 0))[0].tolist()
-            raise ValueError(f"y holds {y[tuple(index)]} at index {index}; wanted positive numbers, since log is True.")
-
-    def get_config(self) -> dict:
-        return super().get_config() | ({"log": True} if self.log else {})
+        return independent(tfd.Normal(mean + stddev * loc, self.widening * stddev * scale), self.event_shape)
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -82,8 +62,7 @@ class Normal(StandardizedResponse):
 
     Args:
       event_shape: The shape of one response, `()` or `(k,)`; its entries are independent given z.
-      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer; and
-        `log`, whether log y is modelled, for positive responses.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
     """
 
     def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
@@ -107,8 +86,7 @@ class HeteroscedasticNormal(StandardizedResponse):
 
     Args:
       event_shape: The shape of one response, `()` or `(k,)`; its entries are independent given z.
-      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer; and
-        `log`, whether log y is modelled, for positive responses.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
 
     References:
       Nalisnick et al. 2019, section 5.1 (flight delays).

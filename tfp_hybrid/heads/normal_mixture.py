@@ -24,8 +24,7 @@ class NormalMixture(StandardizedResponse):
 
     Args:
       components: The number of components K, at least 2.
-      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer; and
-        `log`, whether log y is modelled, for positive responses.
+      **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
 
     Raises:
       ValueError: If `components` is not a whole number >= 2, or if `event_shape` is given.

@@ -3,6 +3,7 @@
 import math
 import numbers
 import re
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -15,6 +16,7 @@ from tfp_hybrid.models.input_spec import InputSpec
 from tfp_hybrid.tables import frames
 
 tfd = tfp.distributions
+_ROWS_TO_LOOK_AT, _FEW_VALUES = 500, 10  # to find columns of codes
 
 
 def quantization_levels(distribution: tfd.Distribution) -> int | None:
@@ -99,6 +101,32 @@ def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", trainin
       ValueError: If x has another shape, no rows, or values that the distribution cannot take.
     """
     return _checked(x, input_spec.of_distribution(distribution), argument, training)
+
+
+def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None = None):
+    """Warns of columns of few different values, such as codes and one-hot columns, that nothing dequantizes.
+
+    Args:
+      x: Checked inputs, on which the model will be trained.
+      model: A `DensityModel`.
+      names: The names of the columns, if they are known.
+    """
+    spec = model.inputs_spec
+    if spec.levels is not None or spec.columns is not None or model.encoder is not None or x.ndim != 2:
+        return
+    rows = x[:_ROWS_TO_LOOK_AT]
+    if len(rows) < _ROWS_TO_LOOK_AT:
+        return
+    few = [i for i, column in enumerate(rows.T) if 1 < len(np.unique(column)) <= _FEW_VALUES]
+    if few:
+        names = model.feature_names or names or range(x.shape[1])
+        listed = ", ".join(repr(names[i]) for i in few[:5]) + (", ..." if len(few) > 5 else "")
+        warnings.warn(
+            f"Of x, the columns {listed} have at most {_FEW_VALUES} different values in {len(rows):,} rows. log p(x) is "
+            "a density, which has no upper bound there, so that training raises it without end. Put `tables.Columns` "
+            "in front of the flow, or `bijectors.Dequantize`.",
+            stacklevel=5,
+        )
 
 
 def _checked(x, spec: InputSpec, argument, training):

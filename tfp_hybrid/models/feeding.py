@@ -70,7 +70,10 @@ class Feed:
 
     def rows(self, x, y=None, sample_weight=None) -> tuple:
         """Returns the checked arrays `(x, y, sample_weight)`; absent ones are None."""
-        return self._class_weighted(*self._checked_rows(x, y, sample_weight))
+        rows = self._checked_rows(x, y, sample_weight)
+        if self.training:
+            checks.warn_of_codes(rows[0], self.model, self.names)
+        return self._class_weighted(*rows)
 
     def check_response(self):
         """Raises ValueError if the model has no head; to be called when y is given."""

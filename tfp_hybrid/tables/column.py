@@ -10,6 +10,7 @@ from tfp_hybrid.tables import marginals
 from tfp_hybrid.tables.kinds import Category, Kind
 
 _TINY = 1e-300
+OFF_GRID = 1e-3  # of a step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Column:
     def step(self) -> float:
         """The resolution, or 0 for numbers on no grid."""
         return self.kind.resolution or 0.0
+
+    def is_off_grid(self, values: np.ndarray) -> np.ndarray:
+        """Returns which numbers are not on the grid of the resolution, and which codes stand for an unseen level."""
+        if isinstance(self.kind, Category):
+            return values >= len(self.kind.levels)
+        if not self.step:
+            return np.zeros(len(values), bool)
+        places = (values - self.origin) / self.step
+        return np.abs(places - np.round(places)) > OFF_GRID
 
     @property
     def mask(self) -> marginals.Marginal:

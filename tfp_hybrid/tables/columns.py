@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_hybrid.bijectors import FusedBijector, noise
 from tfp_hybrid.tables import fitting, frames
-from tfp_hybrid.tables.column import Column
+from tfp_hybrid.tables.column import OFF_GRID, Column
 from tfp_hybrid.tables.kinds import Kind
 from tfp_hybrid.tables.marginals import Marginals
 
@@ -163,6 +163,20 @@ class Columns(FusedBijector):
                 raise ValueError(f"{argument} holds {values[row]} in row {row} of {column.name!r}; wanted {wanted}.")
         return x
 
+    def has_new(self, x) -> np.ndarray:
+        """Returns which rows x have a level, a number off the grid or a hole in a column that no training row had.
+
+        Their log p(x) is low if categories are to blame. But it is a density, so a hole in place of a number may raise
+        it: the probability of a hole has no unit, and that of a number is per unit of the column.
+        """
+        x = np.asarray(x, float)
+        new = np.zeros(len(x), bool)
+        for column, values in zip(self.columns, x.T, strict=True):
+            hole = np.isnan(values)
+            new |= hole & (not column.has_holes)
+            new |= ~hole & column.is_off_grid(np.where(hole, column.origin, values))
+        return new
+
     def to_frame(self, x) -> pd.DataFrame:
         """Converts rows x, `(n, d)`, to a DataFrame with the names, dtypes and levels of the training data."""
         x = np.asarray(x, float)
@@ -205,7 +219,7 @@ class Columns(FusedBijector):
         origin = np.array([column.origin for column in lines])
         x_lines, line_hole = tf.gather(x, self._lines, axis=1), tf.gather(hole, self._lines, axis=1)
         places = (x_lines - origin) / np.where(step > 0, step, 1.0)
-        off_grid = (step > 0) & (tf.abs(places - tf.round(places)) > 1e-3) & ~line_hole
+        off_grid = (step > 0) & (tf.abs(places - tf.round(places)) > OFF_GRID) & ~line_hole
         rare = np.log([column.rare for column in lines]).reshape(-1)
         log_det = tf.reduce_sum(tf.where(off_grid, tf.constant(rare), _ZERO), -1)
         unmasked = np.setdiff1d(np.arange(len(self.columns)), self._masks)

@@ -66,7 +66,7 @@ def _marginal(kind, known, rare, rng, where):
         cells = len(kind.levels) + 1
         counts = np.bincount(known.astype(int), minlength=cells)[:cells].astype(float)
         counts[-1] += 0.5  # the level "unseen"
-        return marginals.of_cells(np.arange(cells + 1), counts, 0.0, (False, False)), False
+        return marginals.of_cells(np.arange(cells + 1), counts, 0.0, (False, False), prior=1e-6), False
     if kind.is_circle:
         return marginals.of_circle(known - kind.origin, kind.resolution, kind.period, rng), False
     lower, upper = bounds(kind)

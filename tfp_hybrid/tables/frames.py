@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.interchange
 
 
 def is_frame(value) -> bool:
@@ -14,17 +16,19 @@ def is_frame(value) -> bool:
 
 
 def as_frame(value, argument: str = "frame"):
-    """Returns a DataFrame of pandas as it is, and converts what has its interchange protocol.
+    """Returns a DataFrame of pandas as it is, and converts one of another library.
+
+    It must have Arrow's stream of columns (`__arrow_c_stream__`) or the older interchange protocol (`__dataframe__`).
 
     Raises:
       ValueError: If `value` is neither; `argument` is its name in the message.
     """
     if is_frame(value):
         return value
+    if hasattr(value, "__arrow_c_stream__"):
+        return pa.table(value).to_pandas()
     if hasattr(value, "__dataframe__"):
-        import pandas
-
-        return pandas.api.interchange.from_dataframe(value)
+        return pa.interchange.from_dataframe(value).to_pandas()
     raise ValueError(f"{argument} is a {type(value).__name__}; wanted a DataFrame.")
 
 

@@ -202,10 +202,11 @@ class Date(Kind):
 
     def parse(self, column, where):
         missing = column.isna().to_numpy()
-        try:
-            times = pd.to_datetime(column, utc=True, format="ISO8601" if is_text(column) else None)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{where} holds a value that is no date: {str(error).splitlines()[0]}") from None
+        times = pd.to_datetime(column, utc=True, format="ISO8601" if is_text(column) else None, errors="coerce")
+        bad = times.isna().to_numpy() & ~missing
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(f"{where} holds {column.iloc[row]!r} in row {row}; wanted dates as in 2024-02-28.")
         days = ((times - pd.Timestamp(0, tz="UTC")) / DAY).to_numpy(float, na_value=np.nan, copy=True)
         days[missing] = np.nan
         return days
@@ -215,11 +216,12 @@ class Date(Kind):
         if dtype.startswith("datetime64"):
             zone = dtype.partition(", ")[2].rstrip("]")
             return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times.astype(dtype)
-        text = times.dt.strftime("%Y-%m-%d" if self.resolution == 1 else "%Y-%m-%dT%H:%M:%S")
+        whole_days = bool((values[~np.isnan(values)] % 1 == 0).all())
+        text = times.dt.strftime("%Y-%m-%d" if whole_days else "%Y-%m-%dT%H:%M:%S")
         return as_dtype(text.where(times.notna(), None), dtype)
 
     def describe(self):
-        return "date" if self.resolution == 1 else "time"
+        return "date" if isinstance(self.resolution, float) and self.resolution.is_integer() else "date and time"
 
 
 def is_text(column: pd.Series) -> bool:

@@ -40,7 +40,9 @@ class Marginal:
 registry.register(Marginal)
 
 
-def of_cells(edges: np.ndarray, counts: np.ndarray, rare: float, tails: tuple[bool, bool]) -> Marginal:
+def of_cells(
+    edges: np.ndarray, counts: np.ndarray, rare: float, tails: tuple[bool, bool], prior: float = 1.0
+) -> Marginal:
     """Returns the marginal of a histogram.
 
     Args:
@@ -48,8 +50,9 @@ def of_cells(edges: np.ndarray, counts: np.ndarray, rare: float, tails: tuple[bo
       counts: The rows in each, `(k,)`.
       rare: The probability beyond each end that has a tail.
       tails: Whether there is a tail below and above.
+      prior: How many rows are added, spread over all cells.
     """
-    smoothed = counts + min(0.5, 1 / len(counts))
+    smoothed = counts + prior / len(counts)
     low, high = (rare if tail else 0.0 for tail in tails)
     inside = np.concatenate([[0.0], np.cumsum(smoothed) / smoothed.sum()])
     inside[-1] = 1.0

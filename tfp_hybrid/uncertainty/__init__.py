@@ -7,6 +7,8 @@ out-of-distribution is the positive class.
 
 from tfp_hybrid.uncertainty import attack, classification, detection, drift, pictures, regression
 from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
+from tfp_hybrid.uncertainty.explain import explain
+from tfp_hybrid.uncertainty.importance import column_importance
 from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
 from tfp_hybrid.uncertainty.rejector import Rejector
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
@@ -70,12 +72,14 @@ __all__ = [
     "aurc",
     "calibrate",
     "classification",
+    "column_importance",
     "combine",
     "default_score",
     "detection",
     "detection_table",
     "drift",
     "e_aurc",
+    "explain",
     "log_prob_map",
     "pictures",
     "regression",

@@ -10,7 +10,7 @@ import pandas as pd
 from tfp_hybrid import arguments
 from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import DensityModel
-from tfp_hybrid.tables import frames
+from tfp_hybrid.tables import Category, frames
 from tfp_hybrid.uncertainty.drift.classifier import classifier_test
 from tfp_hybrid.uncertainty.drift.columns import column_moments, column_table
 from tfp_hybrid.uncertainty.drift.latents import Covariance, Kernel, Mean
@@ -35,7 +35,8 @@ class DriftDetector:
 
     * z: its mean, its covariance, and all of its distribution by a kernel (MMD);
     * each score, and the prediction of the response: by KS, and predicted classes by chi-square;
-    * each column of x, if x is a vector: by KS, and columns of few whole values by chi-square, too.
+    * each column of x, if x is a vector: by KS, and categories and columns of few whole values by chi-square, too. A
+      hole counts as a value of its own.
 
     All tests are calibrated together, for the size of the batch, by batches that are drawn from the reference. With
     p_i the p-value of a test whose group (z, scores, response, columns) has g_i tests, the statistic is min_i g_i p_i;
@@ -105,7 +106,8 @@ class DriftDetector:
         reference = observe(self.model, self.scores, x_reference, batch_size, self._names)
         if len(reference) < _LEAST_REFERENCE:
             raise ValueError(f"x_reference has {len(reference)} rows; wanted at least {_LEAST_REFERENCE}.")
-        self._comparisons = list(_comparisons(reference, self.seed))
+        self._categories = _categories(self.model)
+        self._comparisons = list(_comparisons(reference, self._categories, self.seed))
         groups = [comparison.group for comparison in self._comparisons]
         self._group_sizes = np.array([groups.count(group) for group in groups], float)
         self._columns = column_moments(reference)
@@ -158,7 +160,8 @@ class DriftDetector:
         titles = ["group", "of", "test", "statistic", "p_value", "effect_size", "corrected_p_value"]
         tests = pd.DataFrame(table, columns=titles)
         p_value = float(tests["corrected_p_value"].min())
-        return DriftReport(len(new), len(self._reference), p_value, tests, column_table(self._columns, new, tests))
+        columns = column_table(self._columns, new, tests, self._categories)
+        return DriftReport(len(new), len(self._reference), p_value, tests, columns)
 
     def _calibrated(self, count: int) -> "_Calibration":
         """Returns the calibration for batches of `count` rows, which is kept."""
@@ -218,12 +221,18 @@ def _values(observed, group, of):
     return observed.classes[key] if key in observed.classes else observed.numbers[key]
 
 
-def _comparisons(reference: Observed, seed: int):
+def _categories(model):
+    """The names of the columns that the model knows to be categories."""
+    columns = model.inputs_spec.columns
+    return () if columns is None else tuple(one.name for one in columns.columns if isinstance(one.kind, Category))
+
+
+def _comparisons(reference: Observed, categories: Sequence[str], seed: int):
     for distance in (Mean(reference.z), Covariance(reference.z, seed), Kernel(reference.z, seed)):
         yield _Comparison("z", "z", distance, distance.rows(reference.z))
     for (group, of), values in reference.numbers.items():
         yield _Comparison(group, of, distance := Ranks(values), distance.rows(values))
-        if group == "columns" and are_classes(values):
+        if group == "columns" and (of in categories or are_classes(values)):
             yield _Comparison(group, of, distance := Shares(values), distance.rows(values))
     for (group, of), values in reference.classes.items():
         yield _Comparison(group, of, distance := Shares(values), distance.rows(values))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_hybrid.models import DensityModel
+from tfp_hybrid.models import DensityModel, checks
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.scores import Score
@@ -19,8 +19,8 @@ class Observed:
     Attributes:
       x: The inputs, flattened, `(n, k)`.
       z: Their latents, flattened, `(n, d)`; NaN or infinite where they overflow.
-      numbers: A dictionary from (group, name) to numbers, `(n,)`, without NaN. The groups are "scores", "response" and
-        "columns".
+      numbers: A dictionary from (group, name) to numbers, `(n,)`. The groups are "scores", "response" and "columns";
+        those of columns are NaN in holes, and all others have no NaN.
       classes: A dictionary from (group, name) to predicted classes, `(n,)`; empty unless the head classifies.
     """
 
@@ -41,7 +41,8 @@ def observe(
     Args:
       model: A `HybridModel` or a `DensityModel`.
       scores: Fitted `Score` layers.
-      x: An array `(n, *event_shape)`, a DataFrame, or a `tf.data.Dataset` of batches.
+      x: An array `(n, *event_shape)`, a DataFrame, which the model's `tables.Columns` convert if it has them, or a
+        `tf.data.Dataset` of batches.
       batch_size: The number of rows in a batch of an array.
       names: The names of the columns of x, if x is a vector; their numbers by default.
 
@@ -49,7 +50,7 @@ def observe(
       ValueError: If the model cannot take x.
     """
     if frames.is_frame(x):
-        x = frames.to_array(x, model.feature_names or names, "x")
+        x = checks.inputs(x, model, names=names)
     parts = []
     for encoding in encode_batches(model, x, batch_size):
         mean = None if model.head is None else model.head.mean(encoding.p_y).numpy()
@@ -64,8 +65,10 @@ def observe(
         classes |= predicted
     if x.ndim == 2:
         names = model.feature_names or names or [str(i) for i in range(x.shape[1])]
-        numbers |= {("columns", name): column for name, column in zip(names, x.T, strict=True)}
-    numbers = {key: np.nan_to_num(value, nan=np.inf, posinf=np.inf, neginf=-np.inf) for key, value in numbers.items()}
+        columns = {("columns", name): column for name, column in zip(names, x.T, strict=True)}
+    else:
+        columns = {}
+    numbers = {key: np.where(np.isnan(value), np.inf, value) for key, value in numbers.items()} | columns
     return Observed(x.reshape(len(x), -1), z, numbers, classes)
 
 

@@ -15,14 +15,16 @@ class DriftReport:
       p_value: The probability that any of the tests would find as much if nothing had changed.
       tests: A table with a row for each test and the columns "group" ("z", "scores", "response", "columns" or
         "classifier"), "of" (what is compared), "test", "statistic" (the distance between batch and reference, as the
-        test defines it), "p_value" (of this test alone), "effect_size" (0 for no change: Cliff's delta for KS, the
-        total variation distance for chi-square, 2 AUC - 1 for the classifier, and the distance beyond chance for z) and
-        "corrected_p_value" (for the number of tests; the smallest is `p_value`).
+        test defines it), "p_value" (of this test alone), "effect_size" (0 for no change: Cliff's delta for KS, without
+        holes; the total variation distance for chi-square, 2 AUC - 1 for the classifier, and the distance beyond chance
+        for z) and "corrected_p_value" (for the number of tests; the smallest is `p_value`).
       columns: A table with a row for each column of x, indexed by its name, in their order: "reference_mean" and
-        "new_mean", in the unit of the column; "shift", their difference in standard deviations of the reference;
-        "cliffs_delta", the probability that a new value is above a reference value, minus that it is below; "distance",
-        the largest between the distribution functions; and "corrected_p_value", the smallest of its tests. Empty if x
-        is not a vector.
+        "new_mean", in the unit of the column, of rows without a hole; "shift", their difference in standard deviations
+        of the reference; "cliffs_delta", the probability that a new value is above a reference value, minus that it is
+        below, without holes; "distance", the largest between the distribution functions, with holes as a value below
+        all others; "reference_holes" and "new_holes", the shares of rows with a hole; and "corrected_p_value", the
+        smallest of its tests. A category has no mean, shift or Cliff's delta, which are NaN, and its distance is the
+        total variation distance. Empty if x is not a vector.
     """
 
     rows: int

@@ -1,4 +1,4 @@
-"""Plots of scores, predictions, images, drift and training; each is a `matplotlib.figure.Figure` in the same style."""
+"""Plots of scores, predictions, images, columns and training; each is a `matplotlib.figure.Figure`, in one style."""
 
 from tfp_hybrid.uncertainty.pictures.curves import (
     bin_log_probs,
@@ -15,14 +15,17 @@ from tfp_hybrid.uncertainty.pictures.curves import (
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
+from tfp_hybrid.uncertainty.pictures.tables import column_importance, explanation
 
 __all__ = [
     "answers",
     "bin_log_probs",
     "column_histograms",
+    "column_importance",
     "coverage_diagram",
     "drift_columns",
     "drift_picture",
+    "explanation",
     "extremes",
     "heat_maps",
     "image_grid",

@@ -16,7 +16,8 @@ def drift_columns(report: DriftReport, significance: float = 0.05) -> matplotlib
 
     Columns are sorted by how clearly they drifted. The gray bar of each is the largest distance between its
     distribution functions, either way: where it is long and Cliff's delta is small, the column changed its shape, not
-    its place.
+    its place, or the share of its holes, which stands beside it if it changed. A category has the gray bar only, the
+    total variation distance.
 
     Args:
       report: A `DriftReport` of inputs that are vectors. Of more than 20 columns, the 20 clearest are drawn.
@@ -32,17 +33,20 @@ def drift_columns(report: DriftReport, significance: float = 0.05) -> matplotlib
     figure = matplotlib.figure.Figure(figsize=(7.6, 1.5 + 0.34 * len(table)))
     axes = figure.subplots()
     places = np.arange(len(table))
-    axes.barh(places, 2 * table["distance"], 0.62, -table["distance"], color="0.9", label="KS distance, either way")
+    axes.barh(places, 2 * table["distance"], 0.62, -table["distance"], color="0.9", label="distance, either way")
     for which, colour, label in ((moved, COLOURS[1], "drifted"), (~moved, COLOURS[5], "no evidence")):
+        which = which & table["cliffs_delta"].notna().to_numpy()
         if which.any():
             deltas = table["cliffs_delta"][which]
             axes.hlines(places[which], 0, deltas, color=colour, linewidth=3)
             axes.plot(deltas, places[which], "o", color=colour, label=f"Cliff's delta: {label}")
     axes.axvline(0, color="black", linewidth=0.8)
-    limit = max(0.1, 1.08 * float(table["distance"].max()), 1.08 * float(table["cliffs_delta"].abs().max()))
+    limit = max(0.1, 1.08 * float(table["distance"].max()), 1.08 * float(table["cliffs_delta"].abs().fillna(0).max()))
     for place, (_, column) in zip(places, table.iterrows(), strict=True):
-        text = f"{column['shift']:+.2f} sd   p {_p(column['corrected_p_value'])}"
-        axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        moved_by = "" if np.isnan(column["shift"]) else f"{column['shift']:+.2f} sd   "
+        colour = COLOURS[1] if column["corrected_p_value"] < significance else "black"
+        text = f"{moved_by}p {_p(column['corrected_p_value'])}{_holes(column)}"
+        axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour)
     axes.set(
         xlim=(-limit, limit),
         ylim=(len(table) - 0.5, -0.5),
@@ -93,3 +97,8 @@ def drift_picture(reference, new, label: str = "-log p(x)  [nats]") -> matplotli
 
 def _p(value):
     return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
+
+
+def _holes(column):
+    before, after = (f"{100 * column[name]:.3g} %" for name in ("reference_holes", "new_holes"))
+    return "" if before == after else f"   holes {before} -> {after}"
