@@ -11,6 +11,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tensorflow_probability as tfp
 from helpers import blobs, randomize
@@ -118,6 +119,37 @@ def shared():
     return model
 
 
+def table():
+    """Columns of every kind, with holes."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "height": np.where(rng.random(60) < 0.2, np.nan, rng.normal(170, 10, 60)),
+            "rooms": rng.integers(1, 6, 60),
+            "rate": rng.uniform(0.1, 0.9, 60),
+            "plan": rng.choice(["basic", "gold"], 60),
+            "weekday": rng.integers(0, 7, 60),
+            "DepTime": 100 * rng.integers(0, 24, 60) + 30,
+            "since": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 90, 60), unit="D"),
+        }
+    )
+    return frame, hy.tables.Columns.from_frame(frame, {"rate": hy.tables.Number(lower=0, upper=1)})
+
+
+def of_table():
+    columns = table()[1]
+    inner = hy.bijectors.RealNVP(columns.latent_shape[0], couplings=2, hidden_units=4)
+    flow = hy.bijectors.FusedChain([columns, inner], columns.event_shape)
+    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2))
+    randomize(model.trainable_weights)
+    return model
+
+
+def rows_of_table():
+    frame, columns = table()
+    return columns.to_array(frame)[:16]
+
+
 def rejector(score):
     model = on_real_nvp(hy.heads.Categorical(2))
     score = score.fit(model, X) if score.needs_fit else score
@@ -147,6 +179,7 @@ MODELS = {
     "density": (density, lambda: X),
     "background": (background, images),
     "shared": (shared, lambda: X),
+    "table": (of_table, rows_of_table),
     **{f"stock_{name}": (lambda name=name: stock(name), lambda: X) for name in ("real_nvp", "maf", "spline")},
     "head_bernoulli": (lambda: on_real_nvp(hy.heads.Bernoulli((3,))), lambda: X),
     "head_normal": (lambda: on_real_nvp(hy.heads.Normal()), lambda: X),

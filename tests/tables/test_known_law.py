@@ -50,4 +50,3 @@ def test_log_prob_is_that_of_the_law():
     shares = [part["plan"].value_counts(normalize=True) for part in (drawn, train)]
     assert shares[0].sub(shares[1], fill_value=0).abs().max() < 0.03
     assert drawn["rate"].between(0, 1).all() and drawn["hour"].between(0, 24).all()
-

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from tfp_hybrid import arguments, bijectors, networks
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.models import DensityModel, checks
-from tfp_hybrid.tables import Columns, frames
+from tfp_hybrid.tables import Columns, frames, infer_kinds
 
 tfb = tfp.bijectors
 
@@ -37,7 +37,7 @@ class TableEstimator(BaseEstimator):
 
     few_rows_overfit = False
 
-    def validated(self, X, y=None, **options):
+    def _validated(self, X, y=None, **options):
         """The table as a DataFrame, and y, `(n,)`; checked."""
         if not _is_frame(X):
             made = validate_data(self, X, **{} if y is None else {"y": y}, **options, **_ARRAYS)
@@ -54,7 +54,7 @@ class TableEstimator(BaseEstimator):
             y = y.astype(float) if options.get("y_numeric") else y
         return X, y
 
-    def train(self, make, X, y, sample_weight):
+    def _train(self, make, X, y, sample_weight):
         """Trains the model that `make(p_x, latent_size)` builds, until held-out rows have not got better for a while.
 
         Returns these rows with their y and weights; all rows if there are too few to hold some out.
@@ -78,9 +78,11 @@ class TableEstimator(BaseEstimator):
             order = chance.permutation(rows)
             held_out = int(round(self.validation_fraction * rows)) if rows >= _FEWEST_TO_HOLD_OUT else 0
             chosen = order[held_out:], order[:held_out]
-            learned_from = X.iloc[chosen[0]]
+            given = dict(self.kinds or {})
+            kinds = infer_kinds(X.loc[:, [name for name in X if name not in given]], "X") | given
             # Levels are in the order of the responses of the training rows only, or they would tell of the others.
-            columns = Columns.from_frame(learned_from, self.kinds, None if y is None else y[chosen[0]], "float64")
+            learned_from, responses = X.iloc[chosen[0]], None if y is None else y[chosen[0]]
+            columns = Columns.from_frame(learned_from, kinds, responses, "float64")
             x = columns.to_array(X, "X")
             parts = [tuple(None if part is None else part[at] for part in (x, y, sample_weight)) for at in chosen]
             flow = _flow(columns, couplings, units, _DROPOUT if few else 0.0)
@@ -107,13 +109,13 @@ class TableEstimator(BaseEstimator):
         self.held_out_ = chosen[1 if held_out else 0]
         return parts[1 if held_out else 0]
 
-    def rows(self, X):
+    def _rows(self, X):
         check_is_fitted(self)
         if _is_frame(X):
             return self.columns_.to_array(X, "X")
         return validate_data(self, X, reset=False, **_ARRAYS)
 
-    def passes(self, x):
+    def _passes(self, x):
         """Yields log p(x), `(n,)`, and what the head sees, `(n, d)`, of each draw of the noise."""
         for number in range(self.draws if self.columns_.is_random else 1):
             with self.columns_.draw(number):
@@ -122,7 +124,7 @@ class TableEstimator(BaseEstimator):
 
     def score_samples(self, X):
         """Returns log p(x) of each row in nats, `(n,)`; higher is more usual."""
-        log_prob = np.stack([log_prob for log_prob, _ in self.passes(self.rows(X))])
+        log_prob = np.stack([log_prob for log_prob, _ in self._passes(self._rows(X))])
         return scipy.special.logsumexp(log_prob, axis=0) - np.log(len(log_prob))
 
     def sample(self, n_samples=1, random_state=None):

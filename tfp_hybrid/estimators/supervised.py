@@ -57,7 +57,7 @@ class _Supervised(TableEstimator):
             weight = 1 / size if self.generative_weight == "auto" else self.generative_weight
             return HybridModel(p_x, head, generative_weight=weight)
 
-        x, y, weights = self.train(make, X, y, sample_weight)
+        x, y, weights = self._train(make, X, y, sample_weight)
         self.threshold_ = np.quantile(self.score_samples(self.columns_.to_frame(x)), self.abstain_fraction)
         if weights is not None:  # rows as often as they weigh
             drawn = np.random.default_rng(0).choice(len(x), len(x), p=weights / weights.sum())
@@ -74,7 +74,7 @@ class _Supervised(TableEstimator):
         It is also True for rows with a level that was never seen, or a hole in a column that had none.
         """
         log_prob = self.score_samples(X)  # first, since it checks whether there is a threshold
-        return (log_prob < self.threshold_) | self.columns_.has_new(self.rows(X))
+        return (log_prob < self.threshold_) | self.columns_.has_new(self._rows(X))
 
 
 class HybridClassifier(ClassifierMixin, _Supervised):
@@ -113,7 +113,7 @@ class HybridClassifier(ClassifierMixin, _Supervised):
 
     def fit(self, X, y, sample_weight=None):
         """Fits the model to rows X, `(n, d)`, and their classes y, `(n,)`, of any type."""
-        X, y = self.validated(X, y)
+        X, y = self._validated(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -122,7 +122,7 @@ class HybridClassifier(ClassifierMixin, _Supervised):
 
     def predict_proba(self, X):
         """Returns p(y|x), `(n, n_classes)`, in the order of `classes_`."""
-        heads_see = [features for _, features in self.passes(self.rows(X))]
+        heads_see = [features for _, features in self._passes(self._rows(X))]
         probabilities = np.mean([self.model_.head(features).probs_parameter() for features in heads_see], 0)
         return probabilities / probabilities.sum(1, keepdims=True)
 
@@ -146,12 +146,12 @@ class HybridRegressor(RegressorMixin, _Supervised):
 
     def fit(self, X, y, sample_weight=None):
         """Fits the model to rows X, `(n, d)`, and their responses y, `(n,)`."""
-        X, y = self.validated(X, y, y_numeric=True)
+        X, y = self._validated(X, y, y_numeric=True)
         return self._fit_with(heads.NormalMixture(dtype="float64"), X, y, sample_weight)
 
     def predict_distribution(self, X):
         """Returns p(y|x), a `tfd.Distribution` with batch shape `(n,)`."""
-        features = tf.stack([features for _, features in self.passes(self.rows(X))], 1)
+        features = tf.stack([features for _, features in self._passes(self._rows(X))], 1)
         of_draws = self.model_.head(features)
         if features.shape[1] == 1:
             return self.model_.head(features[:, 0])

@@ -122,8 +122,8 @@ def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None
         names = model.feature_names or names or range(x.shape[1])
         listed = ", ".join(repr(names[i]) for i in few[:5]) + (", ..." if len(few) > 5 else "")
         warnings.warn(
-            f"Of x, the columns {listed} have at most {_FEW_VALUES} different values in {len(rows):,} rows. log p(x) is "
-            "a density, which has no upper bound there, so that training raises it without end. Put `tables.Columns` "
+            f"Of x, the columns {listed} have at most {_FEW_VALUES} different values in {len(rows):,} rows. log p(x) "
+            "is a density, which has no upper bound there, so training raises it without end. Put `tables.Columns` "
             "in front of the flow, or `bijectors.Dequantize`.",
             stacklevel=5,
         )

@@ -56,8 +56,8 @@ class Column:
     @property
     def mask(self) -> marginals.Marginal:
         """The marginal of whether there is a hole."""
-        counts = 1e9 * np.array([1 - self.missing, self.missing])
-        return marginals.of_cells(np.arange(3), counts, 0.0, (False, False))
+        shares = np.array([1 - self.missing, self.missing])
+        return marginals.of_cells(np.arange(3), shares, 0.0, (False, False), prior=0.0)
 
     def linked(self, v) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns v as `marginal` takes it, and the log of the slope of this map, -inf beyond a bound."""

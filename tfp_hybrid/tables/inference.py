@@ -36,7 +36,7 @@ def infer_kinds(frame: pd.DataFrame, argument: str = "frame") -> dict[str, Kind]
       ValueError: If a column has no value in any row, or mixes numbers and text, or holds lists or the like.
     """
     names = frames.column_names(frame, argument)
-    if not len(frame):
+    if names and not len(frame):
         raise ValueError(f"{argument} has no rows; wanted at least one.")
     return {name: _kind(frame.iloc[:, i], name, f"{argument}: the column {name!r}") for i, name in enumerate(names)}
 
