@@ -124,7 +124,10 @@ class TableEstimator(BaseEstimator):
 
     def score_samples(self, X):
         """Returns log p(x) of each row in nats, `(n,)`; higher is more usual."""
-        log_prob = np.stack([log_prob for log_prob, _ in self._passes(self._rows(X))])
+        return self._log_prob(self._rows(X))
+
+    def _log_prob(self, x):
+        log_prob = np.stack([log_prob for log_prob, _ in self._passes(x)])
         return scipy.special.logsumexp(log_prob, axis=0) - np.log(len(log_prob))
 
     def sample(self, n_samples=1, random_state=None):

@@ -12,6 +12,7 @@ from tfp_hybrid import arguments, heads
 from tfp_hybrid.estimators.base import TableEstimator
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.uncertainty import calibrate
+from tfp_hybrid.uncertainty.hole_units import log_widths
 
 tfd = tfp.distributions
 
@@ -58,7 +59,8 @@ class _Supervised(TableEstimator):
             return HybridModel(p_x, head, generative_weight=weight)
 
         x, y, weights = self._train(make, X, y, sample_weight)
-        self.threshold_ = np.quantile(self.score_samples(self.columns_.to_frame(x)), self.abstain_fraction)
+        self.log_widths_ = log_widths(self.model_, x, x)
+        self.threshold_ = np.quantile(self._comparable(x), self.abstain_fraction)
         if weights is not None:  # rows as often as they weigh
             drawn = np.random.default_rng(0).choice(len(x), len(x), p=weights / weights.sum())
             x, y = x[drawn], y[drawn]
@@ -69,12 +71,23 @@ class _Supervised(TableEstimator):
         return self
 
     def abstains(self, X):
-        """Returns for which rows log p(x) is below that of all but `abstain_fraction` of the held-out rows, `(n,)`.
+        """Returns for which rows `comparable_log_prob` is below that of all but `abstain_fraction` of the held-out rows.
 
-        It is also True for rows with a level that was never seen, or a hole in a column that had none.
+        It is also True for rows with a level that was never seen, or a hole in a column that had none. `(n,)`.
         """
-        log_prob = self.score_samples(X)  # first, since it checks whether there is a threshold
-        return (log_prob < self.threshold_) | self.columns_.has_new(self._rows(X))
+        x = self._rows(X)  # first, since it checks whether there is a threshold
+        return (self._comparable(x) < self.threshold_) | self.columns_.has_new(x)
+
+    def comparable_log_prob(self, X):
+        """Returns log p(x) in units in which rows with and without holes compare, `(n,)`.
+
+        A hole has a probability, and a number in its place a density, which depends on the unit of the column. It is
+        multiplied here by the width of the usual numbers, in each column that has holes.
+        """
+        return self._comparable(self._rows(X))
+
+    def _comparable(self, x):
+        return self._log_prob(x) + np.where(np.isnan(x), 0.0, self.log_widths_).sum(1)
 
 
 class HybridClassifier(ClassifierMixin, _Supervised):
@@ -104,7 +117,8 @@ class HybridClassifier(ClassifierMixin, _Supervised):
       model_: The `HybridModel`, a Keras model.
       columns_: The `tables.Columns`.
       classes_: The classes.
-      threshold_: log p(x) in nats below which the model abstains.
+      log_widths_: The logarithm of the width of the usual numbers of each column that has holes; 0 for others.
+      threshold_: The `comparable_log_prob`, in nats, below which the model abstains.
       n_iter_: The number of epochs.
       held_out_: The numbers of the rows that were held out; of all rows, if there were too few.
     """

@@ -32,8 +32,9 @@ def log_widths(model: DensityModel, x: np.ndarray, usual: np.ndarray) -> np.ndar
     if columns is None:
         return widths
     for j, column in enumerate(columns.columns):
-        values = usual[~np.isnan(usual[:, j]), j][:_MOST_ROWS]
-        if len(values) and (len(values) < min(len(usual), _MOST_ROWS) or np.isnan(x[:, j]).any()):
+        holes = np.isnan(usual[:, j])
+        values = usual[~holes, j][:_MOST_ROWS]
+        if len(values) and (holes.any() or np.isnan(x[:, j]).any()):
             alone = Columns([dataclasses.replace(column, has_holes=False, missing=_NONE)], "float64")
             z, log_det = alone.inverse_and_log_det(tf.constant(values[:, np.newaxis], tf.float64))
             log_density = log_det.numpy() - (0.5 * z.numpy() ** 2 + _HALF_LOG_TWO_PI).sum(-1)

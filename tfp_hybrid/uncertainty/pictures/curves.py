@@ -217,7 +217,7 @@ def learning_curves(history: dict[str, list[float]]) -> matplotlib.figure.Figure
 
 @styled
 def column_histograms(real: np.ndarray, drawn: np.ndarray, names: Sequence[str]) -> matplotlib.figure.Figure:
-    """Plots a histogram of each column, for the data rows `real` and the samples `drawn`."""
+    """Plots a histogram of each column, for the data rows `real` and the samples `drawn`, without holes."""
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
     figure = matplotlib.figure.Figure(figsize=(2.6 * columns, 2.2 * rows))
@@ -225,10 +225,11 @@ def column_histograms(real: np.ndarray, drawn: np.ndarray, names: Sequence[str])
     for axes in grid[len(names) :]:
         axes.axis("off")
     for i, (axes, name) in enumerate(zip(grid, names, strict=False)):
-        low, high = np.quantile(np.concatenate([real[:, i], drawn[:, i]]), [0.001, 0.999])
+        known = [part[~np.isnan(part[:, i]), i] for part in (real, drawn)]
+        low, high = np.quantile(np.concatenate(known), [0.001, 0.999])
         bins = np.linspace(low, high + 1e-6, 40)
-        axes.hist(real[:, i], bins, density=True, alpha=0.55, label="test rows")
-        axes.hist(drawn[:, i], bins, density=True, alpha=0.55, label="samples")
+        for values, label in zip(known, ("test rows", "samples"), strict=True):
+            axes.hist(values, bins, density=True, alpha=0.55, label=label)
         axes.set_title(name, fontsize=9)
         axes.set_yticks([])
     grid[0].legend(fontsize=8)
