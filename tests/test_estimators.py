@@ -126,6 +126,38 @@ def test_weights_count():
     assert fitted.predict_proba(x)[:, 2].mean() < 0.1 and "eel" not in fitted.predict(x)
 
 
+def mixed(rows=240):
+    """A table with a category, holes and a number, and its labels."""
+    rng = np.random.default_rng(4)
+    number, plan = rng.normal(size=rows), rng.choice(["basic", "gold"], rows)
+    income = np.where(rng.random(rows) < 0.3, np.nan, 1000 * np.exp(rng.normal(size=rows)))
+    labels = np.where(number + 2 * (plan == "gold") > 1, "yes", "no")
+    return pd.DataFrame({"number": number, "plan": plan, "income": income}), labels
+
+
+def test_tables_with_categories_and_holes(tmp_path):
+    frame, labels = mixed()
+    fitted = hy.HybridClassifier(random_state=0, epochs=30, draws=4).fit(frame, labels)
+    assert fitted.score(frame, labels) > 0.85
+    assert fitted.abstains(frame).mean() < 0.1
+    assert fitted.abstains(frame.assign(plan="platinum")).all() and fitted.abstains(frame.assign(number=None)).all()
+    assert fitted.abstains(frame.assign(number=40.0)).all()
+    drawn = fitted.sample(50, random_state=0)
+    assert drawn.dtypes.equals(frame.dtypes) and set(drawn["plan"]) == {"basic", "gold"}
+    log_prob = fitted.comparable_log_prob(frame)
+    holes = frame["income"].isna()
+    assert abs(log_prob[holes].mean() - log_prob[~holes].mean()) < 1.5  # by log p(x) alone, about 8 nats
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(frame), fitted.predict_proba(frame))
+
+
+def test_nearly_empty_columns_and_names_that_are_numbers():
+    frame = pd.DataFrame({3: np.arange(60.0), 7: [None] * 59 + ["x"]})
+    for seed in range(3):
+        fitted = hy.DensityEstimator(random_state=seed, epochs=1, draws=1).fit(frame.sample(frac=1, random_state=seed))
+        assert isinstance(fitted.sample(2), pd.DataFrame)
+
+
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [

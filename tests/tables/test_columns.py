@@ -1,5 +1,6 @@
 """`Columns`: by closed forms, by autodiff's Jacobian, by counting, and by round trips."""
 
+import decimal
 import itertools
 
 import keras
@@ -306,6 +307,42 @@ def test_bad_kinds():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_bounds_on_a_grid_hold():
+    table = pd.DataFrame({"stars": RNG.integers(1, 6, 200)})
+    density = hy.flow_distribution(Columns.from_frame(table, {"stars": Number(lower=1, upper=5)}, dtype="float64"))
+    log_p = latent_log_prob(density, np.array([[1.0], [5.0], [0.0], [6.0], [-7.0], [1000.0]]))
+    assert np.isfinite(log_p[:2]).all() and (log_p[2:] == -np.inf).all()
+
+
+def test_extreme_numbers():
+    table = pd.DataFrame(
+        {"tiny": RNG.uniform(1e-12, 1e-10, 99), "same": 1e17, "far": ["9999-12-31", "1609-01-01", None] * 33}
+    )
+    columns = Columns.from_frame(table, dtype="float64")
+    x = columns.to_array(table)
+    z, log_det = columns.inverse_and_log_det(x)
+    assert np.isfinite(z).all() and np.isfinite(log_det).all()
+    assert columns.columns[0].kind.resolution is None
+    pd.testing.assert_frame_equal(columns.to_frame(x), table)
+    assert len(columns.to_frame(columns.forward(40 * np.ones((1, columns.latent_shape[0]))))) == 1
+    for values, message in (
+        (2**60 + np.arange(9), "wanted integers up to 2\\*\\*53"),
+        (np.array([2**63 + 5] * 3, "uint64"), "holds 9223372036854775813; wanted integers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Columns.from_frame(pd.DataFrame({"key": values}))
+    dates = Columns.from_frame(pd.DataFrame({"d": pd.to_datetime(["2020-01-01", "2020-01-02"])}))
+    with pytest.raises(ValueError, match="'d' holds numbers; wanted dates"):
+        dates.to_array(pd.DataFrame({"d": [2021]}))
+
+
+def test_decimals_of_arrow():
+    kind = pd.ArrowDtype(pa.decimal128(8, 2))
+    table = pd.DataFrame({"price": pd.Series([decimal.Decimal("1.25"), decimal.Decimal("2.50")] * 9, dtype=kind)})
+    columns = Columns.from_frame(table)
+    assert columns.to_frame(columns.to_array(table))["price"].tolist()[:2] == [1.25, 2.5]
 
 
 def test_arrays_are_checked():

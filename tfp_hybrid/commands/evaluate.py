@@ -104,5 +104,5 @@ def _on_table(model, path, pictures):
         drawn["reliability"] = report.reliability_picture(loaded, rows, predicted).figure
         for name, figure in drawn.items():
             drawing.save(figure, pictures / f"{name}.png")
-    found = table_metrics(loaded, predicted, y, threshold)
+    found = table_metrics(loaded, x, predicted, y, threshold)
     return {"test": found, "score": rejector and rejector.score.title, "ood": {}, "scores": {}}

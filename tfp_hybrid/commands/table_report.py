@@ -27,18 +27,20 @@ def kinds_table(columns: Columns) -> Table:
     return Table("columns", ("kind", "dtype", "holes"), rows, heading="column")
 
 
-def table_metrics(model: HybridModel, predicted: Predictions, y, threshold: float | None) -> dict[str, float]:
+def table_metrics(model: HybridModel, x, predicted: Predictions, y, threshold: float | None) -> dict[str, float]:
     """Returns `predictions.test_metrics`, and "abstains", the fraction of rows on which a rejector abstains.
 
     Args:
       model: The model.
+      x: The rows.
       predicted: Its predictions, whose only score is the rejector's.
       y: The labels.
       threshold: The threshold of the rejector; None if there is none.
     """
     metrics = predictions.test_metrics(model, predicted, y)
     if threshold is not None:
-        metrics["abstains"] = float(np.mean(~(predicted.scores[:, 0] <= threshold)))
+        is_new = model.inputs_spec.columns.has_new(x)
+        metrics["abstains"] = float(np.mean(~(predicted.scores[:, 0] <= threshold) | is_new))
     return metrics
 
 
@@ -111,11 +113,12 @@ def render(
             pictures.explanation(surprise[:_DRAWN], values[:_DRAWN]),
         ),
     ]
+    is_new = model.inputs_spec.columns.has_new(dataset.test[0])
     foreign = [
         {
             "row": int(values.index[k]),
             "log_prob_x": test.log_prob_x[i],
-            "abstains": test.scores[i, 0] > threshold,
+            "abstains": test.scores[i, 0] > threshold or is_new[i],
             "because": _in_words(surprise.iloc[k], names, values.iloc[k]),
         }
         for k, (i, names) in enumerate(zip(order, because(surprise), strict=True))

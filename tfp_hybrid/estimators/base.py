@@ -39,7 +39,8 @@ class TableEstimator(BaseEstimator):
 
     def _validated(self, X, y=None, **options):
         """The table as a DataFrame, and y, `(n,)`; checked."""
-        if not _is_frame(X):
+        self.is_of_frame_ = _is_frame(X)
+        if not self.is_of_frame_:
             made = validate_data(self, X, **{} if y is None else {"y": y}, **options, **_ARRAYS)
             X, y = (made, None) if y is None else made
             return pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]), y
@@ -78,10 +79,11 @@ class TableEstimator(BaseEstimator):
             order = chance.permutation(rows)
             held_out = int(round(self.validation_fraction * rows)) if rows >= _FEWEST_TO_HOLD_OUT else 0
             chosen = order[held_out:], order[:held_out]
-            given = dict(self.kinds or {})
-            kinds = infer_kinds(X.loc[:, [name for name in X if name not in given]], "X") | given
+            given = {str(name): kind for name, kind in (self.kinds or {}).items()}
+            kinds = infer_kinds(X.loc[:, [str(name) not in given for name in X]], "X") | given
             # Levels are in the order of the responses of the training rows only, or they would tell of the others.
-            learned_from, responses = X.iloc[chosen[0]], None if y is None else y[chosen[0]]
+            at = chosen[0] if X.iloc[chosen[0]].notna().any().all() else order  # a column may be nearly empty
+            learned_from, responses = X.iloc[at], None if y is None else y[at]
             columns = Columns.from_frame(learned_from, kinds, responses, "float64")
             x = columns.to_array(X, "X")
             parts = [tuple(None if part is None else part[at] for part in (x, y, sample_weight)) for at in chosen]
@@ -135,7 +137,7 @@ class TableEstimator(BaseEstimator):
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)
         drawn = DensityModel.sample(self.model_, n_samples, seed)  # not `HybridModel.sample`, which draws y, too
-        return self.columns_.to_frame(drawn) if hasattr(self, "feature_names_in_") else drawn.numpy()
+        return self.columns_.to_frame(drawn) if self.is_of_frame_ else drawn.numpy()
 
     def __getstate__(self):
         state = super().__getstate__()

@@ -61,7 +61,7 @@ class _Supervised(TableEstimator):
         x, y, weights = self._train(make, X, y, sample_weight)
         self.log_widths_ = log_widths(self.model_, x, x)
         self.threshold_ = np.quantile(self._comparable(x), self.abstain_fraction)
-        if weights is not None:  # rows as often as they weigh
+        if weights is not None and weights.any():  # rows as often as they weigh
             drawn = np.random.default_rng(0).choice(len(x), len(x), p=weights / weights.sum())
             x, y = x[drawn], y[drawn]
         with contextlib.suppress(ValueError):  # if all held-out rows are right, there is no best factor
@@ -71,9 +71,9 @@ class _Supervised(TableEstimator):
         return self
 
     def abstains(self, X):
-        """Returns for which rows `comparable_log_prob` is below that of all but `abstain_fraction` of the held-out rows.
+        """Returns for which rows `comparable_log_prob` is below `threshold_`, that of a fraction of the held-out rows.
 
-        It is also True for rows with a level that was never seen, or a hole in a column that had none. `(n,)`.
+        It is also true for rows with a level that was never seen, or a hole in a column that had none. `(n,)`.
         """
         x = self._rows(X)  # first, since it checks whether there is a threshold
         return (self._comparable(x) < self.threshold_) | self.columns_.has_new(x)

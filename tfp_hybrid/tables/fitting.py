@@ -15,7 +15,7 @@ from tfp_hybrid.tables.kinds import Category, Kind, unique_values
 def learn(frame: pd.DataFrame, kinds: Mapping[str, Kind] | None = None, y=None) -> list[Column]:
     """Learns each column of a DataFrame; see `Columns.from_frame`."""
     names = frames.column_names(frame, "frame")
-    kinds = dict(kinds or {})
+    kinds = {str(name): kind for name, kind in (kinds or {}).items()}
     for name, kind in kinds.items():
         if name not in names:
             raise ValueError(f"kinds names the column {name!r}; wanted one of {list(names)}.")
@@ -25,6 +25,8 @@ def learn(frame: pd.DataFrame, kinds: Mapping[str, Kind] | None = None, y=None) 
         raise ValueError(f"frame has {len(frame)} rows and {len(names)} columns; wanted at least one of each.")
     if y is not None and len(y) != len(frame):
         raise ValueError(f"y has {len(y)} rows but the frame has {len(frame)}; they must match.")
+    if y is not None and pd.isna(y).any():
+        raise ValueError(f"y has no value in row {int(pd.isna(y).argmax())}; wanted one for each row.")
     left = [i for i, name in enumerate(names) if name not in kinds]
     kinds |= inference.infer_kinds(frame.iloc[:, left]) if left else {}
     rng = np.random.default_rng(0)

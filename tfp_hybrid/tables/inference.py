@@ -111,7 +111,7 @@ def find_resolution(values: np.ndarray) -> float | None:
         whole = np.round(scaled)
         if np.abs(whole).max() >= 2**53:
             return None
-        if np.allclose(scaled, whole, rtol=1e-14, atol=1e-9):  # what rounding to decimals leaves
+        if np.allclose(scaled, whole, rtol=1e-14, atol=0):  # what rounding to decimals leaves
             steps = np.diff(whole.astype(np.int64))
             step = int(np.gcd.reduce(steps)) if len(steps) else 1
             return step / 10.0**digits if steps.sum() <= _FINEST * step else None

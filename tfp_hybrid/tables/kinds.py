@@ -10,7 +10,8 @@ import pandas as pd
 
 from tfp_hybrid import registry
 
-DAY = pd.Timedelta(days=1)
+_DAY = 86_400e6  # microseconds
+_LATEST = 2.53402300799e17  # the last second of the year 9999
 MINUTES = 1440  # of a day
 
 
@@ -202,17 +203,20 @@ class Date(Kind):
 
     def parse(self, column, where):
         missing = column.isna().to_numpy()
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            raise ValueError(f"{where} holds numbers; wanted dates, or text such as 2024-02-28.")
         times = pd.to_datetime(column, utc=True, format="ISO8601" if is_text(column) else None, errors="coerce")
         bad = times.isna().to_numpy() & ~missing
         if bad.any():
             row = int(bad.argmax())
             raise ValueError(f"{where} holds {column.iloc[row]!r} in row {row}; wanted dates as in 2024-02-28.")
-        days = ((times - pd.Timestamp(0, tz="UTC")) / DAY).to_numpy(float, na_value=np.nan, copy=True)
-        days[missing] = np.nan
-        return days
+        micros = times.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype("int64")
+        return np.where(missing, np.nan, micros / _DAY)
 
     def format(self, values, dtype):
-        times = pd.Timestamp(0) + pd.to_timedelta(pd.Series(values), unit="D").dt.round("us")
+        missing = np.isnan(values)
+        micros = np.clip(np.round(np.where(missing, 0, values) * _DAY), -_LATEST, _LATEST)
+        times = pd.Series(micros.astype("int64").astype("datetime64[us]")).where(~missing)
         if dtype.startswith("datetime64"):
             zone = dtype.partition(", ")[2].rstrip("]")
             return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times.astype(dtype)
@@ -233,7 +237,7 @@ def as_dtype(column: pd.Series, dtype: str) -> pd.Series:
     """Returns the column with the dtype, or with that which it has if it cannot: holes among integers, for example."""
     try:
         return column.astype(dtype)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, NotImplementedError):  # the last from dtypes of Arrow
         return column
 
 
@@ -255,6 +259,13 @@ def parse_numbers(column: pd.Series, where: str) -> np.ndarray:
       ValueError: If a value is not a real number, is infinite or is too large; `where` begins the message.
     """
     missing = column.isna().to_numpy()
+    if getattr(column.dtype, "kind", "O") in "iu" and not missing.all():
+        largest = max((int(column.min()), int(column.max())), key=abs)
+        if abs(largest) > 2**53:
+            raise ValueError(
+                f"{where} holds {largest}; wanted integers up to 2**53, which float64 holds exactly. Keys are a "
+                "tables.Category(), or better removed."
+            )
     if getattr(column.dtype, "kind", "O") not in "biuf":
         for row in np.flatnonzero(~missing):
             if not is_number(column.iloc[row]):

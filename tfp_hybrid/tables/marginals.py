@@ -19,7 +19,7 @@ class Marginal:
 
     Between two knots, either the probability below v or its normal quantile z is linear in v. Beyond the ends z grows
     with the logarithm, z = z_k + log(1 + s (v - v_k)): one wild value shall not throw the flow and the head off. At an
-    end whose probability is 0 or 1 there is nothing beyond.
+    end whose probability is 0 or 1 there is nothing beyond, and the slope is 0.
 
     Attributes:
       knots: Values, increasing, `(k,)`.
@@ -84,7 +84,8 @@ def of_values(values: np.ndarray, resolution: float | None, rare: float, rng: np
     apart = 1e-9 * max(knots[-1] - knots[0], np.abs(knots).max(), np.finfo(float).tiny)
     knots = knots[np.concatenate([[True], np.diff(knots) > apart])]
     if len(knots) < 2:
-        knots = np.array([knots[0] - 0.5, knots[0] + 0.5])
+        near = max(0.5, 1e-6 * abs(knots[0]))
+        knots = np.array([knots[0] - near, knots[0] + near])
     counts = np.diff(np.searchsorted(drawn, knots[1:-1]), prepend=0, append=len(drawn)) + 1 / len(knots)
     inside = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
     inside[-1] = 1.0
@@ -199,6 +200,7 @@ class Marginals:
         """Replaces z and log dz/dv of values beyond the ends."""
         for side, sign in ((0, -1.0), (1, 1.0)):
             away = sign * (v - self._ends[side])
+            log_slope = tf.where((away > 0) & ~np.isfinite(self._z_ends[side]), np.float64(-np.inf), log_slope)
             outside = (away > 0) & np.isfinite(self._z_ends[side])
             steps = tf.math.log1p(self._slopes[side] * tf.maximum(away, 0))
             z = tf.where(outside, self._finite_z_ends[side] + sign * steps, z)
