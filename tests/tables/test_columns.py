@@ -106,7 +106,8 @@ def test_probabilities_of_cells_are_smoothed_counts(name):
     x = columns.to_array(table)
     values, counts = np.unique(x[~np.isnan(x)], return_counts=True)
     rows = np.r_[values, [np.nan] if np.isnan(x).any() else []][:, None]
-    p = np.mean([np.exp(latent_log_prob(density, rows, training=True)) for _ in range(4000)], 0)
+    draws = np.exp(latent_log_prob(density, np.repeat(rows, 4000, axis=0), training=True))
+    p = draws.reshape(len(rows), 4000).mean(1)
     shares = np.r_[counts, [np.isnan(x).sum()] if np.isnan(x).any() else []] / len(x)
     np.testing.assert_allclose(p, shares, atol=4e-3)
     assert abs(p.sum() - 1) < 0.01
@@ -134,7 +135,7 @@ def test_a_circle_has_no_seam():
     kinds = {"a": Circle(resolution=None, period=2 * np.pi)}
     density = hy.flow_distribution(Columns.from_frame(pd.DataFrame({"a": angle}), kinds, dtype="float64"))
     grid = np.linspace(0, 2 * np.pi, 2001)[:-1, None]
-    p = np.mean([np.exp(latent_log_prob(density, grid, training=True)) for _ in range(200)], 0)
+    p = np.exp(latent_log_prob(density, np.repeat(grid, 200, axis=0), training=True)).reshape(2000, 200).mean(1)
     assert abs(p.mean() * 2 * np.pi - 1) < 0.01
     truth = scipy.stats.vonmises.pdf(grid[:, 0], 3.0, loc=0.1)
     assert np.abs(p - truth).mean() < 0.06
@@ -270,7 +271,7 @@ BAD = {
     "empty": (pd.DataFrame({"a": [None, None]}), "'a' has no value in any row"),
     "lists": (pd.DataFrame({"a": [[1], [2]]}), "holds a list"),
     "infinite": (pd.DataFrame({"a": [1.0, np.inf]}), "'a' holds inf in row 1"),
-    "huge": (pd.DataFrame({"a": [1, 10**400]}), "holds a number that is too large"),
+    "huge": (pd.DataFrame({"a": np.array([1, 10**400], object)}), "holds a number that is too large"),
     "complex": (pd.DataFrame({"a": [1j, 2j]}), "has dtype complex128"),
 }
 
@@ -387,7 +388,7 @@ def test_categorical_tables_sum_to_one():
     b = (a + (rng.random(3000) < 0.2)) % 3
     table = pd.DataFrame({"a": np.array(list("xyz"))[a], "b": np.array(list("uvw"))[b]})
     table.loc[rng.random(3000) < 0.1, "b"] = None
-    density = hy.DensityEstimator(random_state=0, epochs=40, draws=1000).fit(table)
+    density = hy.DensityEstimator(random_state=0, epochs=40, draws=1).fit(table).set_params(draws=1000)
     cells = pd.DataFrame(list(itertools.product("xyz?", ["u", "v", "w", "?", None])), columns=["a", "b"])
     p = np.exp(density.score_samples(cells))
     assert abs(p.sum() - 1) < 0.01
