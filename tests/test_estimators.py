@@ -175,6 +175,13 @@ def test_bad_arguments(estimator, message):
         estimator.fit(*blobs(30))
 
 
+@pytest.mark.parametrize("estimator", [hy.HybridClassifier, hy.HybridRegressor])
+@pytest.mark.parametrize("x", [blobs(30)[0], pd.DataFrame(blobs(30)[0], columns=["a", "b"])], ids=["array", "frame"])
+def test_labels_are_required(estimator, x):
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        estimator(epochs=1).fit(x, None)
+
+
 def test_one_class_and_no_fit():
     with pytest.raises(ValueError, match="y has one class, 'cat'; wanted at least two"):
         hy.HybridClassifier().fit(blobs(9)[0], ["cat"] * 9)

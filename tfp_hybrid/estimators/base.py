@@ -29,6 +29,7 @@ _MANY = 2000  # rows, from which on a classifier needs less regularization
 _DROPOUT = 0.3  # of a classifier of few rows
 _MUCH = 0.1  # nats for each entry of z
 _ROWS = 1024  # of a batch of predictions
+_NO_Y = "no_validation"  # as scikit-learn calls it
 _ARRAYS = {"dtype": "float64", "ensure_all_finite": "allow-nan"}
 
 
@@ -37,23 +38,25 @@ class TableEstimator(BaseEstimator):
 
     few_rows_overfit = False
 
-    def _validated(self, X, y=None, **options):
+    def _validated(self, X, y=_NO_Y, **options):
         """The table as a DataFrame, and y, `(n,)`; checked."""
         self.is_of_frame_ = _is_frame(X)
         if not self.is_of_frame_:
-            made = validate_data(self, X, **{} if y is None else {"y": y}, **options, **_ARRAYS)
-            X, y = (made, None) if y is None else made
+            made = validate_data(self, X, y, **options, **_ARRAYS)
+            X, y = (made, None) if isinstance(y, str) else made
             return pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]), y
         X = frames.as_frame(X, "X")
         validate_data(self, X, skip_check_array=True)
-        if y is not None:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        if not isinstance(y, str):
             y = column_or_1d(y, warn=True)
             check_consistent_length(X, y)
             missing = pd.isna(y)
             if missing.any():
                 raise ValueError(f"y has no value in row {int(missing.argmax())}; wanted one for each row.")
             y = y.astype(float) if options.get("y_numeric") else y
-        return X, y
+        return X, None if isinstance(y, str) else y
 
     def _train(self, make, X, y, sample_weight):
         """Trains the model that `make(p_x, latent_size)` builds, until held-out rows have not got better for a while.
