@@ -135,7 +135,7 @@ def mixed(rows=240):
     return pd.DataFrame({"number": number, "plan": plan, "income": income}), labels
 
 
-def test_tables_with_categories_and_holes(tmp_path):
+def test_tables_with_categories_and_holes():
     frame, labels = mixed()
     fitted = hy.HybridClassifier(random_state=0, epochs=30, draws=4).fit(frame, labels)
     assert fitted.score(frame, labels) > 0.85
@@ -146,7 +146,9 @@ def test_tables_with_categories_and_holes(tmp_path):
     assert drawn.dtypes.equals(frame.dtypes) and set(drawn["plan"]) == {"basic", "gold"}
     log_prob = fitted.comparable_log_prob(frame)
     holes = frame["income"].isna()
-    assert abs(log_prob[holes].mean() - log_prob[~holes].mean()) < 1.5  # by log p(x) alone, about 8 nats
+    assert abs(log_prob[holes].mean() - log_prob[~holes].mean()) < 1.5
+    alone = fitted.score_samples(frame)
+    assert alone[holes].mean() - alone[~holes].mean() > 5
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.predict_proba(frame), fitted.predict_proba(frame))
 

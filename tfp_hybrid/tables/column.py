@@ -59,12 +59,6 @@ class Column:
         shares = np.array([1 - self.missing, self.missing])
         return marginals.of_cells(np.arange(3), shares, 0.0, (False, False), prior=0.0)
 
-    def linked(self, v) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns v as `marginal` takes it, and the log of the slope of this map, -inf beyond a bound."""
-        if not self.bounded:
-            return v, tf.zeros_like(v)
-        return from_bounds(self.kind, v)
-
     def value(self, v) -> tf.Tensor:
         """Returns the value that v, which `marginal` made, stands for: that of its cell."""
         kind, step = self.kind, self.step

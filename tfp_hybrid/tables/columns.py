@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_hybrid.bijectors import FusedBijector, noise
 from tfp_hybrid.tables import fitting, frames
-from tfp_hybrid.tables.column import OFF_GRID, Column
+from tfp_hybrid.tables.column import OFF_GRID, Column, from_bounds
 from tfp_hybrid.tables.kinds import Kind
 from tfp_hybrid.tables.marginals import Marginals
 
@@ -229,7 +229,7 @@ class Columns(FusedBijector):
         value = x_lines + step * u
         for place, column in enumerate(lines):
             if column.bounded:
-                linked, log_slope = column.linked(value[:, place])
+                linked, log_slope = from_bounds(column.kind, value[:, place])
                 log_det += tf.where(line_hole[:, place], _ZERO, log_slope)
                 value = tf.concat([value[:, :place], linked[:, None], value[:, place + 1 :]], -1)
         return value, log_det
