@@ -32,7 +32,7 @@ ABOUT = (
 SEED = 0
 WEIGHT = 0.001
 COMPONENTS = 5
-FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.1, "log_scale_bound": 0.5}
+FLOW = {"couplings": 8, "hidden_units": [192, 192], "dropout": 0.3, "log_scale_bound": 0.5}
 QUICK_FLOW = {"couplings": 2, "hidden_units": [8], "dropout": 0.1, "log_scale_bound": 0.5}
 HYBRIDS = {  # label, lambda, and the model whose flow is the initial one, if any
     "hybrid_mixture": ("hybrid, mixture of five Normals", WEIGHT, None),

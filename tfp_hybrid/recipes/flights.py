@@ -17,7 +17,7 @@ def flow(
     dataset: Dataset,
     couplings: int = 8,
     hidden_units: tuple[int, ...] = (192, 192),
-    dropout: float = 0.1,
+    dropout: float = 0.3,
     log_scale_bound: float = 0.5,
 ) -> bijectors.FusedChain:
     """Builds a RealNVP with an invertible linear map before each coupling, which mixes all attributes.
