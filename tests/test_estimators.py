@@ -70,7 +70,7 @@ def test_the_density_is_a_density():
 def test_gaussian_columns():
     covariance = np.array([[1.0, 0.6, 0.0], [0.6, 2.0, -0.5], [0.0, -0.5, 0.5]])
     x = RNG.multivariate_normal([1.0, 100.0, -3.0], covariance, 3000)
-    density = hy.DensityEstimator(random_state=0, epochs=100).fit(x)
+    density = hy.DensityEstimator(random_state=0, epochs=50).fit(x)
     truth = mvn_log_prob(x, np.array([1.0, 100.0, -3.0]), covariance)
     assert abs(density.score(x) - truth.mean()) < 0.1
     drawn = density.sample(4000, random_state=0)
@@ -82,7 +82,7 @@ def test_gaussian_columns():
 def test_linear_responses_and_their_spread():
     x = RNG.normal(size=(2000, 3))
     y = 50 + x @ [3.0, -2.0, 0.0] + 0.5 * RNG.normal(size=2000)
-    regressor = hy.HybridRegressor(random_state=0, epochs=100).fit(x, y)
+    regressor = hy.HybridRegressor(random_state=0, epochs=40).fit(x, y)
     mean, stddev = regressor.predict(x, return_std=True)
     wanted = sklearn.linear_model.LinearRegression().fit(x, y).predict(x)
     assert np.sqrt(np.mean((mean - wanted) ** 2)) < 0.35
