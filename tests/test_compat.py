@@ -172,6 +172,20 @@ def test_tracked_layers_are_trained_and_not_saved_by_name(tmp_path):
     assert not any(attribute.startswith("Dense") for attribute in vars(outer))
 
 
+def test_a_sublayer_of_a_built_layer_is_replaced():
+    """Without it, a head could not get a posterior once it is built, or would keep the weights of a former one."""
+    outer, first, second = keras.layers.Dense(4), keras.layers.Dense(2), keras.layers.Dense(3)
+    for layer in (outer, first, second):
+        layer.build((None, 3))
+    for inner in (first, second, first, None, second):
+        _compat.replace_sublayer(outer, "inner", inner)
+    assert outer.inner is second and outer.weights[2:] == second.weights
+    with pytest.raises(ValueError, match="cannot add new elements of state"):
+        outer.other = first
+    _compat.replace_sublayer(outer, "inner", None)
+    assert outer.inner is None and len(outer.weights) == 2
+
+
 def test_loss_tracker_is_what_logs_call_loss():
     """Without it, the loss that `fit` reports is not ours."""
     model = tiny_model()

@@ -17,6 +17,7 @@ ROOMS = (
     "recipes",
     "estimators",
     "uncertainty",
+    "bayes",
     "models",
     "heads",
     "flows",

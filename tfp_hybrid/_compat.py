@@ -160,6 +160,17 @@ def track(layer: keras.layers.Layer, layers: list[keras.layers.Layer]):
     layer._layers.extend(layers)
 
 
+def replace_sublayer(layer: keras.layers.Layer, name: str, sublayer: keras.layers.Layer | None):
+    """Sets an attribute of `layer`, built or not, to a sublayer or None; one that was there is no sublayer any more."""
+    former, locked = getattr(layer, name, None), layer._tracker.locked
+    layer._tracker.unlock()
+    if former is not None:
+        layer._tracker.untrack(former)
+    keras.layers.Layer.__setattr__(layer, name, sublayer)
+    if locked:
+        layer._tracker.lock()
+
+
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     """Returns the metric of the loss that `compile` created."""
     return model._loss_tracker

@@ -150,6 +150,13 @@ def rows_of_table():
     return columns.to_array(frame)[:16]
 
 
+def with_posterior(head, structure="auto"):
+    model = on_real_nvp(head)
+    y = LABELS if model.head.classifies else X[:, 0] + 3
+    hy.bayes.fit(model, X, y, prior=0.5, structure=structure)
+    return model
+
+
 def rejector(score):
     model = on_real_nvp(hy.heads.Categorical(2))
     score = score.fit(model, X) if score.needs_fit else score
@@ -189,6 +196,10 @@ MODELS = {
         f"head_{name}": (lambda family=family: on_real_nvp(hy.heads.ExponentialFamily(family)), lambda: X)
         for name, family in FAMILIES.items()
     },
+    "posterior_exact": (lambda: with_posterior(hy.heads.Normal()), lambda: X),
+    "posterior_full": (lambda: with_posterior(hy.heads.HeteroscedasticNormal()), lambda: X),
+    "posterior_kronecker": (lambda: with_posterior(hy.heads.Categorical(2), "kronecker"), lambda: X),
+    "posterior_diagonal": (lambda: with_posterior(hy.heads.Bernoulli(), "diagonal"), lambda: X),
     "rejector": (lambda: rejector(uncertainty.Typicality()), lambda: X),
     "rejector_likelihood_ratio": (lambda: rejector(likelihood_ratio()), lambda: X),
     "rejector_trained_background": (lambda: rejector(trained_background()), lambda: X),

@@ -14,7 +14,7 @@ from tfp_hybrid.commands.saved import load_model, load_rejector
 from tfp_hybrid.commands.table_report import because
 from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.models import HybridModel
-from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
+from tfp_hybrid.uncertainty import Aleatoric, Epistemic, NegativeLogProb, Rejector
 
 _REFERENCE_ROWS = 200  # drawn from the model
 
@@ -85,11 +85,13 @@ def prediction_table(
     Returns:
       A table with the columns "prediction" (the class, or E[y|x]), "probability" (that of the predicted class; only for
       classes), "uncertainty" (for classes, the entropy of p(y|x) in nats; for numbers, the predictive standard
-      deviation) and "log_prob_x" (nats). With a rejector, it also has "score" (unless it is -log p(x)), "percentile"
+      deviation) and "log_prob_x" (nats). With a posterior of the head, it also has "epistemic" and "aleatoric", as
+      `uncertainty.decompose`. With a rejector, it also has "score" (unless it is -log p(x)), "percentile"
       (percentage of the held-out inputs with a higher score, 0 to 100) and "abstain", which is also true for rows of
       tables with a level, or a hole in a column, that no training row had.
     """
-    answers = predictions.predict(model, x, wanted=[] if rejector is None else [rejector.score])
+    parts = [Epistemic(), Aleatoric()] if model.head.is_integrated else []
+    answers = predictions.predict(model, x, wanted=parts + ([] if rejector is None else [rejector.score]))
     if answers.stddev is None:
         table = {
             "prediction": answers.mean.argmax(-1),
@@ -98,9 +100,11 @@ def prediction_table(
         }
     else:
         table = _columns("prediction", answers.mean) | _columns("uncertainty", answers.stddev)
+    for name, column in zip(("epistemic", "aleatoric")[: len(parts)], answers.scores.T, strict=False):
+        table[name] = column
     table["log_prob_x"] = answers.log_prob_x
     if rejector is not None:
-        scores = answers.scores[:, 0]
+        scores = answers.scores[:, -1]
         if not isinstance(rejector.score, NegativeLogProb):
             table["score"] = scores
         percentile = rejector.percentile(scores)

@@ -5,6 +5,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import _compat
+from tfp_hybrid.heads.posterior import Posterior
+
 tfd = tfp.distributions
 
 
@@ -13,10 +16,14 @@ class Head(keras.layers.Layer):
 
         E[y | z] = g^-1(beta^T z + b)                                          (eq. 2 of the paper)
 
+    With a `posterior` of beta and b, as `bayes.fit` finds it, p(y | z) is the average over them, and `kernel` and
+    `bias` are not used. `head.posterior = None` takes it away. Training makes it stale, and then it is not used.
+
     To write a head, pass `event_shape` and `predictors` to this constructor and write `distribution(eta)`; where
     needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies`. A head
     that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors are logits. A head that
-    sets one of the arguments itself rejects it with `refuse`.
+    sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is not concave, or whose
+    expected information is known, overrides `information`.
 
     Args:
       event_shape: The shape of one response y: `()` or `(k,)`.
@@ -24,6 +31,7 @@ class Head(keras.layers.Layer):
       kernel_initializer: The initializer of beta. It defaults to zeros, since the fit of a GLM is convex.
       kernel_regularizer: The regularizer of beta, added to the mean loss, as everywhere in Keras. A Gaussian prior of
         standard deviation s on beta, with N training rows, is `keras.regularizers.L2(1 / (2 * N * s**2))`.
+      posterior: A `Posterior` of beta and b, or None.
       **kwargs: Passed to `keras.layers.Layer`. Under a mixed precision policy, `dtype` defaults to the dtype of the
         policy's variables.
 
@@ -52,6 +60,7 @@ class Head(keras.layers.Layer):
         predictors: int = 1,
         kernel_initializer: str | dict | keras.initializers.Initializer = "zeros",
         kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        posterior: Posterior | dict | None = None,
         **kwargs,
     ):
         kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
@@ -62,6 +71,20 @@ class Head(keras.layers.Layer):
         self.predictors = predictors
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        saved = isinstance(posterior, dict)
+        self.posterior = keras.saving.deserialize_keras_object(posterior) if saved else posterior
+
+    def __setattr__(self, name, value):
+        if name == "posterior":
+            if not isinstance(value, Posterior | None):
+                raise ValueError(f"{type(self).__name__}: `posterior` is {value!r}; wanted a `Posterior` or None.")
+            if value is not None and self.built:
+                size = self.kernel.shape[0] + 1, self.kernel.shape[1]
+                if value.mean.shape != size:
+                    raise ValueError(f"`posterior` is one of {tuple(value.mean.shape)} coefficients; wanted {size}.")
+            _compat.replace_sublayer(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def refuse(cls, kwargs: dict, argument: str, reason: str):
@@ -86,14 +109,53 @@ class Head(keras.layers.Layer):
         return (latent_shape[0], *mean.shape[1:])
 
     def call(self, z) -> tfd.Distribution:
+        return self.integrated(z) if self.is_integrated else self.at_point(z)
+
+    @property
+    def is_integrated(self) -> bool:
+        """Whether p(y | z) is the average over a posterior: there is one, and the model was not trained since."""
+        return self.posterior is not None and not self.posterior.is_stale
+
+    def at_point(self, z) -> tfd.Distribution:
+        """Returns p(y | z) at `kernel` and `bias`, without a posterior; what training maximizes."""
         return self.distribution(self.linear_predictor(z))
+
+    def integrated(self, z) -> tfd.Distribution:
+        """Returns p(y | z), the average of p(y | eta) over the posterior."""
+        eta, weights = self.posterior.nodes(z)
+        given_eta = self.distribution(self.shaped(eta))
+        logits = tf.broadcast_to(tf.constant(np.log(weights), eta.dtype), tf.shape(eta)[:-1])
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), given_eta)
 
     def linear_predictor(self, z) -> tf.Tensor:
         """Computes `eta = beta^T z + b`: `(..., *event_shape)`, and one more axis if `predictors` > 1."""
         z = tf.cast(z, self.variable_dtype)
-        eta = tf.tensordot(z, tf.convert_to_tensor(self.kernel), axes=1) + self.bias
+        return self.shaped(tf.tensordot(z, tf.convert_to_tensor(self.kernel), axes=1) + self.bias)
+
+    def shaped(self, eta) -> tf.Tensor:
+        """Linear predictors `(..., u)` with the axes that `distribution` takes."""
         shape = self.event_shape + ((self.predictors,) if self.predictors > 1 else ())
         return tf.reshape(eta, tf.concat([tf.shape(eta)[:-1], np.asarray(shape, np.int32)], 0))
+
+    def information(self, eta, y) -> tf.Tensor:
+        """The information of each row on its linear predictors, `(n, u, u)`, positive semidefinite.
+
+        It is minus the Hessian of log p(y | eta) without its negative eigenvalues, which only a density that is not
+        log-concave in eta has.
+
+        Args:
+          eta: `(n, u)`.
+          y: Responses, as `prepare_labels` returns them.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(eta)
+            gradient = tfp.math.value_and_gradient(lambda eta: self.distribution(self.shaped(eta)).log_prob(y), eta)[1]
+        values, vectors = tf.linalg.eigh(-tape.batch_jacobian(gradient, eta))
+        return tf.matmul(vectors * tf.maximum(values, 0)[:, tf.newaxis, :], vectors, transpose_b=True)
+
+    def total_information(self, eta, y, weights) -> tf.Tensor:
+        """The weighted sum of `information`, `(u, u)`."""
+        return tf.einsum("n,nuv->uv", weights, self.information(eta, y))
 
     def distribution(self, eta) -> tfd.Distribution:
         """Returns p(y | eta)."""
@@ -149,8 +211,11 @@ class Head(keras.layers.Layer):
             )
 
     def get_config(self) -> dict:
-        return super().get_config() | {
+        config = super().get_config() | {
             "event_shape": self.event_shape,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+        if self.posterior is None:
+            return config
+        return config | {"posterior": keras.saving.serialize_keras_object(self.posterior)}

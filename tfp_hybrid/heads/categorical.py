@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid.heads.base import Head
 
 tfd = tfp.distributions
+_MOST_FOR_PAIRS = 100
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -68,6 +69,33 @@ class Categorical(Head):
 
     def distribution(self, eta) -> tfd.Categorical:
         return tfd.Categorical(logits=eta)
+
+    def integrated(self, z) -> tfd.Categorical:
+        """The average over the posterior, by MacKay's approximation for each pair of classes.
+
+            p(k) ~ 1 / sum_j exp(-(eta_k - eta_j) kappa_kj),   kappa_kj = 1 / sqrt(1 + pi/8 Var[eta_k - eta_j])
+
+        Many classes have too many pairs: it is then the average over the posterior's nodes.
+        """
+        if self.num_classes > _MOST_FOR_PAIRS:
+            eta, weights = self.posterior.nodes(z)
+            probs = tf.einsum("...su,s->...u", tf.nn.softmax(eta), tf.constant(weights, eta.dtype))
+            return tfd.Categorical(logits=tf.math.log(probs))
+        eta, factor = self.posterior.linear_predictor(z), self.posterior.predictor_factor(z)
+        covariance = tf.matmul(factor, factor, transpose_b=True)
+        variance = tf.linalg.diag_part(covariance)
+        of_pairs = tf.maximum(variance[..., :, tf.newaxis] + variance[..., tf.newaxis, :] - 2 * covariance, 0)
+        ahead = (eta[..., :, tf.newaxis] - eta[..., tf.newaxis, :]) * tf.math.rsqrt(1 + np.pi / 8 * of_pairs)
+        return tfd.Categorical(logits=tf.nn.log_softmax(-tf.reduce_logsumexp(-ahead, -1)))
+
+    def information(self, eta, y) -> tf.Tensor:
+        probs = tf.nn.softmax(eta)
+        return tf.linalg.diag(probs) - probs[..., :, tf.newaxis] * probs[..., tf.newaxis, :]
+
+    def total_information(self, eta, y, weights) -> tf.Tensor:
+        probs = tf.nn.softmax(eta)
+        weighted = weights[:, tf.newaxis] * probs
+        return tf.linalg.diag(tf.reduce_sum(weighted, 0)) - tf.matmul(weighted, probs, transpose_a=True)
 
     def mean(self, distribution: tfd.Categorical) -> tf.Tensor:
         return distribution.probs_parameter()

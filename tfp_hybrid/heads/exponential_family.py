@@ -74,6 +74,13 @@ class ExponentialFamily(Head):
     def distribution(self, eta) -> tfd.Distribution:
         return independent(self.family.as_distribution(eta), self.event_shape)
 
+    def information(self, eta, y) -> tf.Tensor:
+        """Fisher's information, (dE[y]/deta)^2 / Var[y] of each entry; that of log y for a LogNormal family."""
+        if type(self.family).__name__.startswith("LogNormal"):
+            return super().information(eta, y)
+        _, variance, slope = self.family(eta)
+        return tf.linalg.diag(slope**2 / variance)
+
     def check_labels(self, y: np.ndarray):
         super().check_labels(y)
         name = type(self.family).__name__
@@ -123,6 +130,12 @@ class Bernoulli(ExponentialFamily):
     def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
         self.refuse(kwargs, "family", "this head sets it; `ExponentialFamily` takes any family")
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
+
+    def integrated(self, z) -> tfd.Distribution:
+        """A Bernoulli again, with the average of the probabilities."""
+        eta, weights = self.posterior.nodes(z)
+        probs = tf.einsum("...su,s->...u", tf.sigmoid(eta), tf.constant(weights, eta.dtype))
+        return independent(tfd.Bernoulli(probs=self.shaped(probs)), self.event_shape)
 
     def metric(self) -> keras.metrics.Metric:
         return keras.metrics.BinaryAccuracy(name="accuracy")

@@ -75,6 +75,16 @@ class Normal(StandardizedResponse):
     def distribution(self, eta) -> tfd.Distribution:
         return self.normal(eta, tf.exp(self.log_scale))
 
+    def integrated(self, z) -> tfd.Distribution:
+        """The Student-t of the exact posterior, `NormalInverseGamma`."""
+        posterior = self.posterior
+        concentration, rates = tf.convert_to_tensor(posterior.concentration), tf.convert_to_tensor(posterior.rates)
+        scale = tf.sqrt(rates / concentration * (1 + posterior.spread(z)[..., tf.newaxis]))
+        loc, scale = self.shaped(posterior.linear_predictor(z)), self.shaped(scale)
+        mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
+        y = tfd.StudentT(2 * concentration, mean + stddev * loc, self.widening * stddev * scale)
+        return independent(y, self.event_shape)
+
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class HeteroscedasticNormal(StandardizedResponse):
@@ -98,6 +108,13 @@ class HeteroscedasticNormal(StandardizedResponse):
     def distribution(self, eta) -> tfd.Distribution:
         scale = tf.math.softplus(eta[..., 1]) + 1e-3
         return self.normal(eta[..., 0], scale)
+
+    def information(self, eta, y) -> tf.Tensor:
+        """Fisher's information: 1 / (w scale)^2 on the mean and 2 (scale' / scale)^2 on the scale."""
+        of_scale = self.shaped(eta)[..., 1]
+        scale = tf.math.softplus(of_scale) + 1e-3
+        parts = [1 / (self.widening * scale) ** 2, 2 * (tf.sigmoid(of_scale) / scale) ** 2]
+        return tf.linalg.diag(tf.reshape(tf.stack(parts, -1), tf.shape(eta)))
 
 
 def independent(distribution: tfd.Distribution, event_shape: tuple[int, ...]) -> tfd.Distribution:

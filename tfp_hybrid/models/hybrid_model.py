@@ -2,6 +2,7 @@
 
 import math
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -84,6 +85,7 @@ class HybridModel(DensityModel):
             head.built = True
         head.share(self.density.variables)
         self._generative_weight, self._weighting = generative_weight, weighting
+        self._traced_for = {}  # the posterior of the head for which each step was traced
         self.nll_tracker = metrics.NegativeLogLikelihood()
         self.head_metric = head.metric()
 
@@ -174,9 +176,35 @@ class HybridModel(DensityModel):
         """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
         return _warn_of_nan(super().predict_on_batch(x))
 
+    def make_train_function(self, force=False):
+        """As `keras.Model.make_train_function`; from now on, a posterior of the head is stale."""
+        if self.head.is_integrated:
+            self.head.posterior.is_stale = True
+            warnings.warn(
+                "The model is trained after `bayes.fit`, so the posterior of its head is stale and not used any more; "
+                "call `bayes.fit` again.",
+                stacklevel=4,
+            )
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """As `keras.Model.make_test_function`; traced anew for another posterior."""
+        return super().make_test_function(force or self._has_new_posterior("test"))
+
+    def make_predict_function(self, force=False):
+        """As `keras.Model.make_predict_function`; traced anew for another posterior."""
+        return super().make_predict_function(force or self._has_new_posterior("predict"))
+
+    def _has_new_posterior(self, step):
+        used = self.head.posterior if self.head.is_integrated else None
+        former = self._traced_for.get(step, lambda: None)()
+        # A reference, since Keras would take the posterior for a layer of the model.
+        self._traced_for[step] = (lambda: None) if used is None else weakref.ref(used)
+        return former is not used
+
     def _row_losses(self, x, y, training):
         encoding = self._encoding(x, training)
-        p_y = encoding.p_y
+        p_y = self.head.at_point(encoding.features) if training else encoding.p_y
         nll = -p_y.log_prob(self.head.prepare_labels(y))
         self.nll_tracker.update_state(nll)
         rows = nll

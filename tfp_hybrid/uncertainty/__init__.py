@@ -7,6 +7,7 @@ out-of-distribution is the positive class.
 
 from tfp_hybrid.uncertainty import attack, classification, detection, drift, pictures, regression
 from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
+from tfp_hybrid.uncertainty.decomposition import Decomposition, decompose
 from tfp_hybrid.uncertainty.explain import explain
 from tfp_hybrid.uncertainty.importance import column_importance
 from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
@@ -15,11 +16,13 @@ from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, ris
 from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
 from tfp_hybrid.uncertainty.scores import (
     WAIC,
+    Aleatoric,
     CodeLength,
     Combined,
     ComplexityDensity,
     DensityOfStates,
     Energy,
+    Epistemic,
     GradientNorm,
     InputComplexity,
     JointNegativeLogProb,
@@ -41,12 +44,15 @@ from tfp_hybrid.uncertainty.scores import (
 )
 
 __all__ = [
+    "Aleatoric",
     "BrierScore",
     "CodeLength",
     "Combined",
     "ComplexityDensity",
+    "Decomposition",
     "DensityOfStates",
     "Energy",
+    "Epistemic",
     "ExpectedCalibrationError",
     "GradientNorm",
     "InputComplexity",
@@ -74,6 +80,7 @@ __all__ = [
     "classification",
     "column_importance",
     "combine",
+    "decompose",
     "default_score",
     "detection",
     "detection_table",

@@ -47,6 +47,10 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     if not model.head.can_widen:
         widened = [name for name in heads.__all__ if getattr(heads, name).can_widen]
         raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
+    if model.head.posterior is not None:
+        raise ValueError(
+            "calibrate: the head has a posterior; wanted none. Calibrate first, or give `bayes.fit` validation data."
+        )
     if not feeding.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     checks.check_labels(y, model.head, len(x))

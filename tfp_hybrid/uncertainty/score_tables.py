@@ -41,6 +41,8 @@ def all_scores(
     found += [_scores.LevelLogProb()] if levels > 1 else []
     found += [_scores.LeastLikelyPosition()]
     found += [_scores.PredictiveEntropy(), _scores.MaxProbability(), _scores.Energy(), _scores.PredictiveVariance()]
+    if model.head is not None and model.head.is_integrated:
+        found += [_scores.Epistemic(), _scores.Aleatoric()]
     found += [_scores.InputComplexity()] + ([_scores.GradientNorm()] if gradient_norm else [])
     if x is not None:
         found += [_scores.Typicality(), _scores.LatentNorm(two_sided=True), _scores.ComplexityDensity()]

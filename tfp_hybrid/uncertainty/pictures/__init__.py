@@ -12,6 +12,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
     roc_curves,
     score_histograms,
 )
+from tfp_hybrid.uncertainty.pictures.decomposition import decomposition
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
@@ -23,6 +24,7 @@ __all__ = [
     "column_histograms",
     "column_importance",
     "coverage_diagram",
+    "decomposition",
     "drift_columns",
     "drift_picture",
     "explanation",

@@ -12,15 +12,24 @@ from tfp_hybrid.uncertainty.scores.log_prob import JointNegativeLogProb, LevelLo
 from tfp_hybrid.uncertainty.scores.mahalanobis import RelativeMahalanobis
 from tfp_hybrid.uncertainty.scores.nearest import KNearest
 from tfp_hybrid.uncertainty.scores.positions import LeastLikelyPosition, log_prob_map
-from tfp_hybrid.uncertainty.scores.response import Energy, MaxProbability, PredictiveEntropy, PredictiveVariance
+from tfp_hybrid.uncertainty.scores.response import (
+    Aleatoric,
+    Energy,
+    Epistemic,
+    MaxProbability,
+    PredictiveEntropy,
+    PredictiveVariance,
+)
 from tfp_hybrid.uncertainty.scores.waic import WAIC
 
 __all__ = [
+    "Aleatoric",
     "CodeLength",
     "Combined",
     "ComplexityDensity",
     "DensityOfStates",
     "Energy",
+    "Epistemic",
     "GradientNorm",
     "InputComplexity",
     "JointNegativeLogProb",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfp_hybrid import heads
 from tfp_hybrid.models import Encoding
+from tfp_hybrid.uncertainty import decomposition
 from tfp_hybrid.uncertainty.scores.base import Score, check_head
 
 _register = keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -72,7 +73,39 @@ class Energy(Score):
         if not isinstance(encoding.model.head, heads.Categorical):
             head = type(encoding.model.head).__name__
             raise ValueError(f"Energy: the head is {head}; wanted Categorical.")
+        head = encoding.model.head
+        if head.is_integrated:
+            return -tf.reduce_logsumexp(head.posterior.linear_predictor(encoding.features), -1)
         return -tf.reduce_logsumexp(encoding.p_y.logits_parameter(), -1)
+
+
+@_register
+class Epistemic(Score):
+    """The part of the uncertainty of p(y|x) that more rows would take away, by `decompose`; the sum over k responses.
+
+    In nats for classes, a variance for numbers. Zero without a posterior of the head.
+    """
+
+    title = "epistemic uncertainty"
+
+    def of(self, encoding: Encoding) -> tf.Tensor:
+        check_head(encoding.model)
+        return _summed(decomposition.of_encodings([encoding]).epistemic)
+
+
+@_register
+class Aleatoric(Score):
+    """The part of the uncertainty of p(y|x) that is the noise of y, by `decompose`; the sum over k responses."""
+
+    title = "aleatoric uncertainty"
+
+    def of(self, encoding: Encoding) -> tf.Tensor:
+        check_head(encoding.model)
+        return _summed(decomposition.of_encodings([encoding]).aleatoric)
+
+
+def _summed(values):
+    return tf.reduce_sum(values, list(range(1, values.shape.rank)))
 
 
 def response_statistic(encoding, method):

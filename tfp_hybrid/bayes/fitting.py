@@ -1,0 +1,227 @@
+"""`fit` and `update`: the posterior of a model's head, from all rows or from further ones."""
+
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid import heads
+from tfp_hybrid.bayes import exact, laplace
+from tfp_hybrid.bayes.likelihood import Likelihood
+from tfp_hybrid.bayes.rows import Rows, encoded
+from tfp_hybrid.heads.posterior import STRUCTURES, NormalInverseGamma, Posterior
+from tfp_hybrid.models import HybridModel
+
+_BY_VALIDATION = np.logspace(-4, 6, 21)  # precisions to choose from
+_WORDS = ("evidence", "validation", "flat")
+
+
+def fit(
+    model: HybridModel,
+    x,
+    y=None,
+    sample_weight=None,
+    prior: float | str = "evidence",
+    bias_prior: float = 0.01,
+    structure: str = "auto",
+    validation_data: tuple | None = None,
+    batch_size: int | None = None,
+) -> Posterior:
+    """Gives the head of a trained model a posterior of its kernel and bias; p(y|x) is the average over it from then on.
+
+    The flow stays as it is: it encodes each row once. For a `Normal` head the posterior is exact, that of linear
+    regression with noise of unknown variance. For all others it is Laplace's approximation,
+
+        p(B | data) ~ Normal(M, C),     C^-1 = sum_n I_n + prior,     I_n: the information of row n on its predictors
+
+    at the mode M, to which Newton's steps lead from the trained weights. `model.head.posterior = None` takes it away.
+
+    Args:
+      model: A trained `HybridModel`.
+      x: The rows that it was trained on, `(n, *input_shape)`; or a data set of batches `(x, y)`, read once.
+      y: Their responses.
+      sample_weight: The weight of each row, `(n,)`, or None; 2 is the same as a row that stands twice.
+      prior: The precision > 0 of the prior on each entry of the kernel (for a `Normal` head, relative to the precision
+        of the noise); "evidence" for that of the highest evidence; "validation" for that of the lowest NLL of
+        `validation_data`; "flat" for none, on the kernel and on the bias.
+      bias_prior: The precision >= 0 of the prior on each entry of the bias; 0 is flat.
+      structure: "full", "kronecker" or "diagonal"; "auto" is "full" up to 4,000 coefficients, "kronecker" above.
+      validation_data: `(x, y)` for `prior="validation"`.
+      batch_size: Rows of a batch of an array; 256 if None.
+
+    Returns:
+      The posterior, which is `model.head.posterior`.
+
+    Raises:
+      ValueError: For arguments that are not as above, rows that the model cannot be trained on, or rows that do not
+        determine the coefficients under a flat prior.
+
+    References:
+      Nalisnick et al. 2019, appendix B.2; MacKay 1992, "A Practical Bayesian Framework for Backpropagation Networks".
+    """
+    _check(model, prior, bias_prior, structure, validation_data)
+    head = model.head
+    rows = encoded(model, x, y, sample_weight, batch_size)
+    find = _exact if isinstance(head, heads.Normal) else _laplace
+    if prior == "flat":
+        prior, bias_prior = 0.0, 0.0
+    if prior == "validation":
+        held_out = encoded(model, *validation_data, *[None] * (3 - len(validation_data)), batch_size)
+        found = [find(head, rows, precision, bias_prior, structure) for precision in _BY_VALIDATION]
+        found = min(found, key=lambda one: _nll(head, one, held_out))
+    else:
+        found = find(head, rows, prior, bias_prior, structure)
+    head.posterior = found
+    return found
+
+
+def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | None = None) -> Posterior:
+    """Adds further rows to the posterior of the head, without a look at the former rows.
+
+    For a `Normal` head this is exact: `fit` and `update` give what `fit` with all rows gives, under the same prior. For
+    others it is one step of Newton's from the former mode, with the information of the new rows there.
+
+    Args:
+      model: A model whose head has a posterior.
+      x: The new rows, as for `fit`.
+      y: Their responses.
+      sample_weight: The weight of each row, or None.
+      batch_size: Rows of a batch of an array; 256 if None.
+
+    Returns:
+      The new posterior, which is `model.head.posterior`.
+
+    Raises:
+      ValueError: If there is no posterior, if it is stale, or for rows that the model cannot be trained on.
+    """
+    _check_model(model)
+    head, before = model.head, model.head.posterior
+    if before is None:
+        raise ValueError("update: the head has no posterior; call `bayes.fit` first.")
+    if before.is_stale:
+        raise ValueError("update: the model was trained after `bayes.fit`; call `bayes.fit` again, with all rows.")
+    rows = encoded(model, x, y, sample_weight, batch_size)
+    arguments = {"kernel_prior": before.kernel_prior, "bias_prior": before.bias_prior, "rows": before.rows + rows.total}
+    if isinstance(before, NormalInverseGamma):
+        head.posterior = _of_sums(head, _sums_of(head, before), _sums(head, rows), before.prior, arguments)
+        return head.posterior
+    likelihood, mean, structure = Likelihood(head, rows), before.get("mean"), before.structure
+    information = likelihood.information(mean, structure)
+    if structure == "kronecker":
+        share = rows.total / arguments["rows"]
+        right = (1 - share) * before.get("right_information") + share * information[1]
+        information = (before.get("left_information") + information[0], right)
+    else:
+        information = (before.get("information") + information[0],)
+    curvature = laplace.Curvature(structure, information, before.prior, before.units)
+    inverse = curvature.inverse()
+    mean = mean + curvature.solve(inverse, likelihood.gradient(mean))
+    posterior = Posterior(before.features, before.units, structure, dtype=head.variable_dtype, **arguments)
+    posterior.set(mean=mean, **inverse)
+    head.posterior = posterior
+    return posterior
+
+
+def _laplace(head, rows, prior, bias_prior, structure):
+    likelihood = Likelihood(head, rows)
+    start = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
+    if structure == "auto":
+        structure = "full" if start.size <= laplace.MOST_COEFFICIENTS else "kronecker"
+    if prior == "evidence":
+        found = laplace.with_evidence(likelihood, start, structure, bias_prior)
+    else:
+        precisions = np.append(np.full(len(start) - 1, float(prior)), bias_prior)
+        found = laplace.mode(likelihood, start, structure, precisions)
+    posterior = Posterior(
+        *start.shape,
+        structure,
+        kernel_prior=found.curvature.prior[0],
+        bias_prior=bias_prior,
+        log_evidence=found.log_evidence,
+        rows=rows.total,
+        dtype=head.variable_dtype,
+    )
+    posterior.set(mean=found.coefficients, **found.inverse)
+    return posterior
+
+
+def _exact(head, rows, prior, bias_prior, structure):
+    if structure not in ("auto", "full"):
+        raise ValueError(f"structure is {structure!r}; wanted 'auto' for a Normal head, whose posterior is exact.")
+    sums = _sums(head, rows)
+    if prior == "evidence":
+        prior = sums.best_precision(bias_prior)
+    arguments = {"kernel_prior": float(prior), "bias_prior": bias_prior, "rows": rows.total}
+    precisions = np.append(np.full(len(sums.information) - 1, float(prior)), bias_prior)
+    return _of_sums(head, sums, None, precisions, arguments)
+
+
+def _of_sums(head, sums, further, prior, arguments):
+    """The posterior of a Normal head from the sums of its rows, and of further ones."""
+    if further is not None:
+        sums = exact.Sums(
+            sums.rows + further.rows,
+            sums.information + further.information,
+            sums.products + further.products,
+            sums.squares + further.squares,
+        )
+    found = sums.posterior(prior)
+    # Predictions are widened by the head's factor; the rates are those of the noise as it is.
+    found["rates"] = found["rates"] / head.widening.numpy().astype(float) ** 2
+    log_evidence = found.pop("log_evidence") - sums.rows * np.sum(np.log(head.response_stddev.numpy().astype(float)))
+    features, units = found["mean"].shape
+    posterior = NormalInverseGamma(features, units, log_evidence=log_evidence, dtype=head.variable_dtype, **arguments)
+    posterior.set(**found)
+    return posterior
+
+
+def _sums(head, rows: Rows):
+    mean, stddev = (value.numpy().astype(float) for value in (head.response_mean, head.response_stddev))
+    y = (rows.y.astype(float) - mean) / stddev
+    return exact.Sums.of(rows.phi, y.reshape(len(y), -1), rows.weights)
+
+
+def _sums_of(head, posterior: NormalInverseGamma):
+    """The sums of the rows that a posterior was found with."""
+    mean, information = posterior.get("mean"), posterior.get("information")
+    products = (information + np.diag(posterior.prior)) @ mean
+    rates = posterior.get("rates") * head.widening.numpy().astype(float) ** 2
+    squares = 2 * (rates - exact.RATE) + np.sum(mean * products, 0)
+    return exact.Sums(posterior.rows, information, products, squares)
+
+
+def _nll(head, posterior, rows: Rows) -> float:
+    """The mean NLL of rows under a posterior; the head keeps its own."""
+    before = head.posterior
+    try:
+        head.posterior = posterior
+        parts = [weights @ -head(tf.constant(z)).log_prob(y).numpy() for z, y, weights in rows.chunks(posterior.units)]
+    finally:
+        head.posterior = before
+    return float(np.sum(parts)) / rows.total
+
+
+def _check_model(model):
+    if not isinstance(model, HybridModel):
+        raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
+    if getattr(model.head, "weight_stddev", 0):
+        raise ValueError(
+            f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "
+            "posterior."
+        )
+
+
+def _check(model, prior, bias_prior, structure, validation_data):
+    _check_model(model)
+    is_number = isinstance(prior, numbers.Real) and not isinstance(prior, bool)
+    if not (is_number and 0 < prior < np.inf) and prior not in _WORDS:
+        raise ValueError(f"prior is {prior!r}; wanted a precision > 0, or one of {_WORDS}.")
+    if not (isinstance(bias_prior, numbers.Real) and 0 <= bias_prior < np.inf):
+        raise ValueError(f"bias_prior is {bias_prior!r}; wanted a precision >= 0.")
+    if structure != "auto" and structure not in STRUCTURES:
+        raise ValueError(f"structure is {structure!r}; wanted 'auto' or one of {STRUCTURES}.")
+    if (prior == "validation") != (validation_data is not None):
+        missing = "missing" if validation_data is None else "given"
+        raise ValueError(f"validation_data is {missing} and prior is {prior!r}; wanted both, or another prior.")
+    if validation_data is not None and len(validation_data) not in (2, 3):
+        raise ValueError(f"validation_data has {len(validation_data)} parts; wanted (x, y) or (x, y, sample_weight).")

@@ -1,0 +1,191 @@
+"""Laplace's approximation: the mode of the coefficients, the information there, and the prior of highest evidence."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import scipy.linalg
+
+from tfp_hybrid.bayes.likelihood import Likelihood
+
+MOST_COEFFICIENTS = 4000  # whose covariance is a full matrix by default
+_MOST_STEPS, _MOST_ROUNDS, _MOST_HALVINGS = 50, 30, 30
+_CLOSE = 1e-10  # the increase of the log posterior that a step still has to promise, relative to its size
+_SAME_PRIOR = 1e-3  # relative change of the prior's precision
+_PRECISIONS = (1e-8, 1e8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curvature:
+    """The precision of the posterior: the information of the rows and that of the prior.
+
+    Attributes:
+      structure: "full", "kronecker" or "diagonal".
+      information: As `Likelihood.information`.
+      prior: The precision of the prior of each row of B, `(d + 1,)`.
+      units: u.
+    """
+
+    structure: str
+    information: tuple[np.ndarray, ...]
+    prior: np.ndarray
+    units: int
+
+    def inverse(self) -> dict[str, np.ndarray]:
+        """The weights of a `Posterior` that stand for the covariance.
+
+        Raises:
+          ValueError: If the precision is singular.
+        """
+        if self.structure == "diagonal":
+            precision = self.information[0] + self.prior[:, np.newaxis]
+            _check_positive(precision.min(), precision.max())
+            return {"information": self.information[0], "variances": 1 / precision}
+        if self.structure == "full":
+            precision = self.information[0] + np.diag(np.repeat(self.prior, self.units))
+            factor = cholesky(precision)
+            covariance = scipy.linalg.cho_solve((factor, True), np.eye(len(precision)))
+            return {"information": self.information[0], "covariance": (covariance + covariance.T) / 2}
+        # With the prior's precision as the unit of B, the prior is the identity in every basis.
+        root = np.sqrt(np.maximum(self.prior, 1e-12 * max(self.prior.max(), 1e-300)))
+        left, left_basis = np.linalg.eigh(self.information[0] / root[:, np.newaxis] / root)
+        right, right_basis = np.linalg.eigh(self.information[1])
+        precision = np.outer(np.maximum(left, 0), np.maximum(right, 0)) + 1
+        return {
+            "left_information": self.information[0],
+            "right_information": self.information[1],
+            "left": left_basis / root[:, np.newaxis],
+            "right": right_basis,
+            "variances": 1 / precision,
+        }
+
+    def solve(self, inverse: dict, gradient: np.ndarray) -> np.ndarray:
+        """The covariance times a matrix `(d + 1, u)`."""
+        if self.structure == "full":
+            return (inverse["covariance"] @ gradient.ravel()).reshape(gradient.shape)
+        if self.structure == "diagonal":
+            return inverse["variances"] * gradient
+        left, right = inverse["left"], inverse["right"]
+        return left @ (inverse["variances"] * (left.T @ gradient @ right)) @ right.T
+
+    def log_det(self, inverse: dict) -> float:
+        """The log-determinant of the covariance."""
+        if self.structure == "full":
+            return float(np.linalg.slogdet(inverse["covariance"])[1])
+        total = np.sum(np.log(inverse["variances"]))
+        if self.structure == "kronecker":
+            total += 2 * self.units * np.linalg.slogdet(inverse["left"])[1]
+        return float(total)
+
+    def kernel_variance(self, inverse: dict) -> float:
+        """The sum of the variances of the kernel's entries."""
+        if self.structure == "full":
+            return float(np.diag(inverse["covariance"])[: -self.units].sum())
+        if self.structure == "diagonal":
+            return float(inverse["variances"][:-1].sum())
+        return float((inverse["left"][:-1] ** 2 @ inverse["variances"]).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """The mode of the posterior, and what is known there."""
+
+    coefficients: np.ndarray
+    curvature: Curvature
+    inverse: dict
+    log_likelihood: float
+
+    @property
+    def log_evidence(self) -> float:
+        """log p(y | x) in nats by Laplace's approximation; a flat prior of the bias has density 1 there."""
+        prior, units = self.curvature.prior, self.curvature.units
+        proper = prior[prior > 0]
+        log_prior = 0.5 * units * np.sum(np.log(proper)) - 0.5 * units * len(proper) * np.log(2 * np.pi)
+        log_prior -= 0.5 * np.sum(prior[:, np.newaxis] * self.coefficients**2)
+        log_volume = 0.5 * self.coefficients.size * np.log(2 * np.pi) + 0.5 * self.curvature.log_det(self.inverse)
+        return self.log_likelihood + log_prior + log_volume
+
+
+def mode(likelihood: Likelihood, start: np.ndarray, structure: str, prior: np.ndarray) -> Mode:
+    """Finds the mode of log p(y | z, B) + log p(B) by Newton's steps, and the curvature of the structure there.
+
+    The steps take the whole information where its matrix is not too large.
+
+    Args:
+      likelihood: The likelihood.
+      start: Coefficients to start from, `(d + 1, u)`.
+      structure: "full", "kronecker" or "diagonal".
+      prior: The precision of the prior of each row of B, `(d + 1,)`.
+
+    Raises:
+      ValueError: If the information is singular and the prior is flat.
+    """
+    here = start
+    of_steps = "full" if start.size <= MOST_COEFFICIENTS else "kronecker"
+
+    def log_posterior(coefficients):
+        log_likelihood = likelihood.value(coefficients)
+        return log_likelihood, log_likelihood - 0.5 * np.sum(prior[:, np.newaxis] * coefficients**2)
+
+    log_likelihood, height = log_posterior(here)
+    for _ in range(_MOST_STEPS):
+        curvature = Curvature(of_steps, likelihood.information(here, of_steps), prior, here.shape[1])
+        inverse = curvature.inverse()
+        gradient = likelihood.gradient(here) - prior[:, np.newaxis] * here
+        step = curvature.solve(inverse, gradient)
+        promised = np.sum(gradient * step)
+        if not np.isfinite(promised):
+            raise ValueError("The head's log p(y|x) is not finite near its weights; wanted a trained model.")
+        if promised <= _CLOSE * (1 + abs(height)):
+            here, log_likelihood = here + step, log_likelihood + 0.5 * promised
+            break
+        for halving in range(_MOST_HALVINGS):
+            there = here + step / 2**halving
+            found = log_posterior(there)
+            if np.isfinite(found[1]) and found[1] > height:
+                break
+        else:
+            break  # as high as rounding allows
+        here, (log_likelihood, height) = there, found
+    else:
+        warnings.warn(f"bayes: the mode was not reached in {_MOST_STEPS} steps.", stacklevel=4)
+    curvature = Curvature(structure, likelihood.information(here, structure), prior, here.shape[1])
+    return Mode(here, curvature, curvature.inverse(), log_likelihood)
+
+
+def with_evidence(likelihood: Likelihood, start: np.ndarray, structure: str, bias_prior: float) -> Mode:
+    """Finds the mode under the prior precision of the kernel with the highest evidence, by MacKay's iteration."""
+    features = start.shape[0]
+    precision = np.clip(start[:-1].size / max(np.sum(start[:-1] ** 2), 1e-8), 1e-2, 1e4)
+    for _ in range(_MOST_ROUNDS):
+        found = mode(likelihood, start, structure, np.append(np.full(features - 1, precision), bias_prior))
+        start = found.coefficients
+        kernel = found.coefficients[:-1]
+        determined = kernel.size - precision * found.curvature.kernel_variance(found.inverse)
+        better = np.clip(max(determined, 1e-6) / max(np.sum(kernel**2), 1e-12), *_PRECISIONS)
+        if abs(np.log(better / precision)) < _SAME_PRIOR:
+            break
+        precision = better
+    return found
+
+
+def cholesky(precision: np.ndarray) -> np.ndarray:
+    """The lower triangular root of a precision.
+
+    Raises:
+      ValueError: If it is singular.
+    """
+    try:
+        factor = np.linalg.cholesky(precision)
+        _check_positive(np.diag(factor).min() ** 2, np.diag(factor).max() ** 2)
+    except np.linalg.LinAlgError:
+        _check_positive(0.0, 1.0)
+    return factor
+
+
+def _check_positive(least, most):
+    if not least > 1e-14 * most:
+        raise ValueError(
+            "The rows do not determine all coefficients (their information is singular) and the prior is flat; wanted "
+            "a prior precision > 0, more rows, or a latent without entries that depend on one another."
+        )

@@ -1,0 +1,71 @@
+"""`Rows`: what a head sees of the rows that a posterior is fitted to, after one pass through the flow."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.models import HybridModel, feeding
+
+_MOST_ENTRIES = 2**22  # of the information matrices of a chunk of rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows as the head of a model sees them.
+
+    Attributes:
+      z: `(n, d)`, in the dtype of the head.
+      y: Responses, as `Head.prepare_labels` returns them.
+      weights: `(n,)`, float64; ones without sample weights.
+    """
+
+    z: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def phi(self) -> np.ndarray:
+        """(z, 1), `(n, d + 1)`, float64."""
+        return np.concatenate([self.z.astype(float), np.ones((len(self.z), 1))], 1)
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return float(self.weights.sum())
+
+    def chunks(self, units: int) -> Iterator[tuple]:
+        """Yields z, y and weights of as many rows as memory holds matrices `(units, units)` for."""
+        size = int(np.clip(_MOST_ENTRIES // units**2, 16, 2**14))
+        for start in range(0, len(self.z), size):
+            part = slice(start, start + size)
+            yield self.z[part], self.y[part], self.weights[part]
+
+
+def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> Rows:
+    """Returns the checked rows after their pass through the flow.
+
+    Raises:
+      ValueError: If the model cannot be trained on the rows, or if a latent is not finite.
+    """
+    feed = feeding.Feed(model, training=True)
+    parts = []
+    with feed.errors():
+        for batch in feed.data(x, y, sample_weight, batch_size or 256):
+            x_batch, y_batch, weights = keras.utils.unpack_x_y_sample_weight(batch)
+            z = model.encode_checked(tf.convert_to_tensor(x_batch)).features
+            z = tf.cast(z, model.head.variable_dtype).numpy()
+            weights = np.ones(len(z)) if weights is None else np.asarray(weights, float).reshape(-1)
+            parts.append((z, np.asarray(model.head.prepare_labels(y_batch)), weights))
+    if not parts:
+        raise ValueError("x is empty; wanted at least one row.")
+    rows = Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    bad = ~np.isfinite(rows.z).all(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"x: the latent of row {row} is not finite; wanted rows that the flow can encode.")
+    if not rows.total:
+        raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
+    return rows
