@@ -15,7 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
-    "estimators",
+    "estimators active",
     "uncertainty",
     "bayes",
     "models",

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.posterior import NormalInverseGamma
-from tfp_hybrid.models import Encoding, HybridModel
+from tfp_hybrid.models import HybridModel
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -65,17 +65,21 @@ def decompose(model: HybridModel | Sequence[HybridModel], x, batch_size: int | N
                 "the same response."
             )
     parts = zip(*(encode_batches(one, x, batch_size) for one in models), strict=True)
-    found = [of_encodings(batch) for batch in parts]
+    found = [of_latents([(one.model.head, one.features) for one in batch]) for batch in parts]
     return Decomposition(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def of_encodings(encodings: Sequence[Encoding]) -> Decomposition:
-    """The decomposition of one batch of inputs, by tensors, from the pass of each model."""
-    if len(encodings) == 1 and isinstance(encodings[0].model.head.posterior, NormalInverseGamma):
-        return _exact(encodings[0])
-    head = encodings[0].model.head
-    given, weights = zip(*(_given_coefficients(encoding) for encoding in encodings), strict=True)
-    weights = np.concatenate(weights) / len(encodings)
+def of_latents(seen: Sequence[tuple]) -> Decomposition:
+    """The decomposition for one batch of inputs, by tensors.
+
+    Args:
+      seen: The head of each model, and the latents `(n, d)` that it sees.
+    """
+    head, z = seen[0]
+    if len(seen) == 1 and isinstance(head.posterior, NormalInverseGamma):
+        return _exact(head, z)
+    given, weights = zip(*(_given_coefficients(*one) for one in seen), strict=True)
+    weights = np.concatenate(weights) / len(seen)
 
     def mean(values):  # over the second axis
         return tf.einsum("ns...,s->n...", values, tf.constant(weights, values.dtype))
@@ -90,18 +94,16 @@ def of_encodings(encodings: Sequence[Encoding]) -> Decomposition:
     return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
 
 
-def _given_coefficients(encoding):
+def _given_coefficients(head, z):
     """p(y|x, B) with batch shape `(n, s)` for s coefficients B, and the weight of each."""
-    head, z = encoding.model.head, encoding.features
     if not head.is_integrated:
         return head.at_point(z[:, tf.newaxis]), np.ones(1)
     eta, weights = head.posterior.nodes(z)
     return head.distribution(head.shaped(eta)), weights
 
 
-def _exact(encoding):
+def _exact(head, z):
     """Of a `Normal` head with its exact posterior."""
-    head, z = encoding.model.head, encoding.features
     posterior = head.posterior
     scale = head.widening * tf.convert_to_tensor(head.response_stddev)
     # The mean of the variance of the noise is infinite if it was found with two rows or fewer.

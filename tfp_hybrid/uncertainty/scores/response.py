@@ -90,7 +90,7 @@ class Epistemic(Score):
 
     def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
-        return _summed(decomposition.of_encodings([encoding]).epistemic)
+        return _summed(decomposition.of_latents([(encoding.model.head, encoding.features)]).epistemic)
 
 
 @_register
@@ -101,7 +101,7 @@ class Aleatoric(Score):
 
     def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
-        return _summed(decomposition.of_encodings([encoding]).aleatoric)
+        return _summed(decomposition.of_latents([(encoding.model.head, encoding.features)]).aleatoric)
 
 
 def _summed(values):
