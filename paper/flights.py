@@ -27,9 +27,9 @@ ABOUT = (
     "with models trained on earlier flights. The bound of the couplings' log-scales, 1/2, was chosen after a first "
     "model with a bound of 2 had predicted delays of 83,568 and 10,887 minutes for two test rows that spent hours on "
     "the ground; these two rows raised its RMSE from 46.5 to 269. The Normal with a mixture's moments was added after "
-    "the hybrid's own Normal had an NLL of 5.461 on the test rows; on the flights of 2014 the former had the lower NLL. "
-    "All figures were measured before that first bijector counted departures from half past four in the morning and "
-    "mapped a day to all numbers, which the recipe of `tfp-hybrid train flights` has now."
+    "the hybrid's own Normal had an NLL of 5.461 on the test rows; on the flights of 2014 the former had the lower "
+    "NLL. All figures were measured before that first bijector counted departures from half past four in the morning "
+    "and mapped a day to all numbers, which the recipe of `tfp-hybrid train flights` has now."
 )
 SEED = 0
 WEIGHT = 0.001
