@@ -134,6 +134,21 @@ def tables(
         raise typer.BadParameter(str(error)) from None
 
 
+@app.command()
+def active(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for active.csv, active.md and active.png.")] = RESULTS,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
+    quick: Quick = False,
+):
+    """Active learning on the digits: errors against labels, for several queries and for logistic regression.
+
+    An interrupted run resumes; delete active.csv to begin anew.
+    """
+    from benchmarks.active import active_digits
+
+    active_digits(out, seeds, quick)
+
+
 def _known(names, known, option):
     """Returns the names in their known order, all of them if none is given."""
     for name in names or []:

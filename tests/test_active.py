@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -112,6 +113,8 @@ def test_simulation_learns_and_compares():
     start = table[table["labels"] == 4].pivot(index="seed", columns="query", values="error")
     assert (start["BALD"] == start["Random"]).all()
     errors = table.groupby(["query", "labels"])["error"].mean()
+    figure = uncertainty.pictures.query_curves(table)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["Random", "BALD"]
     assert errors["BALD", 18] < errors["BALD", 4] and errors["BALD", 18] <= errors["Random", 18]
 
 
@@ -124,6 +127,35 @@ def test_simulation_of_a_regression():
     assert table["error"].iloc[-1] < 0.5 and dataclasses.is_dataclass(active.Variance())
 
 
+@pytest.mark.parametrize("make", [lambda: heads.Categorical(3), lambda: heads.NormalMixture(2), heads.Bernoulli])
+def test_float32(make):
+    head = make()
+    y = X[:, 0] if not head.classifies else np.minimum(CLASSES, 2 if head.integer_labels else 1)
+    p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag([0.0, 0.0]), tfb.Identity())
+    model = hy.HybridModel(p_x, head)
+    model.head.adapt(y)
+    bayes.fit(model, X, y, prior=0.5)
+    assert len(set(active.BALD().choose(model, POOL, 40))) == 40
+
+
+def test_rows_that_overflow_are_asked_for_last():
+    model = classifier()
+    pool = POOL[:6].copy()
+    pool[:3] = 1e300
+    chosen = active.Entropy().choose(model, pool, 6)
+    assert sorted(chosen) == list(range(6)) and set(chosen[:3]) == {3, 4, 5}
+
+
+def test_frames_and_columns_of_labels():
+    def make_model(x, y):
+        return fitted(heads.Normal(dtype="float64"), np.asarray(y), np.asarray(x))
+
+    x, y = pd.DataFrame(X, index=np.arange(60)[::-1]), pd.Series(X @ [1.0, 2.0], index=np.arange(60) + 7)
+    queries = [active.Variance(), active.Variance(0.5)]
+    table = active.simulate(make_model, (x, y), (X, y.to_numpy()[:, np.newaxis]), queries, 5, 5, 10, verbose=0)
+    assert table["error"].max() < 1 and set(table["query"]) == {"Variance", "Variance(0.5)"}
+
+
 def test_errors():
     model = classifier()
     with pytest.raises(ValueError, match="count is 41, but x has 40 rows"):
@@ -132,6 +164,8 @@ def test_errors():
         active.BALD(-1.0)
     with pytest.raises(ValueError, match=r"labels is 3; wanted from `start` = 10 to the 60 rows of the pool"):
         active.simulate(None, (X, CLASSES), (X, CLASSES), [active.Random()], labels=3)
+    with pytest.raises(ValueError, match=r"table lacks the columns \['query', 'seed', 'labels', 'error'\]"):
+        uncertainty.pictures.query_curves(pd.DataFrame())
     model.head.posterior = None
     for query in (active.BALD(), active.Variance()):
         with pytest.raises(ValueError, match=rf"{type(query).__name__}: the head has no posterior"):

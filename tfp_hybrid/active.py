@@ -16,6 +16,8 @@ from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty import decomposition
 from tfp_hybrid.uncertainty.scores.base import check_classifier, check_head
 
+_ROWS = 256  # whose covariances are in memory at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Query:
@@ -62,22 +64,27 @@ class Query:
         z = tf.concat([batch.features for batch in encodings], 0)
         if count > len(z):
             raise ValueError(f"count is {count}, but x has {len(z)} rows; wanted at most as many.")
-        log_density = self.density_power * np.concatenate([batch.log_prob for batch in encodings])
+        log_density = np.concatenate([batch.log_prob for batch in encodings]) if self.density_power else 0.0
         tie = np.random.default_rng(seed).uniform(size=len(z))
-        head, before, chosen = model.head, model.head.posterior, []
+        head, before, free = model.head, model.head.posterior, np.ones(len(z), bool)
+        chosen = []
         try:
-            while len(chosen) < count:
+            while True:
+                parts = [self.of(head, z[start : start + _ROWS]) for start in range(0, len(z), _ROWS)]
                 with np.errstate(divide="ignore"):
-                    wanted = np.log(np.maximum(np.asarray(self.of(head, z), float), 0)) + log_density
-                wanted[chosen] = np.nan
-                order = np.lexsort((tie, -wanted))  # NaN is last
-                if not head.is_integrated or head.posterior.structure != "full":
+                    wanted = np.log(np.maximum(np.concatenate(parts).astype(float), 0))
+                wanted = wanted + self.density_power * log_density
+                wanted = np.where(np.isnan(wanted), -np.inf, wanted)
+                order = np.lexsort((tie, -wanted))
+                order = order[free[order]]
+                one_by_one = head.is_integrated and head.posterior.structure == "full"
+                if not one_by_one or len(chosen) == count - 1:
                     return np.array([*chosen, *order[: count - len(chosen)]])
                 chosen.append(int(order[0]))
+                free[order[0]] = False
                 head.posterior = _with_row(head, z[chosen[-1]][tf.newaxis])
         finally:
             head.posterior = before
-        return np.array(chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +163,8 @@ def _with_row(head, z) -> Posterior:
         return after
     eta = before.linear_predictor(z)
     y = head.prepare_labels(tf.zeros((1, *head.event_shape)) if head.classifies else head.at_point(z).mean())
-    root = np.linalg.cholesky(head.information(eta, y)[0].numpy() + 1e-12 * np.eye(before.units))
-    columns = np.kron(phi[:, np.newaxis], root)  # (P, u)
+    values, vectors = np.linalg.eigh(head.information(eta, y)[0].numpy().astype(float))
+    columns = np.kron(phi[:, np.newaxis], vectors * np.sqrt(np.maximum(values, 0)))  # (P, u)
     half = before.get("covariance") @ columns
     covariance = before.get("covariance") - half @ np.linalg.solve(np.eye(before.units) + columns.T @ half, half.T)
     after = Posterior(before.features, before.units, "full", dtype=head.variable_dtype, **arguments)
@@ -180,7 +187,7 @@ def simulate(
 ) -> pd.DataFrame:
     """Plays active learning on rows whose labels are known, and returns the learning curves.
 
-    Each seed begins with the same random rows for all queries.
+    Arrays and DataFrames are taken. Each seed begins with the same random rows for all queries.
 
     Args:
       make_model: A function that trains a model on rows x and labels y, with a posterior where the query needs one. It
@@ -214,19 +221,30 @@ def simulate(
             known = first
             while True:
                 keras.utils.set_random_seed(seed)
-                model = make_model(pool[0][known], pool[1][known])
-                found.append((type(query).__name__, seed, len(known), _error(model, *test)))
+                model = make_model(_rows(pool[0], known), _rows(pool[1], known))
+                found.append((_name(query), seed, len(known), _error(model, *test)))
                 bar.add(1)
                 if len(known) >= labels:
                     break
                 rest = np.setdiff1d(np.arange(len(pool[1])), known)
-                asked = query.choose(model, pool[0][rest], min(batch, labels - len(known)), seed)
+                asked = query.choose(model, _rows(pool[0], rest), min(batch, labels - len(known)), seed)
                 known = np.append(known, rest[asked])
     return pd.DataFrame(found, columns=["query", "seed", "labels", "error"])
 
 
 def _error(model, x, y):
-    mean = model.predict(x, verbose=0)
+    # Not by `predict`, which would be traced anew for each posterior.
+    mean = model.head.mean(model.predict_distribution(x)[0]).numpy()
+    y = np.asarray(model.head.prepare_labels(np.asarray(y)))
     if not model.head.classifies:
         return float(np.sqrt(np.mean((mean - y) ** 2)))
-    return float(np.mean((mean.argmax(-1) if mean.ndim == 2 else mean > 0.5) != y))
+    return float(np.mean((mean.argmax(-1) if model.head.integer_labels else mean > 0.5) != y))
+
+
+def _name(query):
+    name = type(query).__name__
+    return f"{name}({query.density_power:g})" if query.density_power else name
+
+
+def _rows(values, index):
+    return values.iloc[index] if hasattr(values, "iloc") else values[index]

@@ -360,7 +360,8 @@ BAD = {
     "labels": ({"y": CLASSES + 1}, "y has labels from 1 to 3; wanted 0 .. 2"),
     "no labels": ({"y": None}, "y is missing"),
     "no weight": ({"sample_weight": np.zeros(60)}, "sample_weight is zero for all rows"),
-    "singular": ({"x": np.c_[X[:, 0], X[:, 0]], "prior": "flat"}, "do not determine all coefficients"),
+    "flat classes": ({"prior": "flat"}, "The prior is flat, but the logits of a Categorical head may all rise"),
+    "array of priors": ({"prior": np.array([1.0, 2.0])}, "wanted a precision > 0"),
 }
 
 
@@ -371,6 +372,39 @@ def test_bad_arguments(name):
     with pytest.raises(ValueError, match=message):
         bayes.fit(model, **({"x": X, "y": y} | changes))
     assert model.head.posterior is None
+
+
+def test_singular_rows():
+    model = on_rows(heads.ExponentialFamily("Poisson", dtype="float64"))
+    with pytest.raises(ValueError, match="do not determine all coefficients"):
+        bayes.fit(model, np.c_[X[:, 0], X[:, 0]], COUNTS, prior="flat")
+
+
+@pytest.mark.parametrize("family", ["Bernoulli", "BernoulliNormalCDF"])
+def test_steep_classes_in_float32(family):
+    """Far out, float32 has no more digits for the variance of y."""
+    x = RNG.normal(size=(500, 2)).astype("float32")
+    y = (40 * x[:, 0] + RNG.normal(size=500) > 0).astype(int)
+    model = on_rows(heads.ExponentialFamily(family), dtype="float32")
+    bayes.fit(model, x, y)
+    assert np.isfinite(model.predict(100 * x, verbose=0)).all()
+    assert np.mean((model.predict(x, verbose=0) > 0.5) != y) < 0.05
+
+
+def test_weights_of_a_model_that_was_trained_since_are_stale(tmp_path):
+    model, y = case("categorical")
+    bayes.fit(model, X, y)
+    model.save(tmp_path / "before.keras")
+    with pytest.warns(UserWarning, match="stale"):
+        model.fit(X, y, epochs=1, verbose=0)
+    model.save_weights(tmp_path / "after.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "before.keras")
+    assert not loaded.head.posterior.is_stale
+    loaded.load_weights(tmp_path / "after.weights.h5")
+    assert loaded.head.posterior.is_stale
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-6)
+    anew = type(model).from_config(model.get_config())
+    assert not anew.head.is_integrated, "a posterior without its weights is none"
 
 
 def test_bad_models():

@@ -88,6 +88,27 @@ def test_a_list_of_models_is_a_mixture_of_them():
     assert not uncertainty.decompose(models[0], X).epistemic.any()
 
 
+@pytest.mark.parametrize("name", Y)
+def test_two_equal_models_are_one(name):
+    model = fitted(name, 25)
+    for one, two in zip(uncertainty.decompose(model, X), uncertainty.decompose([model, model], X), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [heads.Bernoulli, lambda: heads.Categorical(2)])
+def test_parts_of_sure_predictions_are_not_negative(make):
+    p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag([0.0, 0.0]), tfb.Identity())
+    model = hy.HybridModel(p_x, make())
+    x = RNG.normal(size=(3000, 2)).astype("float32")
+    bayes.fit(model, x, (RNG.uniform(size=3000) < 1 / (1 + np.exp(-3 * x[:, 0]))).astype(int))
+    far = np.array([[6.0, 0.0], [10.0, 0.0], [40.0, 1.0]], "float32")
+    parts = uncertainty.decompose(model, far)
+    assert np.min(parts) >= 0 and np.isfinite(parts).all()
+    p_y, _ = model.predict_distribution(far)
+    log_probs = np.stack([p_y.log_prob(0), p_y.log_prob(1)])
+    assert np.isfinite(log_probs).all() and log_probs.max() <= 0
+
+
 def test_scores_are_the_parts():
     model = fitted("normal of two")
     parts = uncertainty.decompose(model, X)
@@ -105,7 +126,7 @@ def test_scores_of_a_posterior_still_see_the_energy():
 def test_bad_lists():
     with pytest.raises(ValueError, match="model is an empty list"):
         uncertainty.decompose([], X)
-    with pytest.raises(ValueError, match="the heads are Bernoulli and Categorical; wanted models of the same response"):
+    with pytest.raises(ValueError, match=r"are Bernoulli \(Bernoulli\) of shape \(\) and Categorical \(3\) of"):
         uncertainty.decompose([fitted("bernoulli"), fitted("categorical")], X)
 
 

@@ -44,7 +44,8 @@ def fit(
       prior: The precision > 0 of the prior on each entry of the kernel (for a `Normal` head, relative to the precision
         of the noise); "evidence" for that of the highest evidence; "validation" for that of the lowest NLL of
         `validation_data`; "flat" for none, on the kernel and on the bias.
-      bias_prior: The precision >= 0 of the prior on each entry of the bias; 0 is flat.
+      bias_prior: The precision >= 0 of the prior on each entry of the bias; 0 is flat. A `Categorical` head needs a
+        prior, since all of its logits may rise together.
       structure: "full", "kronecker" or "diagonal"; "auto" is "full" up to 4,000 coefficients, "kronecker" above.
       validation_data: `(x, y)` for `prior="validation"`.
       batch_size: Rows of a batch of an array; 256 if None.
@@ -61,6 +62,11 @@ def fit(
     """
     _check(model, prior, bias_prior, structure, validation_data)
     head = model.head
+    if isinstance(head, heads.Categorical) and (bias_prior == 0 or prior == "flat"):
+        raise ValueError(
+            "The prior is flat, but the logits of a Categorical head may all rise together, so that no rows determine "
+            "its bias; wanted bias_prior > 0 and a prior other than 'flat'."
+        )
     rows = encoded(model, x, y, sample_weight, batch_size)
     find = _exact if isinstance(head, heads.Normal) else _laplace
     if prior == "flat":
@@ -115,7 +121,7 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
         information = (before.get("information") + information[0],)
     curvature = laplace.Curvature(structure, information, before.prior, before.units)
     inverse = curvature.inverse()
-    mean = mean + curvature.solve(inverse, likelihood.gradient(mean))
+    mean = mean + curvature.solve(inverse, likelihood.value_and_gradient(mean)[1])
     posterior = Posterior(before.features, before.units, structure, dtype=head.variable_dtype, **arguments)
     posterior.set(mean=mean, **inverse)
     head.posterior = posterior
@@ -195,7 +201,8 @@ def _nll(head, posterior, rows: Rows) -> float:
     before = head.posterior
     try:
         head.posterior = posterior
-        parts = [weights @ -head(tf.constant(z)).log_prob(y).numpy() for z, y, weights in rows.chunks(posterior.units)]
+        chunks = rows.chunks(64 * posterior.units**2)
+        parts = [weights @ -head(tf.constant(z)).log_prob(y).numpy() for z, y, weights in chunks]
     finally:
         head.posterior = before
     return float(np.sum(parts)) / rows.total
@@ -214,7 +221,7 @@ def _check_model(model):
 def _check(model, prior, bias_prior, structure, validation_data):
     _check_model(model)
     is_number = isinstance(prior, numbers.Real) and not isinstance(prior, bool)
-    if not (is_number and 0 < prior < np.inf) and prior not in _WORDS:
+    if not (is_number and 0 < prior < np.inf) and not (isinstance(prior, str) and prior in _WORDS):
         raise ValueError(f"prior is {prior!r}; wanted a precision > 0, or one of {_WORDS}.")
     if not (isinstance(bias_prior, numbers.Real) and 0 <= bias_prior < np.inf):
         raise ValueError(f"bias_prior is {bias_prior!r}; wanted a precision >= 0.")
@@ -223,5 +230,7 @@ def _check(model, prior, bias_prior, structure, validation_data):
     if (prior == "validation") != (validation_data is not None):
         missing = "missing" if validation_data is None else "given"
         raise ValueError(f"validation_data is {missing} and prior is {prior!r}; wanted both, or another prior.")
-    if validation_data is not None and len(validation_data) not in (2, 3):
-        raise ValueError(f"validation_data has {len(validation_data)} parts; wanted (x, y) or (x, y, sample_weight).")
+    if validation_data is not None and not (isinstance(validation_data, tuple) and len(validation_data) in (2, 3)):
+        raise ValueError(
+            f"validation_data is a {type(validation_data).__name__}; wanted a tuple (x, y) or (x, y, sample_weight)."
+        )

@@ -28,42 +28,15 @@ class Likelihood:
         """u, the number of linear predictors."""
         return self.head.kernel.shape[-1]
 
-    @functools.cached_property
-    def _value_and_gradient(self):
-        def function(eta, y):
-            return tfp.math.value_and_gradient(self._log_prob(y), eta)
-
-        return tf.function(function, autograph=False, reduce_retracing=True)
-
-    @functools.cached_property
-    def _information(self):
-        return tf.function(self.head.information, autograph=False, reduce_retracing=True)
-
-    @functools.cached_property
-    def _total_information(self):
-        return tf.function(self.head.total_information, autograph=False, reduce_retracing=True)
-
-    def _log_prob(self, y):
-        return lambda eta: self.head.distribution(self.head.shaped(eta)).log_prob(y)
-
-    def _chunks(self, coefficients):
-        dtype = self.head.variable_dtype
-        for z, y, weights in self.rows.chunks(self.units):
-            phi = np.concatenate([z.astype(float), np.ones((len(z), 1))], 1)
-            yield phi, tf.constant(phi @ coefficients, dtype), tf.constant(y), weights
-
-    def value(self, coefficients: np.ndarray) -> float:
-        """The sum of log p(y | z, B) in nats."""
-        parts = [(self._value_and_gradient(eta, y)[0], weights) for _, eta, y, weights in self._chunks(coefficients)]
-        return float(sum(weights @ log_prob.numpy().astype(float) for log_prob, weights in parts))
-
-    def gradient(self, coefficients: np.ndarray) -> np.ndarray:
-        """The gradient with respect to B, `(d + 1, u)`."""
-        total = np.zeros_like(coefficients)
-        for phi, eta, y, weights in self._chunks(coefficients):
-            slope = self._value_and_gradient(eta, y)[1].numpy().astype(float)
-            total += phi.T @ (weights[:, np.newaxis] * slope)
-        return total
+    def value_and_gradient(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        """The sum of log p(y | z, B) in nats, and its gradient with respect to B, `(d + 1, u)`."""
+        total, gradient = 0.0, np.zeros_like(coefficients)
+        for phi, y, weights in self._chunks(self.units):
+            log_prob, slope = self._of_chunk(phi, tf.constant(coefficients, phi.dtype), y)
+            total += weights @ log_prob.numpy().astype(float)
+            weighted = tf.constant(weights[:, np.newaxis], phi.dtype) * slope
+            gradient += tf.matmul(phi, weighted, transpose_a=True).numpy()
+        return float(total), gradient
 
     def information(self, coefficients: np.ndarray, structure: str) -> tuple[np.ndarray, ...]:
         """The information of the rows at B.
@@ -72,17 +45,14 @@ class Likelihood:
           "full": a matrix of `(d + 1) u` rows. "diagonal": its diagonal, `(d + 1, u)`. "kronecker": the matrices
           `(d + 1, d + 1)` and `(u, u)` whose Kronecker product is that of independent phi and information.
         """
-        features, units = coefficients.shape
         if structure == "kronecker":
-            left, right = np.zeros((features, features)), np.zeros((units, units))
-            for phi, eta, y, weights in self._chunks(coefficients):
-                left += phi.T @ (weights[:, np.newaxis] * phi)
-                right += self._total_information(eta, y, tf.constant(weights, eta.dtype)).numpy()
-            return left, right / self.rows.total
+            return self._left, self._right(coefficients)
+        features, units = coefficients.shape
         shape = (features, units) if structure == "diagonal" else (features, units, features, units)
         total = np.zeros(shape)
-        for phi, eta, y, weights in self._chunks(coefficients):
-            each = self._information(eta, y).numpy() * weights[:, np.newaxis, np.newaxis]
+        for phi, y, weights in self._chunks(units**2):
+            each = self._information(phi, tf.constant(coefficients, phi.dtype), y).numpy()
+            each, phi = each * weights[:, np.newaxis, np.newaxis], phi.numpy().astype(float)
             if structure == "diagonal":
                 total += (phi**2).T @ np.diagonal(each, axis1=1, axis2=2)
                 continue
@@ -96,3 +66,49 @@ class Likelihood:
             for v in range(u):
                 total[:, u, :, v] = total[:, v, :, u].T
         return (total.reshape(features * units, -1),)
+
+    @functools.cached_property
+    def _left(self):
+        total = 0.0
+        for phi, _, weights in self._chunks(self.units):
+            phi = phi.numpy().astype(float)
+            total = total + phi.T @ (weights[:, np.newaxis] * phi)
+        return total
+
+    def _right(self, coefficients):
+        has_sum = type(self.head).total_information is not Head.total_information
+        total = np.zeros((self.units, self.units))
+        for phi, y, weights in self._chunks(self.units if has_sum else self.units**2):
+            b, weights = tf.constant(coefficients, phi.dtype), tf.constant(weights, phi.dtype)
+            total += self._total_information(phi, b, y, weights).numpy()
+        return total / self.rows.total
+
+    def _chunks(self, entries):
+        """phi = (z, 1) and y as tensors, and weights, of as many rows as memory holds that many entries of each for."""
+        for z, y, weights in self.rows.chunks(entries):
+            yield tf.constant(np.concatenate([z, np.ones_like(z[:, :1])], 1)), tf.constant(y), weights
+
+    @functools.cached_property
+    def _of_chunk(self):
+        def function(phi, coefficients, y):
+            eta = tf.matmul(phi, coefficients)
+            return tfp.math.value_and_gradient(
+                lambda eta: self.head.distribution(self.head.shaped(eta)).log_prob(y), eta
+            )
+
+        return _compiled(function)
+
+    @functools.cached_property
+    def _information(self):
+        return _compiled(lambda phi, coefficients, y: self.head.information(tf.matmul(phi, coefficients), y))
+
+    @functools.cached_property
+    def _total_information(self):
+        def function(phi, coefficients, y, weights):
+            return self.head.total_information(tf.matmul(phi, coefficients), y, weights)
+
+        return _compiled(function)
+
+
+def _compiled(function):
+    return tf.function(function, autograph=False, reduce_retracing=True)

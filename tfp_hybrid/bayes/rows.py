@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_hybrid.models import HybridModel, feeding
 
-_MOST_ENTRIES = 2**22  # of the information matrices of a chunk of rows
+_MOST_ENTRIES = 2**22  # of what is computed of a chunk of rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Rows:
         """The sum of the weights."""
         return float(self.weights.sum())
 
-    def chunks(self, units: int) -> Iterator[tuple]:
-        """Yields z, y and weights of as many rows as memory holds matrices `(units, units)` for."""
-        size = int(np.clip(_MOST_ENTRIES // units**2, 16, 2**14))
+    def chunks(self, entries: int) -> Iterator[tuple]:
+        """Yields z, y and weights of as many rows at a time as memory holds that many entries of each for."""
+        size = int(np.clip(_MOST_ENTRIES // entries, 16, 2**14))
         for start in range(0, len(self.z), size):
             part = slice(start, start + size)
             yield self.z[part], self.y[part], self.weights[part]

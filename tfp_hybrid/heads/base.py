@@ -114,7 +114,7 @@ class Head(keras.layers.Layer):
     @property
     def is_integrated(self) -> bool:
         """Whether p(y | z) is the average over a posterior: there is one, and the model was not trained since."""
-        return self.posterior is not None and not self.posterior.is_stale
+        return self.posterior is not None and self.posterior.rows > 0 and not self.posterior.is_stale
 
     def at_point(self, z) -> tfd.Distribution:
         """Returns p(y | z) at `kernel` and `bias`, without a posterior; what training maximizes."""

@@ -23,6 +23,7 @@ FAMILIES = {
 }
 _INTEGER = ("Bernoulli", "Binomial", "NegativeBinomial", "Poisson")
 _POSITIVE = ("Gamma", "LogNormal")
+_FAR = 40.0  # of a linear predictor
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -78,8 +79,9 @@ class ExponentialFamily(Head):
         """Fisher's information, (dE[y]/deta)^2 / Var[y] of each entry; that of log y for a LogNormal family."""
         if type(self.family).__name__.startswith("LogNormal"):
             return super().information(eta, y)
-        _, variance, slope = self.family(eta)
-        return tf.linalg.diag(slope**2 / variance)
+        # Far out, where float32 has no more digits for a mean, its slope or its variance, a row tells next to nothing.
+        _, variance, slope = self.family(tf.clip_by_value(eta, -_FAR, _FAR))
+        return tf.linalg.diag(tf.math.divide_no_nan(slope**2, variance))
 
     def check_labels(self, y: np.ndarray):
         super().check_labels(y)
@@ -134,8 +136,9 @@ class Bernoulli(ExponentialFamily):
     def integrated(self, z) -> tfd.Distribution:
         """A Bernoulli again, with the average of the probabilities."""
         eta, weights = self.posterior.nodes(z)
-        probs = tf.einsum("...su,s->...u", tf.sigmoid(eta), tf.constant(weights, eta.dtype))
-        return independent(tfd.Bernoulli(probs=self.shaped(probs)), self.event_shape)
+        log_weights = tf.constant(np.log(weights)[:, np.newaxis], eta.dtype)
+        yes, no = (tf.reduce_logsumexp(tf.math.log_sigmoid(side) + log_weights, -2) for side in (eta, -eta))
+        return independent(tfd.Bernoulli(logits=self.shaped(yes - no)), self.event_shape)
 
     def metric(self) -> keras.metrics.Metric:
         return keras.metrics.BinaryAccuracy(name="accuracy")

@@ -9,8 +9,9 @@ import tensorflow_probability as tfp
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 STRUCTURES = ("full", "kronecker", "diagonal")
+_FACTS = ("kernel_prior", "bias_prior", "log_evidence", "rows", "is_stale")
 _DRAWS = 64  # of the linear predictors, where no quadrature is as cheap
-_QUADRATURE = {1: 20, 2: 7}  # nodes for each linear predictor
+_QUADRATURE = {1: 50, 2: 9}  # nodes for each linear predictor
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -35,7 +36,6 @@ class Posterior(keras.layers.Layer):
       bias_prior: The precision of the prior on the bias; 0 is flat.
       log_evidence: log p(y | x) in nats, with B integrated out by Laplace's approximation.
       rows: The rows that it was found with, by their weights.
-      is_stale: Whether the model was trained since.
       **kwargs: Passed to `keras.layers.Layer`.
 
     References:
@@ -52,20 +52,50 @@ class Posterior(keras.layers.Layer):
         bias_prior: float = 0.0,
         log_evidence: float = np.nan,
         rows: float = 0.0,
-        is_stale: bool = False,
         **kwargs,
     ):
         super().__init__(trainable=False, **kwargs)
         if structure not in STRUCTURES:
             raise ValueError(f"{type(self).__name__}: `structure` is {structure!r}; wanted one of {STRUCTURES}.")
         self.features, self.units, self.structure = int(features), int(units), structure
-        self.kernel_prior, self.bias_prior = float(kernel_prior), float(bias_prior)
-        self.log_evidence, self.rows = float(log_evidence), float(rows)
-        self.is_stale = bool(is_stale)
-        shapes = {"mean": (self.features, self.units)} | self._shapes()
+        shapes = {"mean": (self.features, self.units)} | self._shapes() | {"facts": (len(_FACTS),)}
         for name, shape in shapes.items():
             setattr(self, name, self.add_weight(shape=shape, initializer="zeros", name=name))
+        self.facts.assign([kernel_prior, bias_prior, log_evidence, rows, 0.0])
         self.built = True
+
+    def _fact(self, name) -> float:
+        with tf.init_scope():  # a number also where a function is traced
+            return float(self.facts.numpy()[_FACTS.index(name)])
+
+    @property
+    def kernel_prior(self) -> float:
+        """The precision of the prior on the kernel."""
+        return self._fact("kernel_prior")
+
+    @property
+    def bias_prior(self) -> float:
+        """The precision of the prior on the bias."""
+        return self._fact("bias_prior")
+
+    @property
+    def log_evidence(self) -> float:
+        """log p(y | x) in nats; NaN after an update of an approximation."""
+        return self._fact("log_evidence")
+
+    @property
+    def rows(self) -> float:
+        """The rows that it was found with, by their weights; 0 if it was not found yet."""
+        return self._fact("rows")
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the model was trained since."""
+        return bool(self._fact("is_stale"))
+
+    def make_stale(self):
+        """Says that the model is trained from now on."""
+        self.facts.assign([*self.facts.numpy()[:-1], 1.0])
 
     def _shapes(self) -> dict:
         size = self.features * self.units
@@ -143,12 +173,9 @@ class Posterior(keras.layers.Layer):
         return tfb.Reshape(shape, (shape[0] * shape[1],))(vectors)
 
     def get_config(self):
-        config = super().get_config() | {name: getattr(self, name) for name in _ARGUMENTS}
+        config = super().get_config() | {"features": self.features, "units": self.units, "structure": self.structure}
         del config["trainable"]
         return config
-
-
-_ARGUMENTS = ("features", "units", "structure", "kernel_prior", "bias_prior", "log_evidence", "rows", "is_stale")
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -158,7 +185,7 @@ class NormalInverseGamma(Posterior):
         s_j^2 ~ InverseGamma(a, b_j),      B_j | s_j^2 ~ Normal(M_j, s_j^2 C),      C^-1 = phi^T phi + prior
 
     for each entry j of the response. With it, p(y_j | z) is a Student-t with 2a degrees of freedom, the location
-    M_j^T phi and the scale sqrt(b_j / a (1 + phi^T C phi)).
+    M_j^T phi and the scale sqrt(b_j / a (1 + phi^T C phi)). With two rows or fewer its variance is infinite.
 
     Args:
       *args: As for `Posterior`; its priors are relative to the variance of the noise.

@@ -179,7 +179,7 @@ class HybridModel(DensityModel):
     def make_train_function(self, force=False):
         """As `keras.Model.make_train_function`; from now on, a posterior of the head is stale."""
         if self.head.is_integrated:
-            self.head.posterior.is_stale = True
+            self.head.posterior.make_stale()
             warnings.warn(
                 "The model is trained after `bayes.fit`, so the posterior of its head is stale and not used any more; "
                 "call `bayes.fit` again.",

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.posterior import NormalInverseGamma
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.models import HybridModel, feeding
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -19,7 +19,8 @@ class Decomposition(NamedTuple):
     """The uncertainty of p(y|x) and its two parts, which add up to it; each `(n,)`, or `(n, k)` for k responses.
 
     Attributes:
-      total: The entropy of p(y|x) in nats for classes, its variance for numbers.
+      total: The entropy of p(y|x) in nats for classes, its variance for numbers. (For a `Categorical` head, p(y|x) is
+        here the average over draws, which is not quite MacKay's approximation that `predict` has.)
       aleatoric: The part that is the noise of y: the mean of the entropy or variance over the posterior.
       epistemic: The part that is not knowing the coefficients: the mutual information of y and the coefficients, or the
         variance of the mean.
@@ -59,11 +60,13 @@ def decompose(model: HybridModel | Sequence[HybridModel], x, batch_size: int | N
         raise ValueError("model is an empty list; wanted at least one model.")
     for one in models:
         check_head(one)
-        if (type(one.head), one.head.event_shape) != (type(models[0].head), models[0].head.event_shape):
+        if _response(one.head) != _response(models[0].head):
             raise ValueError(
-                f"model: the heads are {type(models[0].head).__name__} and {type(one.head).__name__}; wanted models of "
-                "the same response."
+                f"model: the heads are {_response(models[0].head)} and {_response(one.head)}; wanted models of the "
+                "same response."
             )
+    if len(models) > 1 and not feeding.is_array(x):
+        raise ValueError(f"x is a {type(x).__name__}; wanted an array, since each of the models reads it.")
     parts = zip(*(encode_batches(one, x, batch_size) for one in models), strict=True)
     found = [of_latents([(one.model.head, one.features) for one in batch]) for batch in parts]
     return Decomposition(*(np.concatenate(column) for column in zip(*found, strict=True)))
@@ -75,52 +78,60 @@ def of_latents(seen: Sequence[tuple]) -> Decomposition:
     Args:
       seen: The head of each model, and the latents `(n, d)` that it sees.
     """
-    head, z = seen[0]
-    if len(seen) == 1 and isinstance(head.posterior, NormalInverseGamma):
-        return _exact(head, z)
-    given, weights = zip(*(_given_coefficients(*one) for one in seen), strict=True)
-    weights = np.concatenate(weights) / len(seen)
-
-    def mean(values):  # over the second axis
-        return tf.einsum("ns...,s->n...", values, tf.constant(weights, values.dtype))
-
-    if head.classifies:
-        probs = tf.concat([_probabilities(head, one) for one in given], 1)
-        total, aleatoric = _entropy(mean(probs)), mean(_entropy(probs))
-        return Decomposition(total, aleatoric, total - aleatoric)
-    means = tf.concat([one.mean() for one in given], 1)
-    aleatoric = mean(tf.concat([one.variance() for one in given], 1))
-    epistemic = mean((means - mean(means)[:, tf.newaxis]) ** 2)
-    return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
+    if not seen[0][0].classifies:
+        parts = zip(*(_of_numbers(*one) for one in seen), strict=True)
+        means, aleatoric, epistemic = (tf.stack(column) for column in parts)
+        aleatoric = tf.reduce_mean(aleatoric, 0)
+        epistemic = tf.reduce_mean(epistemic, 0) + tf.math.reduce_variance(means, 0)
+        return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
+    probs, weights = zip(*(_of_classes(*one) for one in seen), strict=True)
+    probs = tf.concat(probs, 1)
+    weights = tf.constant(np.concatenate(weights) / len(seen), probs.dtype)
+    total = _entropy(tf.einsum("ns...,s->n...", probs, weights))
+    aleatoric = tf.minimum(tf.einsum("ns...,s->n...", _entropy(probs), weights), total)
+    return Decomposition(total, aleatoric, total - aleatoric)
 
 
-def _given_coefficients(head, z):
-    """p(y|x, B) with batch shape `(n, s)` for s coefficients B, and the weight of each."""
+def _response(head):
+    """What the response of a head is, in words."""
+    kind = getattr(head, "num_classes", None) or type(getattr(head, "family", head)).__name__
+    return f"{type(head).__name__} ({kind}) of shape {head.event_shape}"
+
+
+def _of_numbers(head, z):
+    """The mean of y, `(n,)` or `(n, k)`, and the aleatoric and epistemic part of its variance."""
+    if head.is_integrated and isinstance(head.posterior, NormalInverseGamma):
+        p_y, spread = head(z), head.posterior.spread(z)
+        # The variance of the Student-t is that of the noise times 1 + phi^T C phi.
+        share = tf.reshape(1 / (1 + spread), [-1] + [1] * len(head.event_shape))
+        variance = p_y.variance()
+        return p_y.mean(), variance * share, variance * (1 - share)
     if not head.is_integrated:
-        return head.at_point(z[:, tf.newaxis]), np.ones(1)
+        p_y = head.at_point(z)
+        return p_y.mean(), p_y.variance(), tf.zeros_like(p_y.mean())
     eta, weights = head.posterior.nodes(z)
-    return head.distribution(head.shaped(eta)), weights
+    given, weights = head.distribution(head.shaped(eta)), tf.constant(weights, eta.dtype)
+    means = given.mean()
+    mean = tf.einsum("ns...,s->n...", means, weights)
+    epistemic = tf.einsum("ns...,s->n...", (means - mean[:, tf.newaxis]) ** 2, weights)
+    return mean, tf.einsum("ns...,s->n...", given.variance(), weights), epistemic
 
 
-def _exact(head, z):
-    """Of a `Normal` head with its exact posterior."""
-    posterior = head.posterior
-    scale = head.widening * tf.convert_to_tensor(head.response_stddev)
-    # The mean of the variance of the noise is infinite if it was found with two rows or fewer.
-    rates, rows = tf.convert_to_tensor(posterior.rates), tf.maximum(posterior.concentration - 1, 0)
-    noise = rates / rows * tf.reshape(scale, [-1]) ** 2
-    epistemic = head.shaped(posterior.spread(z)[:, tf.newaxis] * noise)
-    aleatoric = tf.broadcast_to(head.shaped(noise), tf.shape(epistemic))
-    return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
+def _of_classes(head, z):
+    """The probabilities of the classes given coefficients, `(n, s, ..., K)`, and the weight of each."""
+    if not head.is_integrated:
+        return _probabilities(head, head.at_point(z[:, tf.newaxis])), np.ones(1)
+    eta, weights = head.posterior.nodes(z)
+    return _probabilities(head, head.distribution(head.shaped(eta))), weights
 
 
 def _probabilities(head, given):
-    """The probabilities of the classes, `(n, s, ..., K)`; K is 2 for yes and no."""
-    if head.event_shape or not isinstance(given, tfd.Categorical):
-        yes = given.mean()
-        return tf.stack([1 - yes, yes], -1)
-    return given.probs_parameter()
+    """The probabilities of the classes; of yes and no, there are two."""
+    if isinstance(given, tfd.Categorical):
+        return given.probs_parameter()
+    logits = getattr(given, "distribution", given).logits_parameter()
+    return tf.sigmoid(tf.stack([-logits, logits], -1))
 
 
 def _entropy(probs):
-    return -tf.reduce_sum(tf.math.xlogy(probs, probs), -1)
+    return tf.maximum(-tf.reduce_sum(tf.math.xlogy(probs, probs), -1), 0)  # but for rounding

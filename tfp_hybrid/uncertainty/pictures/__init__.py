@@ -15,6 +15,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
 from tfp_hybrid.uncertainty.pictures.decomposition import decomposition
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
+from tfp_hybrid.uncertainty.pictures.queries import query_curves
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
 from tfp_hybrid.uncertainty.pictures.tables import column_importance, explanation
 
@@ -35,6 +36,7 @@ __all__ = [
     "log_prob_histograms",
     "png",
     "precision_recall_curves",
+    "query_curves",
     "reliability_diagram",
     "risk_coverage_curves",
     "roc_curves",

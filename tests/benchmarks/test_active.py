@@ -1,0 +1,24 @@
+"""The active learning of the digits, with hardly any training."""
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+
+
+@pytest.mark.integration
+def test_it_resumes_and_reports(tmp_path):
+    command = ["active", "--out", str(tmp_path), "--seeds", "1", "--quick"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    table = pd.read_csv(tmp_path / "active.csv")
+    assert set(table["labels"]) == {10, 20, 30} and table["query"].nunique() == 5 and len(table) == 15
+    assert (table.groupby("labels")["error"].max() > 0.05).all()
+    report = (tmp_path / "active.md").read_text()
+    assert (
+        "| Margin | " in report and "| logistic regression, Random | " in report and (tmp_path / "active.png").exists()
+    )
+    (tmp_path / "active.md").unlink()
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0 and "Margin" not in result.output
+    assert (tmp_path / "active.md").read_text() == report
