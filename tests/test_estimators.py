@@ -155,9 +155,8 @@ def test_tables_with_categories_and_holes():
 
 def test_nearly_empty_columns_and_names_that_are_numbers():
     frame = pd.DataFrame({3: np.arange(60.0), 7: [None] * 59 + ["x"]})
-    for seed in range(2):
-        fitted = hy.DensityEstimator(random_state=seed, epochs=1, draws=1).fit(frame.sample(frac=1, random_state=seed))
-        assert isinstance(fitted.sample(2), pd.DataFrame)
+    fitted = hy.DensityEstimator(random_state=1, epochs=1, draws=1).fit(frame.sample(frac=1, random_state=1))
+    assert isinstance(fitted.sample(2), pd.DataFrame)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_it_resumes_and_reports(tmp_path):
     command = ["active", "--out", str(tmp_path), "--seeds", "1", "--quick"]
     assert CliRunner().invoke(app, command).exit_code == 0
