@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -26,9 +27,13 @@ class Query:
     Args:
       density_power: a in `of(x) p(x)^a`: with a > 0, inputs that are informative but typical are asked for. p(x) is in
         nats, so that a is small where x has many entries.
+
+    Attributes:
+      uses_posterior: Whether `of` depends on the head's posterior.
     """
 
     density_power: float = 0.0
+    uses_posterior: ClassVar[bool] = True
 
     def __post_init__(self):
         arguments.check_number(self.density_power, "density_power", 0)
@@ -77,7 +82,7 @@ class Query:
                 wanted = np.where(np.isnan(wanted), -np.inf, wanted)
                 order = np.lexsort((tie, -wanted))
                 order = order[free[order]]
-                one_by_one = head.is_integrated and head.posterior.structure == "full"
+                one_by_one = self.uses_posterior and head.is_integrated and head.posterior.structure == "full"
                 if not one_by_one or len(chosen) == count - 1:
                     return np.array([*chosen, *order[: count - len(chosen)]])
                 chosen.append(int(order[0]))
@@ -144,6 +149,8 @@ class Margin(Query):
 @dataclasses.dataclass(frozen=True)
 class Random(Query):
     """Any input as much as any other: what the other queries have to beat."""
+
+    uses_posterior: ClassVar[bool] = False
 
     def of(self, head, z):
         return tf.ones(len(z))

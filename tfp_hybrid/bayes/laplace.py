@@ -43,7 +43,8 @@ class Curvature:
         """
         if self.structure == "diagonal":
             precision = self.information[0] + self.prior[:, np.newaxis]
-            _check_positive(precision.min(), precision.max())
+            if not precision.min() > _SINGULAR * precision.max():
+                raise _undetermined()
             return {"information": self.information[0], "variances": 1 / precision}
         if self.structure == "full":
             precision = self.information[0] + np.diag(np.repeat(self.prior, self.units))
@@ -52,7 +53,7 @@ class Curvature:
             return {"information": self.information[0], "covariance": (covariance + covariance.T) / 2}
         # With the prior's precision as the unit of B, the prior is the identity in every basis.
         if not self.prior.max():
-            _check_positive(0.0, 1.0)
+            raise _undetermined()
         root = np.sqrt(np.maximum(self.prior, 1e-12 * self.prior.max()))
         left, left_basis = scipy.linalg.eigh(self.information[0] / root[:, np.newaxis] / root)
         right, right_basis = scipy.linalg.eigh(self.information[1])
@@ -188,23 +189,21 @@ def cholesky(precision: np.ndarray) -> np.ndarray:
     """The lower triangular root of a precision.
 
     Raises:
-      ValueError: If it is singular.
+      ValueError: If it is singular, or not finite.
     """
     if not np.isfinite(precision).all():
-        _check_positive(1.0, np.inf)
+        raise ValueError("The information of the rows is not finite; wanted a trained model, or float64.")
     try:
         factor = scipy.linalg.cholesky(precision, lower=True)  # six times as fast as numpy beside TensorFlow
-        _check_positive(np.diag(factor).min() ** 2, np.diag(factor).max() ** 2)
     except np.linalg.LinAlgError:
-        _check_positive(0.0, 1.0)
+        raise _undetermined() from None
+    if not np.diag(factor).min() ** 2 > _SINGULAR * np.diag(factor).max() ** 2:
+        raise _undetermined()
     return factor
 
 
-def _check_positive(least, most):
-    if not np.isfinite(most):
-        raise ValueError("The information of the rows is not finite; wanted a trained model, or float64.")
-    if not least > _SINGULAR * most:
-        raise ValueError(
-            "The rows and the prior do not determine all coefficients (the information is singular); wanted a larger "
-            "prior precision, more rows, or a latent without entries that depend on one another."
-        )
+def _undetermined():
+    return ValueError(
+        "The rows and the prior do not determine all coefficients (the information is singular); wanted a larger prior "
+        "precision, more rows, or a latent without entries that depend on one another."
+    )
