@@ -49,6 +49,23 @@ def test_scores_equal_the_model_and_the_reference(model):
     np.testing.assert_allclose(table["uncertainty"], np.log(3), rtol=1e-5)  # an untrained head is uniform
 
 
+def test_a_posterior_adds_the_parts_of_the_uncertainty(tmp_path):
+    x = np.random.default_rng(2).normal(size=(100, 2)).astype("float32")
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
+    regressor = hy.HybridModel(hy.flow_distribution(flow), hy.heads.HeteroscedasticNormal())
+    hy.bayes.fit(regressor, x, x[:, 0])
+    regressor.save(tmp_path / "model.keras")
+    pd.DataFrame(ROWS, columns=NAMES).to_csv(tmp_path / "rows.csv", index=False)
+    rejector = Rejector(regressor, NegativeLogProb()).fit_threshold(x, quantile=0.9)
+    for table in (
+        hy.commands.score(tmp_path / "model.keras", tmp_path / "rows.csv"),
+        prediction_table(regressor, ROWS, rejector),
+    ):
+        assert list(table.columns[2:5]) == ["epistemic", "aleatoric", "log_prob_x"]
+        np.testing.assert_allclose(table["uncertainty"] ** 2, table["epistemic"] + table["aleatoric"], rtol=1e-4)
+    assert table["percentile"].between(0, 100).all() and table["abstain"].dtype == bool
+
+
 def bad_files(folder):
     (folder / "empty.csv").write_text("")
     (folder / "words.csv").write_text("width,height\na,b\n")
