@@ -57,7 +57,7 @@ def test_a_row_that_stands_twice_is_asked_for_less():
 def test_information_of_a_row_is_that_of_a_fit():
     """As if the label were known: with canonical links, the covariance does not depend on it."""
     model = fitted(heads.Bernoulli(dtype="float64"), (CLASSES > 0).astype(int))
-    after = active._with_row(model.head, tf.constant(POOL[:1]))
+    after = active._with_row(model.head, tf.constant(POOL[:1]), model.head.information)
     eta = float(model.head.posterior.linear_predictor(POOL[:1])[0, 0])
     p, phi = 1 / (1 + np.exp(-eta)), np.append(POOL[0], 1)
     precision = np.linalg.inv(model.head.posterior.get("covariance")) + p * (1 - p) * np.outer(phi, phi)
@@ -107,15 +107,15 @@ def test_simulation_learns_and_compares():
     y = (x @ [3.0, 1.0] + 0.1 * RNG.normal(size=300) > 0).astype(int)
     queries = [active.Random(), active.BALD()]
     table = active.simulate(
-        make_model, (x[:200], y[:200]), (x[200:], y[200:]), queries, 4, 4, 18, seeds=(0, 1, 2), verbose=0
+        make_model, (x[:200], y[:200]), (x[200:], y[200:]), queries, 4, 4, 14, seeds=(0, 1), verbose=0
     )
-    assert table.groupby(["query", "seed"])["labels"].apply(list).iloc[0] == [4, 8, 12, 16, 18]
+    assert table.groupby(["query", "seed"])["labels"].apply(list).iloc[0] == [4, 8, 12, 14]
     start = table[table["labels"] == 4].pivot(index="seed", columns="query", values="error")
     assert (start["BALD"] == start["Random"]).all()
     errors = table.groupby(["query", "labels"])["error"].mean()
     figure = uncertainty.pictures.query_curves(table)
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["Random", "BALD"]
-    assert errors["BALD", 18] < errors["BALD", 4] and errors["BALD", 18] <= errors["Random", 18]
+    assert errors["BALD", 14] < errors["BALD", 4] and errors["BALD", 14] <= errors["Random", 14]
 
 
 def test_simulation_of_a_regression():
@@ -135,7 +135,7 @@ def test_float32(make):
     model = hy.HybridModel(p_x, head)
     model.head.adapt(y)
     bayes.fit(model, X, y, prior=0.5)
-    assert len(set(active.BALD().choose(model, POOL, 40))) == 40
+    assert len(set(active.BALD().choose(model, POOL, 8))) == 8
 
 
 def test_rows_that_overflow_are_asked_for_last():

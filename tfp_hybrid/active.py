@@ -72,7 +72,7 @@ class Query:
         log_density = np.concatenate([batch.log_prob for batch in encodings]) if self.density_power else 0.0
         tie = np.random.default_rng(seed).uniform(size=len(z))
         head, before, free = model.head, model.head.posterior, np.ones(len(z), bool)
-        chosen = []
+        chosen, information = [], tf.function(head.information, autograph=False)
         try:
             while True:
                 parts = [self.of(head, z[start : start + _ROWS]) for start in range(0, len(z), _ROWS)]
@@ -87,7 +87,7 @@ class Query:
                     return np.array([*chosen, *order[: count - len(chosen)]])
                 chosen.append(int(order[0]))
                 free[order[0]] = False
-                head.posterior = _with_row(head, z[chosen[-1]][tf.newaxis])
+                head.posterior = _with_row(head, z[chosen[-1]][tf.newaxis], information)
         finally:
             head.posterior = before
 
@@ -156,7 +156,7 @@ class Random(Query):
         return tf.ones(len(z))
 
 
-def _with_row(head, z) -> Posterior:
+def _with_row(head, z, information) -> Posterior:
     """The posterior as if the label of one latent z `(1, d)` were known, with the same mean."""
     before = head.posterior
     arguments = {"kernel_prior": before.kernel_prior, "bias_prior": before.bias_prior, "rows": before.rows + 1}
@@ -170,7 +170,7 @@ def _with_row(head, z) -> Posterior:
         return after
     eta = before.linear_predictor(z)
     y = head.prepare_labels(tf.zeros((1, *head.event_shape)) if head.classifies else head.at_point(z).mean())
-    values, vectors = np.linalg.eigh(head.information(eta, y)[0].numpy().astype(float))
+    values, vectors = np.linalg.eigh(information(eta, y)[0].numpy().astype(float))
     columns = np.kron(phi[:, np.newaxis], vectors * np.sqrt(np.maximum(values, 0)))  # (P, u)
     half = before.get("covariance") @ columns
     covariance = before.get("covariance") - half @ np.linalg.solve(np.eye(before.units) + columns.T @ half, half.T)
