@@ -47,12 +47,12 @@ def active_digits(out: pathlib.Path, seeds: int, quick: bool):
                 _Learner(quick), digits.train, digits.test, [query], START, 10, labels, [seed], verbose=0
             )
             found["seconds"] = round(time.perf_counter() - started, 1)
-            table = pd.concat([table, found])
+            table = _with(table, found)
             _write(out / "active.csv", table)
         for margin in (False, True):
             name = f"logistic regression, {'Margin' if margin else 'Random'}"
             if not _has(table, name, seed, labels):
-                table = pd.concat([table, _logistic_regression(name, margin, digits, seed, labels)])
+                table = _with(table, _logistic_regression(name, margin, digits, seed, labels))
                 _write(out / "active.csv", table)
     with files.replacing(out / "active.md") as beside:
         beside.write_text(_report(table, labels), encoding="utf-8")
@@ -106,6 +106,10 @@ def _logistic_regression(name, margin, digits, seed, labels):
 
 def _kept(path):
     return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["query", "seed", "labels", "error", "seconds"])
+
+
+def _with(table, found):
+    return pd.concat([table, found]) if len(table) else found
 
 
 def _has(table, query, seed, labels):
