@@ -332,7 +332,8 @@ def test_xla_equals_graph_and_export(name, tmp_path):
     compiled = tf.function(lambda x: model.head.mean(model.head(x)), jit_compile=True)
     np.testing.assert_allclose(compiled(tf.constant(X)), wanted, rtol=1e-6)
     model.export(tmp_path / "served", verbose=False)
-    np.testing.assert_allclose(tf.saved_model.load(tmp_path / "served").serve(X), wanted, rtol=1e-6)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(X), wanted, rtol=1e-6)
 
 
 def test_training_makes_it_stale(tmp_path):

@@ -28,7 +28,6 @@ _FEWEST_TO_HOLD_OUT = 20  # rows, of which a part is held out to stop
 _MANY = 2000  # rows, from which on a classifier needs less regularization
 _DROPOUT = 0.3  # of a classifier of few rows
 _MUCH = 0.1  # nats for each entry of z
-_STEPS = 8  # that run in one execution
 _ROWS = 1024  # of a batch of predictions
 _NO_Y = "no_validation"  # as scikit-learn calls it
 _ARRAYS = {"dtype": "float64", "ensure_all_finite": "allow-nan"}
@@ -93,8 +92,7 @@ class TableEstimator(BaseEstimator):
             parts = [tuple(None if part is None else part[at] for part in (x, y, sample_weight)) for at in chosen]
             flow = _flow(columns, couplings, units, _DROPOUT if few else 0.0)
             model = make(flow_distribution(flow), columns.latent_shape[0])
-            # A step of a small model takes no longer than starting it from Python.
-            model.compile(keras.optimizers.Adam(self.learning_rate, clipnorm=10.0), steps_per_execution=_STEPS)
+            model.compile(keras.optimizers.Adam(self.learning_rate, clipnorm=10.0))
             monitor = "val_loss" if held_out else "loss"
             callbacks = [
                 keras.callbacks.ReduceLROnPlateau(monitor, factor=0.3, patience=max(1, self.patience // 2)),
