@@ -42,6 +42,11 @@ def markdown_to_rst(app, what, name, obj, options, lines):
     lines[:] = result
 
 
+def skip_metadata_routing(app, what, name, obj, skip, options):
+    """Leaves out the methods of scikit-learn's metadata routing, which its estimators get without being asked."""
+    return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
+
+
 def _inline(line):
     """Doubles the backticks, and escapes bars in the text between them, which would be substitutions."""
     parts = line.split("`")
@@ -58,3 +63,4 @@ def _in_block(lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", markdown_to_rst, priority=400)  # before napoleon, at 500
+    app.connect("autodoc-skip-member", skip_metadata_routing)

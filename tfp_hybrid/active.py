@@ -17,6 +17,8 @@ from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty import decomposition
 from tfp_hybrid.uncertainty.scores.base import check_classifier, check_head
 
+__all__ = ["BALD", "Entropy", "Margin", "Query", "Random", "Variance", "simulate"]
+
 _ROWS = 256  # whose covariances are in memory at a time
 
 

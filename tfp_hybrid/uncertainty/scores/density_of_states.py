@@ -43,7 +43,7 @@ class DensityOfStates(Composite):
     the others.
 
     Args:
-      statistics: `Score`s that need no fit. None takes ||z|| and -log p of each level of the flow, the code length of
+      statistics: Scores that need no fit. None takes ||z|| and -log p of each level of the flow, the code length of
         images, the energy of classifiers and the variance of regressors.
       given_class: Whether the statistics are compared with those of the predicted class: its means are subtracted.
       **kwargs: Passed to `Score`.
