@@ -35,6 +35,10 @@ class Sums:
         weighted = weights[:, np.newaxis] * phi
         return cls(weights.sum(), weighted.T @ phi, weighted.T @ y, weights @ y**2)
 
+    def __add__(self, other: "Sums") -> "Sums":
+        parts = dataclasses.fields(self)
+        return Sums(*(getattr(self, part.name) + getattr(other, part.name) for part in parts))
+
     def posterior(self, prior: np.ndarray) -> dict:
         """Returns the weights of a `NormalInverseGamma`, and its log evidence in nats.
 

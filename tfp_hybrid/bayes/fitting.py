@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfp_hybrid import heads
 from tfp_hybrid.bayes import exact, laplace
 from tfp_hybrid.bayes.likelihood import Likelihood
-from tfp_hybrid.bayes.rows import Rows, encoded
+from tfp_hybrid.bayes.rows import Rows, check_model, encoded
 from tfp_hybrid.heads.posterior import STRUCTURES, NormalInverseGamma, Posterior
 from tfp_hybrid.models import HybridModel
 
@@ -100,7 +100,7 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
     Raises:
       ValueError: If there is no posterior, if it is stale, or for rows that the model cannot be trained on.
     """
-    _check_model(model)
+    check_model(model)
     head, before = model.head, model.head.posterior
     if before is None:
         raise ValueError("update: the head has no posterior; call `bayes.fit` first.")
@@ -109,7 +109,7 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
     rows = encoded(model, x, y, sample_weight, batch_size)
     arguments = {"kernel_prior": before.kernel_prior, "bias_prior": before.bias_prior, "rows": before.rows + rows.total}
     if isinstance(before, NormalInverseGamma):
-        head.posterior = _of_sums(head, _sums_of(head, before), _sums(head, rows), before.prior, arguments)
+        head.posterior = _of_sums(head, _sums_of(head, before) + _sums(head, rows), before.prior, arguments)
         return head.posterior
     likelihood, mean, structure = Likelihood(head, rows), before.get("mean"), before.structure
     information = likelihood.information(mean, structure)
@@ -151,26 +151,17 @@ def _laplace(head, rows, prior, bias_prior, structure):
     return posterior
 
 
-def _exact(head, rows, prior, bias_prior, structure):
-    if structure not in ("auto", "full"):
-        raise ValueError(f"structure is {structure!r}; wanted 'auto' for a Normal head, whose posterior is exact.")
+def _exact(head, rows, prior, bias_prior, _structure):
     sums = _sums(head, rows)
     if prior == "evidence":
         prior = sums.best_precision(bias_prior)
     arguments = {"kernel_prior": float(prior), "bias_prior": bias_prior, "rows": rows.total}
     precisions = np.append(np.full(len(sums.information) - 1, float(prior)), bias_prior)
-    return _of_sums(head, sums, None, precisions, arguments)
+    return _of_sums(head, sums, precisions, arguments)
 
 
-def _of_sums(head, sums, further, prior, arguments):
-    """The posterior of a Normal head from the sums of its rows, and of further ones."""
-    if further is not None:
-        sums = exact.Sums(
-            sums.rows + further.rows,
-            sums.information + further.information,
-            sums.products + further.products,
-            sums.squares + further.squares,
-        )
+def _of_sums(head, sums, prior, arguments):
+    """The posterior of a Normal head from the sums of its rows."""
     found = sums.posterior(prior)
     # Predictions are widened by the head's factor; the rates are those of the noise as it is.
     found["rates"] = found["rates"] / head.widening.numpy().astype(float) ** 2
@@ -208,18 +199,8 @@ def _nll(head, posterior, rows: Rows) -> float:
     return float(np.sum(parts)) / rows.total
 
 
-def _check_model(model):
-    if not isinstance(model, HybridModel):
-        raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
-    if getattr(model.head, "weight_stddev", 0):
-        raise ValueError(
-            f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "
-            "posterior."
-        )
-
-
 def _check(model, prior, bias_prior, structure, validation_data):
-    _check_model(model)
+    check_model(model)
     is_number = isinstance(prior, numbers.Real) and not isinstance(prior, bool)
     if not (is_number and 0 < prior < np.inf) and not (isinstance(prior, str) and prior in _WORDS):
         raise ValueError(f"prior is {prior!r}; wanted a precision > 0, or one of {_WORDS}.")
@@ -227,6 +208,8 @@ def _check(model, prior, bias_prior, structure, validation_data):
         raise ValueError(f"bias_prior is {bias_prior!r}; wanted a precision >= 0.")
     if structure != "auto" and structure not in STRUCTURES:
         raise ValueError(f"structure is {structure!r}; wanted 'auto' or one of {STRUCTURES}.")
+    if isinstance(model.head, heads.Normal) and structure not in ("auto", "full"):
+        raise ValueError(f"structure is {structure!r}; wanted 'auto' for a Normal head, whose posterior is exact.")
     if (prior == "validation") != (validation_data is not None):
         missing = "missing" if validation_data is None else "given"
         raise ValueError(f"validation_data is {missing} and prior is {prior!r}; wanted both, or another prior.")

@@ -69,3 +69,14 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     if not rows.total:
         raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
     return rows
+
+
+def check_model(model):
+    """Raises ValueError unless the head of a model can have a posterior."""
+    if not isinstance(model, HybridModel):
+        raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
+    if getattr(model.head, "weight_stddev", 0):
+        raise ValueError(
+            f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "
+            "posterior."
+        )

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.bayes.fitting import _check_model
-from tfp_hybrid.bayes.rows import encoded
+from tfp_hybrid.bayes.rows import check_model, encoded
 from tfp_hybrid.models import HybridModel
 
 
@@ -39,7 +38,7 @@ def target_log_prob(
     Raises:
       ValueError: If there is neither `prior` nor a posterior, or for rows that the model cannot be trained on.
     """
-    _check_model(model)
+    check_model(model)
     head = model.head
     if prior is None:
         if head.posterior is None:
