@@ -1,5 +1,6 @@
 """`fit` and `update`: the posterior of a model's head, from all rows or from further ones."""
 
+import functools
 import numbers
 
 import numpy as np
@@ -14,6 +15,7 @@ from tfp_hybrid.models import HybridModel
 
 _BY_VALIDATION = np.logspace(-4, 6, 21)  # precisions to choose from
 _WORDS = ("evidence", "validation", "flat")
+_CENTERS = ("mode", "weights")
 
 
 def fit(
@@ -24,6 +26,7 @@ def fit(
     prior: float | str = "evidence",
     bias_prior: float = 0.01,
     structure: str = "auto",
+    center: str = "mode",
     validation_data: tuple | None = None,
     batch_size: int | None = None,
 ) -> Posterior:
@@ -34,7 +37,8 @@ def fit(
 
         p(B | data) ~ Normal(M, C),     C^-1 = sum_n I_n + prior,     I_n: the information of row n on its predictors
 
-    at the mode M, to which Newton's steps lead from the trained weights. `model.head.posterior = None` takes it away.
+    at the mode M, to which Newton's steps lead from the trained weights, or at the trained weights themselves.
+    `model.head.posterior = None` takes it away.
 
     Args:
       model: A trained `HybridModel`.
@@ -46,7 +50,10 @@ def fit(
         `validation_data`; "flat" for none, on the kernel and on the bias.
       bias_prior: The precision >= 0 of the prior on each entry of the bias; 0 is flat. A `Categorical` head needs a
         prior, since all of its logits may rise together.
-      structure: "full", "kronecker" or "diagonal"; "auto" is "full" up to 4,000 coefficients, "kronecker" above.
+      structure: "full", "kronecker", "blocks" or "diagonal". "auto" is "full" up to 4,000 coefficients, and above them
+        "blocks" for a head whose linear predictors are independent of one another, "kronecker" for others.
+      center: "mode", or "weights" for M = the trained kernel and bias. The mode fits the rows best, given their
+        latents; where early stopping, dropout or augmentation made the weights what they are, it undoes that.
       validation_data: `(x, y)` for `prior="validation"`.
       batch_size: Rows of a batch of an array; 256 if None.
 
@@ -60,7 +67,7 @@ def fit(
     References:
       Nalisnick et al. 2019, appendix B.2; MacKay 1992, "A Practical Bayesian Framework for Backpropagation Networks".
     """
-    _check(model, prior, bias_prior, structure, validation_data)
+    _check(model, prior, bias_prior, structure, center, validation_data)
     head = model.head
     if isinstance(head, heads.Categorical) and (bias_prior == 0 or prior == "flat"):
         raise ValueError(
@@ -68,15 +75,17 @@ def fit(
             "its bias; wanted bias_prior > 0 and a prior other than 'flat'."
         )
     rows = encoded(model, x, y, sample_weight, batch_size)
-    find = _exact if isinstance(head, heads.Normal) else _laplace
     if prior == "flat":
         prior, bias_prior = 0.0, 0.0
+    if isinstance(head, heads.Normal):
+        find = _exact(head, rows, bias_prior)
+    else:
+        find = _laplace(head, rows, bias_prior, structure, center)
     if prior == "validation":
         held_out = encoded(model, *validation_data, *[None] * (3 - len(validation_data)), batch_size)
-        found = [find(head, rows, precision, bias_prior, structure) for precision in _BY_VALIDATION]
-        found = min(found, key=lambda one: _nll(head, one, held_out))
+        found = min(map(find, _BY_VALIDATION), key=lambda one: _nll(head, one, held_out))
     else:
-        found = find(head, rows, prior, bias_prior, structure)
+        found = find(prior)
     head.posterior = found
     return found
 
@@ -128,36 +137,50 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
     return posterior
 
 
-def _laplace(head, rows, prior, bias_prior, structure):
+def _laplace(head, rows, bias_prior, structure, center):
+    """Returns a function of the kernel's prior (a precision, or "evidence") that returns the posterior."""
     likelihood = Likelihood(head, rows)
     start = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
     if structure == "auto":
-        structure = "full" if start.size <= laplace.MOST_COEFFICIENTS else "kronecker"
-    if prior == "evidence":
-        found = laplace.with_evidence(likelihood, start, structure, bias_prior)
+        large = "blocks" if head.has_independent_predictors else "kronecker"
+        structure = "full" if start.size <= laplace.MOST_COEFFICIENTS else large
+    if center == "weights":
+        mode = laplace.at_weights(likelihood, start, structure)
     else:
-        precisions = np.append(np.full(len(start) - 1, float(prior)), bias_prior)
-        found = laplace.mode(likelihood, start, structure, precisions)
-    posterior = Posterior(
-        *start.shape,
-        structure,
-        kernel_prior=found.curvature.prior[0],
-        bias_prior=bias_prior,
-        log_evidence=found.log_evidence,
-        rows=rows.total,
-        dtype=head.variable_dtype,
-    )
-    posterior.set(mean=found.coefficients, **found.inverse)
-    return posterior
+        mode = functools.partial(laplace.mode, likelihood, structure)
+
+    def find(prior):
+        if prior == "evidence":
+            found = laplace.with_evidence(mode, start, bias_prior)
+        else:
+            found = mode(np.append(np.full(len(start) - 1, float(prior)), bias_prior), start)
+        posterior = Posterior(
+            *start.shape,
+            structure,
+            kernel_prior=found.curvature.prior[0],
+            bias_prior=bias_prior,
+            log_evidence=found.log_evidence,
+            rows=rows.total,
+            dtype=head.variable_dtype,
+        )
+        posterior.set(mean=found.coefficients, **found.inverse)
+        return posterior
+
+    return find
 
 
-def _exact(head, rows, prior, bias_prior, _structure):
+def _exact(head, rows, bias_prior):
+    """As `_laplace`, for a Normal head."""
     sums = _sums(head, rows)
-    if prior == "evidence":
-        prior = sums.best_precision(bias_prior)
-    arguments = {"kernel_prior": float(prior), "bias_prior": bias_prior, "rows": rows.total}
-    precisions = np.append(np.full(len(sums.information) - 1, float(prior)), bias_prior)
-    return _of_sums(head, sums, precisions, arguments)
+
+    def find(prior):
+        if prior == "evidence":
+            prior = sums.best_precision(bias_prior)
+        arguments = {"kernel_prior": float(prior), "bias_prior": bias_prior, "rows": rows.total}
+        precisions = np.append(np.full(len(sums.information) - 1, float(prior)), bias_prior)
+        return _of_sums(head, sums, precisions, arguments)
+
+    return find
 
 
 def _of_sums(head, sums, prior, arguments):
@@ -199,7 +222,7 @@ def _nll(head, posterior, rows: Rows) -> float:
     return float(np.sum(parts)) / rows.total
 
 
-def _check(model, prior, bias_prior, structure, validation_data):
+def _check(model, prior, bias_prior, structure, center, validation_data):
     check_model(model)
     is_number = isinstance(prior, numbers.Real) and not isinstance(prior, bool)
     if not (is_number and 0 < prior < np.inf) and not (isinstance(prior, str) and prior in _WORDS):
@@ -208,8 +231,17 @@ def _check(model, prior, bias_prior, structure, validation_data):
         raise ValueError(f"bias_prior is {bias_prior!r}; wanted a precision >= 0.")
     if structure != "auto" and structure not in STRUCTURES:
         raise ValueError(f"structure is {structure!r}; wanted 'auto' or one of {STRUCTURES}.")
+    if structure == "blocks" and not model.head.has_independent_predictors:
+        raise ValueError(
+            f"structure is 'blocks', but the linear predictors of a {type(model.head).__name__} head depend on one "
+            "another; wanted 'auto' or another structure."
+        )
     if isinstance(model.head, heads.Normal) and structure not in ("auto", "full"):
         raise ValueError(f"structure is {structure!r}; wanted 'auto' for a Normal head, whose posterior is exact.")
+    if center not in _CENTERS:
+        raise ValueError(f"center is {center!r}; wanted one of {_CENTERS}.")
+    if isinstance(model.head, heads.Normal) and center != "mode":
+        raise ValueError(f"center is {center!r}; wanted 'mode' for a Normal head, whose posterior is exact.")
     if (prior == "validation") != (validation_data is not None):
         missing = "missing" if validation_data is None else "given"
         raise ValueError(f"validation_data is {missing} and prior is {prior!r}; wanted both, or another prior.")

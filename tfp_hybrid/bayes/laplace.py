@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
@@ -9,11 +10,11 @@ import scipy.linalg
 from tfp_hybrid.bayes.likelihood import Likelihood
 
 MOST_COEFFICIENTS = 4000  # whose covariance is a full matrix by default
-_MOST_STEPS = {"full": 50, "kronecker": 20}
+_MOST_STEPS = {"full": 50, "blocks": 50, "kronecker": 20}
 _MOST_ROUNDS, _MOST_HALVINGS = 30, 30
 # The increase of the log posterior that a step still has to promise, relative to its size.
-_CLOSE = {"full": 1e-10, "kronecker": 1e-7}
-_NEAR = {"full": 1e-5, "kronecker": 1e-5}  # where only the prior is looked for
+_CLOSE = {"full": 1e-10, "blocks": 1e-10, "kronecker": 1e-7}
+_NEAR = {"full": 1e-5, "blocks": 1e-5, "kronecker": 1e-5}  # where only the prior is looked for
 _SAME_PRIOR = 1e-3  # relative change of the prior's precision
 _PRECISIONS = (1e-8, 1e8)
 _SINGULAR = 1e-14  # the ratio of the least precision to the largest that is none any more
@@ -24,7 +25,7 @@ class Curvature:
     """The precision of the posterior: the information of the rows and that of the prior.
 
     Attributes:
-      structure: "full", "kronecker" or "diagonal".
+      structure: "full", "kronecker", "blocks" or "diagonal".
       information: As `Likelihood.information`.
       prior: The precision of the prior of each row of B, `(d + 1,)`.
       units: u.
@@ -48,9 +49,10 @@ class Curvature:
             return {"information": self.information[0], "variances": 1 / precision}
         if self.structure == "full":
             precision = self.information[0] + np.diag(np.repeat(self.prior, self.units))
-            factor = cholesky(precision)
-            covariance = scipy.linalg.cho_solve((factor, True), np.eye(len(precision)))
-            return {"information": self.information[0], "covariance": (covariance + covariance.T) / 2}
+            return {"information": self.information[0], "covariance": _inverse(precision)}
+        if self.structure == "blocks":
+            covariance = np.stack([_inverse(block + np.diag(self.prior)) for block in self.information[0]])
+            return {"information": self.information[0], "covariance": covariance}
         # With the prior's precision as the unit of B, the prior is the identity in every basis.
         if not self.prior.max():
             raise _undetermined()
@@ -70,6 +72,8 @@ class Curvature:
         """The covariance times a matrix `(d + 1, u)`."""
         if self.structure == "full":
             return (inverse["covariance"] @ gradient.ravel()).reshape(gradient.shape)
+        if self.structure == "blocks":
+            return np.einsum("ufg,gu->fu", inverse["covariance"], gradient)
         if self.structure == "diagonal":
             return inverse["variances"] * gradient
         left, right = inverse["left"], inverse["right"]
@@ -77,8 +81,8 @@ class Curvature:
 
     def log_det(self, inverse: dict) -> float:
         """The log-determinant of the covariance."""
-        if self.structure == "full":
-            return float(np.linalg.slogdet(inverse["covariance"])[1])
+        if self.structure in ("full", "blocks"):
+            return float(np.linalg.slogdet(inverse["covariance"])[1].sum())
         total = np.sum(np.log(inverse["variances"]))
         if self.structure == "kronecker":
             total += 2 * self.units * np.linalg.slogdet(inverse["left"])[1]
@@ -88,6 +92,8 @@ class Curvature:
         """The sum of the variances of the kernel's entries."""
         if self.structure == "full":
             return float(np.diag(inverse["covariance"])[: -self.units].sum())
+        if self.structure == "blocks":
+            return float(np.diagonal(inverse["covariance"], axis1=1, axis2=2)[:, :-1].sum())
         if self.structure == "diagonal":
             return float(inverse["variances"][:-1].sum())
         return float((inverse["left"][:-1] ** 2 @ inverse["variances"]).sum())
@@ -114,17 +120,17 @@ class Mode:
 
 
 def mode(
-    likelihood: Likelihood, start: np.ndarray, structure: str, prior: np.ndarray, close: dict[str, float] = _CLOSE
+    likelihood: Likelihood, structure: str, prior: np.ndarray, start: np.ndarray, close: dict[str, float] = _CLOSE
 ) -> Mode:
     """Finds the mode of log p(y | z, B) + log p(B) by Newton's steps, and the curvature of the structure there.
 
-    The steps take the whole information where its matrix is not too large.
+    The steps take the whole information where it is one of blocks or its matrix is not too large.
 
     Args:
       likelihood: The likelihood.
-      start: Coefficients to start from, `(d + 1, u)`.
-      structure: "full", "kronecker" or "diagonal".
+      structure: "full", "kronecker", "blocks" or "diagonal".
       prior: The precision of the prior of each row of B, `(d + 1,)`.
+      start: Coefficients to start from, `(d + 1, u)`.
       close: The relative increase that a step still has to promise, by the structure of the steps.
 
     Raises:
@@ -132,6 +138,7 @@ def mode(
     """
     here = start
     of_steps = "full" if start.size <= MOST_COEFFICIENTS else "kronecker"
+    of_steps = "blocks" if likelihood.head.has_independent_predictors else of_steps
 
     def log_posterior(coefficients):
         log_likelihood, gradient = likelihood.value_and_gradient(coefficients)
@@ -163,12 +170,30 @@ def mode(
     return Mode(here, curvature, curvature.inverse(), log_likelihood)
 
 
-def with_evidence(likelihood: Likelihood, start: np.ndarray, structure: str, bias_prior: float) -> Mode:
-    """Finds the mode under the prior precision of the kernel with the highest evidence, by MacKay's iteration."""
+def at_weights(likelihood: Likelihood, coefficients: np.ndarray, structure: str) -> Callable[..., Mode]:
+    """Returns a function of the prior, for which the given coefficients are the mode whatever it is."""
+    log_likelihood, _ = likelihood.value_and_gradient(coefficients)
+    information = likelihood.information(coefficients, structure)
+
+    def found(prior, *_, **__):
+        curvature = Curvature(structure, information, prior, coefficients.shape[1])
+        return Mode(coefficients, curvature, curvature.inverse(), log_likelihood)
+
+    return found
+
+
+def with_evidence(find: Callable[..., Mode], start: np.ndarray, bias_prior: float) -> Mode:
+    """Finds the mode under the prior precision of the kernel with the highest evidence, by MacKay's iteration.
+
+    Args:
+      find: Returns the mode under a prior, from coefficients to start from; `close` says how near it has to come.
+      start: The coefficients to start from, `(d + 1, u)`.
+      bias_prior: The precision of the prior of the bias.
+    """
     features = start.shape[0]
 
     def at(precision, start, **options):
-        return mode(likelihood, start, structure, np.append(np.full(features - 1, precision), bias_prior), **options)
+        return find(np.append(np.full(features - 1, precision), bias_prior), start, **options)
 
     precision = np.clip(start[:-1].size / max(np.sum(start[:-1] ** 2), 1e-8), 1e-2, 1e4)
     for _ in range(_MOST_ROUNDS):
@@ -200,6 +225,11 @@ def cholesky(precision: np.ndarray) -> np.ndarray:
     if not np.diag(factor).min() ** 2 > _SINGULAR * np.diag(factor).max() ** 2:
         raise _undetermined()
     return factor
+
+
+def _inverse(precision):
+    covariance = scipy.linalg.cho_solve((cholesky(precision), True), np.eye(len(precision)))
+    return (covariance + covariance.T) / 2
 
 
 def _undetermined():

@@ -42,25 +42,29 @@ class Likelihood:
         """The information of the rows at B.
 
         Returns:
-          "full": a matrix of `(d + 1) u` rows. "diagonal": its diagonal, `(d + 1, u)`. "kronecker": the matrices
-          `(d + 1, d + 1)` and `(u, u)` whose Kronecker product is that of independent phi and information.
+          "full": a matrix of `(d + 1) u` rows. "blocks": its part of each linear predictor, `(u, d + 1, d + 1)`.
+          "diagonal": its diagonal, `(d + 1, u)`. "kronecker": the matrices `(d + 1, d + 1)` and `(u, u)` whose
+          Kronecker product is that of independent phi and information.
         """
         if structure == "kronecker":
             return self._left, self._right(coefficients)
         features, units = coefficients.shape
-        shape = (features, units) if structure == "diagonal" else (features, units, features, units)
-        total = np.zeros(shape)
+        shapes = {"diagonal": (features, units), "blocks": (units, features, features)}
+        total = np.zeros(shapes.get(structure, (features, units, features, units)))
         for phi, y, weights in self._chunks(units**2):
             each = self._information(phi, tf.constant(coefficients, phi.dtype), y).numpy()
             each, phi = each * weights[:, np.newaxis, np.newaxis], phi.numpy().astype(float)
             if structure == "diagonal":
                 total += (phi**2).T @ np.diagonal(each, axis1=1, axis2=2)
                 continue
+            if structure == "blocks":
+                total += np.stack([phi.T @ (each[:, u, u, np.newaxis] * phi) for u in range(units)])
+                continue
             for u in range(units):
                 for v in range(u, units):
                     if each[:, u, v].any():
                         total[:, u, :, v] += phi.T @ (each[:, u, v, np.newaxis] * phi)
-        if structure == "diagonal":
+        if structure != "full":
             return (total,)
         for u in range(units):
             for v in range(u):

@@ -45,6 +45,7 @@ class Head(keras.layers.Layer):
       integer_labels: Whether labels are cast to int32.
       classifies: Whether responses are classes.
       can_widen: Whether `widen` applies to this head.
+      has_independent_predictors: Whether `information` is a diagonal matrix.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
@@ -53,6 +54,7 @@ class Head(keras.layers.Layer):
     integer_labels = False
     classifies = False
     can_widen = False
+    has_independent_predictors = False
 
     def __init__(
         self,

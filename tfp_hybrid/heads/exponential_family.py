@@ -43,6 +43,8 @@ class ExponentialFamily(Head):
       ValueError: If `family` is neither a family nor the name of one.
     """
 
+    has_independent_predictors = True
+
     def __init__(self, family: str | tfp.glm.ExponentialFamily, event_shape: int | tuple[int, ...] = (), **kwargs):
         if isinstance(family, str) and family in FAMILIES:
             family = FAMILIES[family]()

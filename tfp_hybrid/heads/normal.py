@@ -65,6 +65,8 @@ class Normal(StandardizedResponse):
       **kwargs: Passed to `Head`: `kernel_initializer`, `kernel_regularizer`, and the arguments of a Keras layer.
     """
 
+    has_independent_predictors = True
+
     def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
         super().__init__(event_shape, **kwargs)
 
@@ -101,6 +103,8 @@ class HeteroscedasticNormal(StandardizedResponse):
     References:
       Nalisnick et al. 2019, section 5.1 (flight delays).
     """
+
+    has_independent_predictors = True
 
     def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
         super().__init__(event_shape, predictors=2, **kwargs)

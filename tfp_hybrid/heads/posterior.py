@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-STRUCTURES = ("full", "kronecker", "diagonal")
+STRUCTURES = ("full", "kronecker", "blocks", "diagonal")
 _FACTS = ("kernel_prior", "bias_prior", "log_evidence", "rows", "is_stale")
 _DRAWS = 64  # of the linear predictors, where no quadrature is as cheap
 _QUADRATURE = {1: 50, 2: 9}  # nodes for each linear predictor
@@ -26,12 +26,13 @@ class Posterior(keras.layers.Layer):
         eta = B^T phi ~ Normal(M^T phi, V),      V = (phi ⊗ I)^T C (phi ⊗ I)
 
     C is a matrix of `(d + 1) u` rows ("full"), or it is a Kronecker product in the basis of the eigenvectors of its
-    two factors ("kronecker"), or it has entries on its diagonal only ("diagonal"). `bayes.fit` finds it.
+    two factors ("kronecker"), or it has one block of `d + 1` rows for each linear predictor ("blocks"), or entries on
+    its diagonal only ("diagonal"). `bayes.fit` finds it.
 
     Args:
       features: d + 1.
       units: u, the number of linear predictors.
-      structure: "full", "kronecker" or "diagonal".
+      structure: "full", "kronecker", "blocks" or "diagonal".
       kernel_prior: The precision of the prior on the kernel, Normal(0, 1 / kernel_prior).
       bias_prior: The precision of the prior on the bias; 0 is flat.
       log_evidence: log p(y | x) in nats, with B integrated out by Laplace's approximation.
@@ -101,6 +102,9 @@ class Posterior(keras.layers.Layer):
         size = self.features * self.units
         if self.structure == "full":
             return {"information": (size, size), "covariance": (size, size)}
+        if self.structure == "blocks":
+            blocks = (self.units, self.features, self.features)
+            return {"information": blocks, "covariance": blocks}
         if self.structure == "diagonal":
             return {"information": (self.features, self.units), "variances": (self.features, self.units)}
         return {
@@ -142,6 +146,9 @@ class Posterior(keras.layers.Layer):
             covariance = tf.reshape(tf.convert_to_tensor(self.covariance), shape)
             half = tf.tensordot(phi, covariance, [[-1], [0]])  # (..., u, d + 1, u)
             return _root(tf.einsum("...ufv,...f->...uv", half, phi))
+        if self.structure == "blocks":
+            half = tf.tensordot(phi, tf.convert_to_tensor(self.covariance), [[-1], [1]])  # (..., u, d + 1)
+            return tf.linalg.diag(tf.sqrt(tf.maximum(tf.einsum("...uf,...f->...u", half, phi), 0)))
         if self.structure == "kronecker":
             phi = tf.tensordot(phi, tf.convert_to_tensor(self.left), axes=1)
         stddev = tf.sqrt(tf.tensordot(phi**2, tf.convert_to_tensor(self.variances), axes=1))
@@ -160,6 +167,10 @@ class Posterior(keras.layers.Layer):
     def distribution(self) -> tfd.Distribution:
         """The posterior as a distribution of matrices B, `(d + 1, u)`."""
         shape = (self.features, self.units)
+        if self.structure == "blocks":
+            root = tf.linalg.cholesky(self.covariance)
+            columns = tfd.Independent(tfd.MultivariateNormalTriL(tf.transpose(self.mean.value), root), 1)
+            return tfb.Transpose(rightmost_transposed_ndims=2)(columns)
         mean = tf.reshape(tf.convert_to_tensor(self.mean), [-1])
         if self.structure == "full":
             vectors = tfd.MultivariateNormalTriL(mean, tf.linalg.cholesky(self.covariance))

@@ -219,7 +219,7 @@ def check_labels(
     except ValueError as error:
         raise ValueError(re.sub("^y ", f"{argument} ", str(error))) from None
     if not head.integer_labels:
-        _check_magnitude(y, head.variable_dtype, argument)
+        _check_magnitude(np.nan_to_num(y), head.variable_dtype, argument)
     return y
 
 

@@ -1,0 +1,275 @@
+"""Which arm to pull: a contextual bandit whose rewards are linear in the latent of a flow."""
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tfp_hybrid import arguments, bayes, files, heads
+from tfp_hybrid.bayes.online import Online
+from tfp_hybrid.models import HybridModel
+
+__all__ = ["ThompsonSampling", "simulate"]
+
+POLICIES = ("thompson", "ucb", "greedy")
+_LEAST_WEIGHT = 1e-3  # of a row that is remembered
+_SETTINGS = ("policy", "exploration", "forgetting", "first", "growth", "prior", "center", "safe_arm", "safe_fraction")
+
+
+class ThompsonSampling:
+    """Pulls the arm that is best for a draw of the coefficients from their posterior.
+
+    The reward of arm a in the context x is that of a GLM on z = f(x), with a linear predictor for each arm. The
+    posterior of the coefficients follows at each reward; the flow is trained seldom, each time that the number of
+    rewards has grown by the factor `growth`, and then the posterior is found anew with all rewards. (Riquelme et al.
+    call that neural linear.) Until the first training, arms are drawn evenly.
+
+    Args:
+      model: A compiled `HybridModel` with a head `heads.PartlyObserved`, whose entries are the rewards of the arms. It
+        is trained in place.
+      train: Trains the model on contexts and rewards, `train(model, x, y)`, with y `(n, arms)` and NaN for arms that
+        were not pulled. None is `model.fit(x, y, epochs=10, verbose=0)`.
+      policy: "thompson"; "ucb" for the mean of the linear predictor plus `exploration` standard deviations; "greedy"
+        for the mean.
+      exploration: The factor >= 0 of the standard deviation of the linear predictors.
+      forgetting: The factor in (0, 1] of the weight of a reward for each one that comes after it, for rewards that
+        change with time. The bandit forgets rows whose weight is below a thousandth.
+      first: How many rewards come before the first training; None is twice the number of arms.
+      growth: The factor > 1 of the number of rewards from one training to the next.
+      prior: As for `bayes.fit`.
+      center: As for `bayes.fit`.
+      safe_arm: The arm of contexts that the flow finds unlikely; None if there is none.
+      safe_fraction: Which contexts are unlikely: their log p(x) is below that of this fraction of the contexts that the
+        flow was trained on.
+      seed: The seed of the draws.
+
+    Raises:
+      ValueError: For arguments that are not as above.
+
+    References:
+      Riquelme, Tucker and Snoek 2018, "Deep Bayesian Bandits Showdown"; Thompson 1933, "On the Likelihood that One
+      Unknown Probability Exceeds Another"; Nalisnick et al. 2019, section 6.
+    """
+
+    def __init__(
+        self,
+        model: HybridModel,
+        train: Callable | None = None,
+        policy: str = "thompson",
+        exploration: float = 1.0,
+        forgetting: float = 1.0,
+        first: int | None = None,
+        growth: float = 1.25,
+        prior: float | str = "evidence",
+        center: str = "weights",
+        safe_arm: int | None = None,
+        safe_fraction: float = 0.001,
+        seed: int = 0,
+    ):
+        if not isinstance(model, HybridModel) or not isinstance(model.head, heads.PartlyObserved):
+            raise ValueError(
+                f"model is {model!r}; wanted a `HybridModel` with a head `heads.PartlyObserved`, such as "
+                "`heads.PartlyObserved(heads.Normal((arms,)))`."
+            )
+        if policy not in POLICIES:
+            raise ValueError(f"policy is {policy!r}; wanted one of {POLICIES}.")
+        arguments.check_number(exploration, "exploration", 0)
+        arguments.check_number(growth, "growth", 1, open=True)
+        arguments.check_fraction(safe_fraction, "safe_fraction")
+        if not isinstance(forgetting, (int, float)) or not 0 < forgetting <= 1:
+            raise ValueError(f"forgetting is {forgetting!r}; wanted a factor in (0, 1].")
+        self.arms = model.head.event_shape[0]
+        if safe_arm is not None and safe_arm not in range(self.arms):
+            raise ValueError(f"safe_arm is {safe_arm!r}; wanted an arm, 0 .. {self.arms - 1}.")
+        if first is not None:
+            arguments.check_count(first, "first", least=1)
+        self._model, self._train = model, train or _fit
+        self.policy, self.exploration, self.forgetting = policy, exploration, forgetting
+        self.first, self.growth, self.prior, self.center = first or 2 * self.arms, growth, prior, center
+        self.safe_arm, self.safe_fraction = safe_arm, safe_fraction
+        self._rng = np.random.default_rng(seed)
+        self._contexts, self._pulled, self._rewards = [], [], []  # of each update
+        self._count, self._next = 0, self.first
+        self._online, self._least_log_prob = None, -np.inf
+        self._expected = tf.function(self._traced_expected, autograph=False, reduce_retracing=True)
+
+    @property
+    def model(self) -> HybridModel:
+        """The model; its head has the posterior of all rewards so far."""
+        if self._online is not None:
+            self._model.head.posterior = self._online.posterior()
+        return self._model
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is remembered: contexts `(n, *event_shape)`, and rewards `(n, arms)`, NaN for arms not pulled."""
+        if not self._contexts:
+            raise ValueError("There are no rewards yet; call `update` first.")
+        return np.concatenate(self._contexts), self._responses(*map(np.concatenate, (self._pulled, self._rewards)))
+
+    def act(self, x) -> np.ndarray:
+        """Returns the arm to pull for each context of x `(n, *event_shape)`, `(n,)`.
+
+        Each row has a draw of its own, which is forgotten: `update` takes x again.
+        """
+        seen = self._model.encode(x)
+        arms = self._rng.integers(self.arms, size=len(seen.x))
+        if self._online is not None:
+            eta, stddev = self._online.predictors(seen.features.numpy())
+            if self.policy == "thompson":
+                stddev *= self._rng.normal(size=eta.shape)
+            if self.policy != "greedy":
+                eta += self.exploration * stddev
+            expected = self._expected(tf.constant(eta, self._model.head.variable_dtype)).numpy()
+            ties = self._rng.uniform(size=expected.shape)
+            arms = np.lexsort((ties, expected))[:, -1]
+        if self.safe_arm is not None:
+            arms = np.where(seen.log_prob.numpy() < self._least_log_prob, self.safe_arm, arms)
+        return arms
+
+    def update(self, x, arms, rewards):
+        """Takes rewards, whenever they are known, in any order and any number; a training may follow.
+
+        Args:
+          x: The contexts, `(n, *event_shape)`.
+          arms: The arms that were pulled, `(n,)`.
+          rewards: Their rewards, `(n,)`; a row whose reward is NaN is left out.
+
+        Raises:
+          ValueError: For arms that there are not, rewards that the head cannot take, or sizes that do not match.
+        """
+        x, arms, rewards = np.asarray(x), np.asarray(arms), np.asarray(rewards, float)
+        if arms.ndim != 1 or not np.issubdtype(arms.dtype, np.integer) or len(arms) != len(x):
+            raise ValueError(f"arms has shape {arms.shape} and dtype {arms.dtype}; wanted {len(x)} integers.")
+        if arms.size and not (arms.min() >= 0 and arms.max() < self.arms):
+            raise ValueError(f"arms has values from {arms.min()} to {arms.max()}; wanted 0 .. {self.arms - 1}.")
+        if rewards.shape != arms.shape:
+            raise ValueError(f"rewards has shape {rewards.shape}; wanted {arms.shape}, one for each arm.")
+        known = ~np.isnan(rewards)
+        x, arms, rewards = x[known], arms[known], rewards[known]
+        if not len(x):
+            return
+        y = self._responses(arms, rewards)
+        self._model.head.check_labels(y)
+        z = self._model.encode(x).features.numpy()
+        if self._online is not None:
+            self._online.add(z, y)
+        self._contexts.append(x)
+        self._pulled.append(arms)
+        self._rewards.append(rewards)
+        self._count += len(x)
+        self._forget()
+        if self._count >= self._next:
+            self.train()
+
+    def train(self):
+        """Trains the flow with all that is remembered, and finds the posterior anew; `update` does so in time."""
+        x, y = self.rows()
+        self._model.head.posterior = None  # or training would warn that it is stale
+        self._train(self._model, x, y)
+        weights = self.forgetting ** np.arange(len(x) - 1.0, -1, -1)
+        bayes.fit(self._model, x, y, weights, prior=self.prior, structure="blocks", center=self.center)
+        self._online = Online(self._model.head, self.forgetting)
+        self._next = int(np.ceil(self.growth * self._count))
+        if self.safe_arm is not None:
+            log_prob = np.concatenate([batch.log_prob for batch in self._model.encode_batches(x)])
+            self._least_log_prob = float(np.quantile(log_prob, self.safe_fraction))
+
+    def save(self, path: os.PathLike | str):
+        """Writes the bandit to one file: the model with its posterior, what is remembered, and the settings."""
+        facts = {name: getattr(self, name) for name in _SETTINGS}
+        facts |= {"count": self._count, "next": self._next, "least_log_prob": self._least_log_prob}
+        facts |= {"trained": self._online is not None, "random": self._rng.bit_generator.state}
+        rows = io.BytesIO()
+        if self._contexts:
+            parts = zip(("x", "arms", "rewards"), (self._contexts, self._pulled, self._rewards), strict=True)
+            np.savez(rows, **{name: np.concatenate(column) for name, column in parts})
+        with files.replacing(path) as beside, tempfile.TemporaryDirectory() as folder:
+            self.model.save(os.path.join(folder, "model.keras"))
+            with zipfile.ZipFile(beside, "w") as archive:
+                archive.write(os.path.join(folder, "model.keras"), "model.keras")
+                archive.writestr("rows.npz", rows.getvalue())
+                archive.writestr("bandit.json", json.dumps(facts))
+
+    @classmethod
+    def load(cls, path: os.PathLike | str, train: Callable | None = None) -> "ThompsonSampling":
+        """Returns the bandit of a file that `save` wrote; it goes on as if it had not been away, but for rounding.
+
+        Args:
+          path: The file.
+          train: As for the constructor; a function is not saved.
+        """
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            model = keras.saving.load_model(archive.extract("model.keras", folder))
+            facts, rows = json.loads(archive.read("bandit.json")), archive.read("rows.npz")
+        bandit = cls(model, train, **{name: facts[name] for name in _SETTINGS})
+        if rows:
+            with np.load(io.BytesIO(rows)) as columns:
+                bandit._contexts, bandit._pulled, bandit._rewards = ([columns[n]] for n in ("x", "arms", "rewards"))
+        bandit._count, bandit._next, bandit._least_log_prob = (facts[n] for n in ("count", "next", "least_log_prob"))
+        bandit._rng.bit_generator.state = facts["random"]
+        if facts["trained"]:
+            bandit._online = Online(model.head, bandit.forgetting)
+        return bandit
+
+    def _responses(self, arms, rewards):
+        y = np.full((len(arms), self.arms), np.nan)
+        y[np.arange(len(arms)), arms] = rewards
+        return y
+
+    def _forget(self):
+        if self.forgetting < 1:
+            most = int(np.ceil(np.log(_LEAST_WEIGHT) / np.log(self.forgetting)))
+            while sum(map(len, self._contexts[1:])) >= most:
+                for column in (self._contexts, self._pulled, self._rewards):
+                    del column[0]
+
+    def _traced_expected(self, eta):
+        head = self._model.head
+        return head.mean(head.distribution(head.shaped(eta)))
+
+
+def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, verbose: int = 1) -> pd.DataFrame:
+    """Plays a bandit on contexts for which the rewards of all arms are known.
+
+    Args:
+      bandit: The bandit, which sees the reward of the arm that it pulls.
+      x: The contexts in their order, `(n, *event_shape)`.
+      rewards: The reward of each arm, `(n, arms)`.
+      batch: How many arms are pulled before their rewards come.
+      verbose: Whether to show a progress bar.
+
+    Returns:
+      A table with a row for each context, and the columns "arm", "reward" and "regret": how much less the rewards are
+      than those of the best arms, added up to that row.
+
+    Raises:
+      ValueError: If `rewards` does not fit.
+    """
+    arguments.check_count(batch, "batch", least=1)
+    rewards = np.asarray(rewards, float)
+    if rewards.shape != (len(x), bandit.arms) or not np.isfinite(rewards).all():
+        raise ValueError(
+            f"rewards has shape {rewards.shape}; wanted finite numbers of shape {(len(x), bandit.arms)}, one for each "
+            "context and arm."
+        )
+    bar = keras.utils.Progbar(len(x), verbose=verbose, unit_name="context")
+    arms, found = [], []
+    for start in range(0, len(x), batch):
+        part = slice(start, start + batch)
+        arms.append(bandit.act(x[part]))
+        found.append(rewards[part][np.arange(len(arms[-1])), arms[-1]])
+        bandit.update(x[part], arms[-1], found[-1])
+        bar.add(len(arms[-1]))
+    arms, found = np.concatenate(arms), np.concatenate(found)
+    return pd.DataFrame({"arm": arms, "reward": found, "regret": np.cumsum(rewards.max(1) - found)})
+
+
+def _fit(model, x, y):
+    model.fit(x, y, epochs=10, verbose=0)

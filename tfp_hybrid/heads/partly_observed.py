@@ -1,0 +1,142 @@
+"""A head for responses of which some entries are missing."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid.heads.base import Head
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class PartlyObserved(Head):
+    """Several responses of which each row shows only some; an entry of y that is NaN adds nothing to log p(y|x).
+
+        log p(y | z) = sum over the observed j of log p(y_j | z)
+
+    The arms of a bandit are such responses, since only the arm that was pulled gives a reward; so are several
+    measurements that are not taken of each row.
+
+    Args:
+      head: The head of the whole response, with `event_shape` `(k,)` and one linear predictor for each entry: `Normal`,
+        `Bernoulli` or `ExponentialFamily`.
+      **kwargs: Passed to `keras.layers.Layer`. `dtype` defaults to that of `head`.
+
+    Raises:
+      ValueError: If `head` is another one.
+    """
+
+    def __init__(self, head: Head | dict, **kwargs):
+        if isinstance(head, dict):
+            head = keras.saving.deserialize_keras_object(head)
+        takes = isinstance(head, Head) and head.event_shape and head.predictors == 1
+        if not takes or isinstance(head, PartlyObserved):
+            raise ValueError(
+                f"PartlyObserved: `head` is {head!r}; wanted a head of several responses with one linear predictor for "
+                "each, such as `heads.Normal((3,))` or `heads.Bernoulli((3,))`."
+            )
+        for argument in ("event_shape", "predictors", "kernel_initializer", "kernel_regularizer"):
+            self.refuse(kwargs, argument, "`head` has one")
+        super().__init__(head.event_shape, **{"dtype": head.dtype} | kwargs)
+        self.head = head
+        self.classifies, self.can_widen = head.classifies, head.can_widen
+
+    def build(self, latent_shape):
+        if not self.head.built:
+            self.head.build(latent_shape)
+            self.head.built = True
+
+    @property
+    def kernel(self) -> keras.Variable:
+        """The kernel of the whole response."""
+        return self.head.kernel
+
+    @property
+    def bias(self) -> keras.Variable:
+        """The bias of the whole response."""
+        return self.head.bias
+
+    @property
+    def has_independent_predictors(self) -> bool:
+        """As that of the whole response."""
+        return self.head.has_independent_predictors
+
+    def distribution(self, eta) -> tfd.Distribution:
+        return _PartlyObserved(self.head.distribution(eta).distribution)
+
+    def information(self, eta, y) -> tf.Tensor:
+        """The information of the observed entries; that of the others is zero."""
+        seen = ~tf.math.is_nan(y)
+        information = self.head.information(eta, tf.where(seen, y, 0))
+        return tf.where(seen[:, :, tf.newaxis] & seen[:, tf.newaxis, :], information, 0)
+
+    def metric(self) -> keras.metrics.Metric:
+        return _OfObserved(self.head.metric())
+
+    def share(self, variables: list[keras.Variable]):
+        self.head.share(variables)
+
+    def adapt(self, y: np.ndarray):
+        """Sets data-dependent weights from the observed entries of y; an entry without any counts as zero."""
+        y = np.asarray(y, float)
+        columns = [column[~np.isnan(column)] for column in y.T]
+        self.head.adapt(np.stack([np.resize(seen if len(seen) else 0.0, len(y)) for seen in columns], 1))
+
+    def is_adapted(self) -> bool:
+        return self.head.is_adapted()
+
+    def widen(self, factor: float):
+        self.head.widen(factor)
+
+    def check_labels(self, y: np.ndarray):
+        """Raises ValueError for labels that the response cannot take; NaN is an entry that was not observed."""
+        if np.issubdtype(y.dtype, np.floating):
+            y = y[~np.isnan(y)]
+        self.head.check_labels(y)
+
+    def get_config(self) -> dict:
+        config = super().get_config() | {"head": keras.saving.serialize_keras_object(self.head)}
+        for argument in ("event_shape", "kernel_initializer", "kernel_regularizer"):
+            del config[argument]
+        return config
+
+
+class _PartlyObserved(tfd.Independent):
+    """Independent entries, whose log p leaves out those that are NaN."""
+
+    def __init__(self, distribution, **kwargs):
+        super().__init__(distribution, 1, **kwargs)
+
+    def log_prob(self, value, name="log_prob", **kwargs):
+        # Not of the dtype of the entries, since integers have no NaN.
+        return super().log_prob(tf.cast(value, self.distribution.mean().dtype), name, **kwargs)
+
+    def _log_prob(self, value, **kwargs):
+        seen = ~tf.math.is_nan(value)
+        # Not NaN in the branch that is not taken either, since its gradient is taken.
+        log_prob = self.distribution.log_prob(tf.where(seen, value, tf.stop_gradient(self.distribution.mean())))
+        return tf.reduce_sum(tf.where(seen, log_prob, 0), -1)
+
+
+class _OfObserved(keras.metrics.Metric):
+    """A metric of the entries that were observed."""
+
+    def __init__(self, metric: keras.metrics.Metric):
+        super().__init__(name=metric.name)
+        self.metric = metric
+
+    def update_state(self, y, y_pred, sample_weight=None):
+        seen = tf.reshape(~tf.math.is_nan(y), [-1])
+        y, y_pred = (tf.reshape(values, [-1, 1]) for values in (y, y_pred))
+        weights = tf.cast(seen, self.dtype)
+        if sample_weight is not None:
+            weights *= tf.repeat(tf.cast(sample_weight, self.dtype), tf.size(seen) // tf.size(sample_weight))
+        self.metric.update_state(tf.where(seen[:, tf.newaxis], y, 0), y_pred, weights)
+
+    def reset_state(self):
+        self.metric.reset_state()
+
+    def result(self):
+        return self.metric.result()
