@@ -5,6 +5,7 @@ from tfp_hybrid.heads.categorical import Categorical
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
 from tfp_hybrid.heads.normal_mixture import NormalMixture
+from tfp_hybrid.heads.variational import Variational
 
 __all__ = [
     "Bernoulli",
@@ -14,4 +15,5 @@ __all__ = [
     "HeteroscedasticNormal",
     "Normal",
     "NormalMixture",
+    "Variational",
 ]

@@ -94,6 +94,7 @@ def of_latents(seen: Sequence[tuple]) -> Decomposition:
 
 def _response(head):
     """What the response of a head is, in words."""
+    head = head.unwrapped()
     kind = getattr(head, "num_classes", None) or type(getattr(head, "family", head)).__name__
     return f"{type(head).__name__} ({kind}) of shape {head.event_shape}"
 
