@@ -164,6 +164,15 @@ def test_many_rows_lead_to_laplace(name):
     assert value == pytest.approx(laplace.log_evidence, abs=0.1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 63, 64, 100])
+def test_nodes_have_the_moments_of_a_normal(size):
+    """Otherwise training finds a covariance that the nodes do not see."""
+    points, weights = heads.posterior.standard_nodes(size)
+    np.testing.assert_allclose(weights @ points, np.zeros(size), atol=1e-12)
+    covariance = points.T @ (weights[:, np.newaxis] * points)
+    np.testing.assert_allclose(covariance if size < 64 else np.diag(np.diag(covariance)), np.eye(size), atol=1e-9)
+
+
 @pytest.mark.parametrize("structure", ["full", "kronecker"])
 @pytest.mark.parametrize("name", CASES)
 def test_expectation_is_that_of_draws(name, structure):
@@ -393,6 +402,7 @@ BAD = {
     "rows as text": (lambda: heads.Variational(heads.Normal(), "60"), "`train_size` is '60'; wanted"),
     "negative prior": (lambda: heads.Variational(heads.Normal(), 60, prior=-1.0), "`prior` is -1.0; wanted a prec"),
     "unknown prior": (lambda: heads.Variational(heads.Normal(), 60, prior="flat"), "`prior` is 'flat'; wanted a prec"),
+    "array of priors": (lambda: heads.Variational(heads.Normal(), 60, prior=np.ones(2)), "`prior` is array"),
     "flat bias": (lambda: heads.Variational(heads.Normal(), 60, bias_prior=0), "`bias_prior` is 0; wanted"),
     "structure": (
         lambda: heads.Variational(heads.Normal(), 60, structure="diagonal"),

@@ -54,8 +54,8 @@ def fit(
       The posterior, which is `model.head.posterior`.
 
     Raises:
-      ValueError: For arguments that are not as above, rows that the model cannot be trained on, or rows that do not
-        determine the coefficients under a flat prior.
+      ValueError: For arguments that are not as above, a `heads.Variational` head, rows that the model cannot be
+        trained on, or rows that do not determine the coefficients under a flat prior.
 
     References:
       Nalisnick et al. 2019, appendix B.2; MacKay 1992, "A Practical Bayesian Framework for Backpropagation Networks".
@@ -99,7 +99,8 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
       The new posterior, which is `model.head.posterior`.
 
     Raises:
-      ValueError: If there is no posterior, if it is stale, or for rows that the model cannot be trained on.
+      ValueError: If there is no posterior, if it is stale or that of a `heads.Variational` head, or for rows that the
+        model cannot be trained on.
     """
     check_model(model)
     _check_untrained(model)

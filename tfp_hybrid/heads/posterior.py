@@ -27,7 +27,8 @@ class Posterior(keras.layers.Layer):
         eta = B^T phi ~ Normal(M^T phi, V),      V = (phi ⊗ I)^T C (phi ⊗ I)
 
     C is a matrix of `(d + 1) u` rows ("full"), or it is a Kronecker product in the basis of the eigenvectors of its
-    two factors ("kronecker"), or it has entries on its diagonal only ("diagonal"). `bayes.fit` finds it.
+    two factors ("kronecker"), or it has entries on its diagonal only ("diagonal"). `bayes.fit` finds it;
+    `heads.Variational` trains one.
 
     Args:
       features: d + 1.
