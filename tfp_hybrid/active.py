@@ -159,7 +159,7 @@ class Random(Query):
 
 
 def _with_row(head, z, information) -> Posterior:
-    """The posterior as if the label of one latent z `(1, d)` were known, with the same mean."""
+    """The posterior as if the label of one latent z `(1, d)` were known, with the same mean; without `information`."""
     before = head.posterior
     arguments = {"kernel_prior": before.kernel_prior, "bias_prior": before.bias_prior, "rows": before.rows + 1}
     phi = np.append(z.numpy().astype(float).ravel(), 1.0)
@@ -168,7 +168,7 @@ def _with_row(head, z, information) -> Posterior:
         covariance = before.get("covariance") - np.outer(half, half) / (1 + phi @ half)
         after = NormalInverseGamma(before.features, before.units, dtype=head.variable_dtype, **arguments)
         kept = {name: before.get(name) for name in ("mean", "concentration", "rates")}
-        after.set(information=before.get("information") + np.outer(phi, phi), covariance=covariance, **kept)
+        after.set(covariance=covariance, **kept)
         return after
     eta = before.linear_predictor(z)
     y = head.prepare_labels(tf.zeros((1, *head.event_shape)) if head.classifies else head.at_point(z).mean())
@@ -177,9 +177,7 @@ def _with_row(head, z, information) -> Posterior:
     half = before.get("covariance") @ columns
     covariance = before.get("covariance") - half @ np.linalg.solve(np.eye(before.units) + columns.T @ half, half.T)
     after = Posterior(before.features, before.units, "full", dtype=head.variable_dtype, **arguments)
-    after.set(
-        mean=before.get("mean"), information=before.get("information") + columns @ columns.T, covariance=covariance
-    )
+    after.set(mean=before.get("mean"), covariance=covariance)
     return after
 
 

@@ -171,6 +171,10 @@ def likelihood_ratio():
     return uncertainty.LikelihoodRatio(background=on_real_nvp(hy.heads.Categorical(2), name="background"))
 
 
+def variational(head, structure):
+    return on_real_nvp(hy.heads.Variational(head, train_size=16, structure=structure))
+
+
 FAMILIES = {
     "poisson": "Poisson",
     "gamma": "GammaExp",
@@ -200,6 +204,8 @@ MODELS = {
     "posterior_full": (lambda: with_posterior(hy.heads.HeteroscedasticNormal()), lambda: X),
     "posterior_kronecker": (lambda: with_posterior(hy.heads.Categorical(2), "kronecker"), lambda: X),
     "posterior_diagonal": (lambda: with_posterior(hy.heads.Bernoulli(), "diagonal"), lambda: X),
+    "head_variational_full": (lambda: variational(hy.heads.Categorical(3), "full"), lambda: X),
+    "head_variational_kronecker": (lambda: variational(hy.heads.Normal((3,)), "kronecker"), lambda: X),
     "rejector": (lambda: rejector(uncertainty.Typicality()), lambda: X),
     "rejector_likelihood_ratio": (lambda: rejector(likelihood_ratio()), lambda: X),
     "rejector_trained_background": (lambda: rejector(trained_background()), lambda: X),

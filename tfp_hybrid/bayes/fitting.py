@@ -10,7 +10,7 @@ from tfp_hybrid import heads
 from tfp_hybrid.bayes import exact, laplace
 from tfp_hybrid.bayes.likelihood import Likelihood
 from tfp_hybrid.bayes.rows import Rows, check_model, encoded
-from tfp_hybrid.heads.posterior import STRUCTURES, NormalInverseGamma, Posterior
+from tfp_hybrid.heads.posterior import MOST_COEFFICIENTS, STRUCTURES, NormalInverseGamma, Posterior
 from tfp_hybrid.models import HybridModel
 
 _BY_VALIDATION = np.logspace(-4, 6, 21)  # precisions to choose from
@@ -61,13 +61,14 @@ def fit(
       The posterior, which is `model.head.posterior`.
 
     Raises:
-      ValueError: For arguments that are not as above, rows that the model cannot be trained on, or rows that do not
-        determine the coefficients under a flat prior.
+      ValueError: For arguments that are not as above, a `heads.Variational` head, rows that the model cannot be
+        trained on, or rows that do not determine the coefficients under a flat prior.
 
     References:
       Nalisnick et al. 2019, appendix B.2; MacKay 1992, "A Practical Bayesian Framework for Backpropagation Networks".
     """
     _check(model, prior, bias_prior, structure, center, validation_data)
+    _check_untrained(model)
     head = model.head
     if isinstance(head, heads.Categorical) and (bias_prior == 0 or prior == "flat"):
         raise ValueError(
@@ -107,9 +108,11 @@ def update(model: HybridModel, x, y=None, sample_weight=None, batch_size: int | 
       The new posterior, which is `model.head.posterior`.
 
     Raises:
-      ValueError: If there is no posterior, if it is stale, or for rows that the model cannot be trained on.
+      ValueError: If there is no posterior, if it is stale or that of a `heads.Variational` head, or for rows that the
+        model cannot be trained on.
     """
     check_model(model)
+    _check_untrained(model)
     head, before = model.head, model.head.posterior
     if before is None:
         raise ValueError("update: the head has no posterior; call `bayes.fit` first.")
@@ -143,7 +146,7 @@ def _laplace(head, rows, bias_prior, structure, center):
     start = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
     if structure == "auto":
         large = "blocks" if head.has_independent_predictors else "kronecker"
-        structure = "full" if start.size <= laplace.MOST_COEFFICIENTS else large
+        structure = "full" if start.size <= MOST_COEFFICIENTS else large
     if center == "weights":
         mode = laplace.at_weights(likelihood, start, structure)
     else:
@@ -220,6 +223,13 @@ def _nll(head, posterior, rows: Rows) -> float:
     finally:
         head.posterior = before
     return float(np.sum(parts)) / rows.total
+
+
+def _check_untrained(model):
+    if model.head.trains_posterior:
+        raise ValueError(
+            f"The head is {type(model.head).__name__}, whose posterior `fit` of the model trains; wanted another head."
+        )
 
 
 def _check(model, prior, bias_prior, structure, center, validation_data):

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.linalg
 
 from tfp_hybrid.bayes.likelihood import Likelihood
+from tfp_hybrid.heads.posterior import MOST_COEFFICIENTS
 
-MOST_COEFFICIENTS = 4000  # whose covariance is a full matrix by default
 _MOST_STEPS = {"full": 50, "blocks": 50, "kronecker": 20}
 _MOST_ROUNDS, _MOST_HALVINGS = 30, 30
 # The increase of the log posterior that a step still has to promise, relative to its size.

@@ -6,6 +6,7 @@ from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
 from tfp_hybrid.heads.normal_mixture import NormalMixture
 from tfp_hybrid.heads.partly_observed import PartlyObserved
+from tfp_hybrid.heads.variational import Variational
 
 __all__ = [
     "Bernoulli",
@@ -16,4 +17,5 @@ __all__ = [
     "Normal",
     "NormalMixture",
     "PartlyObserved",
+    "Variational",
 ]

@@ -23,7 +23,8 @@ class Head(keras.layers.Layer):
     needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies`. A head
     that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors are logits. A head that
     sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is not concave, or whose
-    expected information is known, overrides `information`.
+    expected information is known, overrides `information`. A head whose average over a posterior has a closed form
+    overrides `integrated`.
 
     Args:
       event_shape: The shape of one response y: `()` or `(k,)`.
@@ -46,6 +47,7 @@ class Head(keras.layers.Layer):
       classifies: Whether responses are classes.
       can_widen: Whether `widen` applies to this head.
       has_independent_predictors: Whether `information` is a diagonal matrix.
+      trains_posterior: Whether training trains the posterior, too, so that it never is stale.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
@@ -55,6 +57,7 @@ class Head(keras.layers.Layer):
     classifies = False
     can_widen = False
     has_independent_predictors = False
+    trains_posterior = False
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Head(keras.layers.Layer):
         return (latent_shape[0], *mean.shape[1:])
 
     def call(self, z) -> tfd.Distribution:
-        return self.integrated(z) if self.is_integrated else self.at_point(z)
+        return self.integrated(z, self.posterior) if self.is_integrated else self.at_point(z)
 
     @property
     def is_integrated(self) -> bool:
@@ -119,12 +122,25 @@ class Head(keras.layers.Layer):
         return self.posterior is not None and self.posterior.rows > 0 and not self.posterior.is_stale
 
     def at_point(self, z) -> tfd.Distribution:
-        """Returns p(y | z) at `kernel` and `bias`, without a posterior; what training maximizes."""
+        """Returns p(y | z) at `kernel` and `bias`, without a posterior."""
         return self.distribution(self.linear_predictor(z))
 
-    def integrated(self, z) -> tfd.Distribution:
-        """Returns p(y | z), the average of p(y | eta) over the posterior."""
-        eta, weights = self.posterior.nodes(z)
+    def training_log_prob(self, z, y) -> tf.Tensor:
+        """Returns what training maximizes for each row, `(n,)`: log p(y | z) at `kernel` and `bias`.
+
+        Args:
+          z: `(n, d)`.
+          y: Responses, as `prepare_labels` returns them.
+        """
+        return self.at_point(z).log_prob(y)
+
+    def unwrapped(self) -> "Head":
+        """The head that gives p(y | eta): this one, or the one inside of a `Variational`."""
+        return self
+
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        """Returns p(y | z), the average of p(y | eta) over a posterior."""
+        eta, weights = posterior.nodes(z)
         given_eta = self.distribution(self.shaped(eta))
         logits = tf.broadcast_to(tf.constant(np.log(weights), eta.dtype), tf.shape(eta)[:-1])
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), given_eta)

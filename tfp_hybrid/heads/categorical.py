@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
 _MOST_FOR_PAIRS = 100
@@ -70,7 +71,7 @@ class Categorical(Head):
     def distribution(self, eta) -> tfd.Categorical:
         return tfd.Categorical(logits=eta)
 
-    def integrated(self, z) -> tfd.Categorical:
+    def integrated(self, z, posterior: Posterior) -> tfd.Categorical:
         """The average over the posterior, by MacKay's approximation for each pair of classes.
 
             p(k) ~ 1 / sum_j exp(-(eta_k - eta_j) kappa_kj),   kappa_kj = 1 / sqrt(1 + pi/8 Var[eta_k - eta_j])
@@ -78,10 +79,10 @@ class Categorical(Head):
         Many classes have too many pairs: it is then the average over the posterior's nodes.
         """
         if self.num_classes > _MOST_FOR_PAIRS:
-            eta, weights = self.posterior.nodes(z)
+            eta, weights = posterior.nodes(z)
             probs = tf.einsum("...su,s->...u", tf.nn.softmax(eta), tf.constant(weights, eta.dtype))
             return tfd.Categorical(logits=tf.math.log(probs))
-        eta, factor = self.posterior.linear_predictor(z), self.posterior.predictor_factor(z)
+        eta, factor = posterior.linear_predictor(z), posterior.predictor_factor(z)
         covariance = tf.matmul(factor, factor, transpose_b=True)
         variance = tf.linalg.diag_part(covariance)
         of_pairs = tf.maximum(variance[..., :, tf.newaxis] + variance[..., tf.newaxis, :] - 2 * covariance, 0)

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.normal import independent
+from tfp_hybrid.heads.posterior import Posterior
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.serialization import deserialize, serialize
 
@@ -135,9 +136,9 @@ class Bernoulli(ExponentialFamily):
         self.refuse(kwargs, "family", "this head sets it; `ExponentialFamily` takes any family")
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
 
-    def integrated(self, z) -> tfd.Distribution:
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
         """A Bernoulli again, with the average of the probabilities."""
-        eta, weights = self.posterior.nodes(z)
+        eta, weights = posterior.nodes(z)
         log_weights = tf.constant(np.log(weights)[:, np.newaxis], eta.dtype)
         yes, no = (tf.reduce_logsumexp(tf.math.log_sigmoid(side) + log_weights, -2) for side in (eta, -eta))
         return independent(tfd.Bernoulli(logits=self.shaped(yes - no)), self.event_shape)

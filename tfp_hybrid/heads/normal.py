@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import NormalInverseGamma, Posterior
 from tfp_hybrid.moments import location_and_scale
 
 tfd = tfp.distributions
@@ -77,9 +78,12 @@ class Normal(StandardizedResponse):
     def distribution(self, eta) -> tfd.Distribution:
         return self.normal(eta, tf.exp(self.log_scale))
 
-    def integrated(self, z) -> tfd.Distribution:
-        """The Student-t of the exact posterior, `NormalInverseGamma`."""
-        posterior = self.posterior
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        """The Student-t of a `NormalInverseGamma`; a Normal of variance exp(log_scale)^2 + V of any other posterior."""
+        if not isinstance(posterior, NormalInverseGamma):
+            variance = self.shaped(tf.reduce_sum(posterior.predictor_factor(z) ** 2, -1))
+            eta = self.shaped(posterior.linear_predictor(z))
+            return self.normal(eta, tf.sqrt(tf.exp(2 * self.log_scale) + variance))
         concentration, rates = tf.convert_to_tensor(posterior.concentration), tf.convert_to_tensor(posterior.rates)
         scale = tf.sqrt(rates / concentration * (1 + posterior.spread(z)[..., tf.newaxis]))
         loc, scale = self.shaped(posterior.linear_predictor(z)), self.shaped(scale)

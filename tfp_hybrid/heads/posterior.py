@@ -9,8 +9,9 @@ import tensorflow_probability as tfp
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 STRUCTURES = ("full", "kronecker", "blocks", "diagonal")
+MOST_COEFFICIENTS = 4000  # whose covariance is a full matrix by default
+DRAWS = 64  # of the linear predictors, where no quadrature is as cheap
 _FACTS = ("kernel_prior", "bias_prior", "log_evidence", "rows", "is_stale")
-_DRAWS = 64  # of the linear predictors, where no quadrature is as cheap
 _QUADRATURE = {1: 50, 2: 9}  # nodes for each linear predictor
 
 
@@ -27,7 +28,8 @@ class Posterior(keras.layers.Layer):
 
     C is a matrix of `(d + 1) u` rows ("full"), or it is a Kronecker product in the basis of the eigenvectors of its
     two factors ("kronecker"), or it has one block of `d + 1` rows for each linear predictor ("blocks"), or entries on
-    its diagonal only ("diagonal"). `bayes.fit` finds it.
+    its diagonal only ("diagonal"). `bayes.fit` finds it; `heads.Variational` trains
+    one.
 
     Args:
       features: d + 1.
@@ -55,13 +57,14 @@ class Posterior(keras.layers.Layer):
         rows: float = 0.0,
         **kwargs,
     ):
-        super().__init__(trainable=False, **kwargs)
+        kwargs.setdefault("trainable", False)
+        super().__init__(**kwargs)
         if structure not in STRUCTURES:
             raise ValueError(f"{type(self).__name__}: `structure` is {structure!r}; wanted one of {STRUCTURES}.")
         self.features, self.units, self.structure = int(features), int(units), structure
-        shapes = {"mean": (self.features, self.units)} | self._shapes() | {"facts": (len(_FACTS),)}
-        for name, shape in shapes.items():
+        for name, shape in self.shapes().items():
             setattr(self, name, self.add_weight(shape=shape, initializer="zeros", name=name))
+        self.facts = self.add_weight(shape=(len(_FACTS),), initializer="zeros", trainable=False, name="facts")
         self.facts.assign([kernel_prior, bias_prior, log_evidence, rows, 0.0])
         self.built = True
 
@@ -98,21 +101,23 @@ class Posterior(keras.layers.Layer):
         """Says that the model is trained from now on."""
         self.facts.assign([*self.facts.numpy()[:-1], 1.0])
 
-    def _shapes(self) -> dict:
-        size = self.features * self.units
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight that describes the distribution, by its name."""
+        each, size = (self.features, self.units), self.features * self.units
         if self.structure == "full":
-            return {"information": (size, size), "covariance": (size, size)}
+            return {"mean": each, "information": (size, size), "covariance": (size, size)}
         if self.structure == "blocks":
             blocks = (self.units, self.features, self.features)
-            return {"information": blocks, "covariance": blocks}
+            return {"mean": each, "information": blocks, "covariance": blocks}
         if self.structure == "diagonal":
-            return {"information": (self.features, self.units), "variances": (self.features, self.units)}
+            return {"mean": each, "information": each, "variances": each}
         return {
+            "mean": each,
             "left_information": (self.features, self.features),
             "right_information": (self.units, self.units),
             "left": (self.features, self.features),
             "right": (self.units, self.units),
-            "variances": (self.features, self.units),
+            "variances": each,
         }
 
     @property
@@ -145,7 +150,7 @@ class Posterior(keras.layers.Layer):
             shape = (self.features, self.units, self.features, self.units)
             covariance = tf.reshape(tf.convert_to_tensor(self.covariance), shape)
             half = tf.tensordot(phi, covariance, [[-1], [0]])  # (..., u, d + 1, u)
-            return _root(tf.einsum("...ufv,...f->...uv", half, phi))
+            return root(tf.einsum("...ufv,...f->...uv", half, phi))
         if self.structure == "blocks":
             half = tf.tensordot(phi, tf.convert_to_tensor(self.covariance), [[-1], [1]])  # (..., u, d + 1)
             return tf.linalg.diag(tf.sqrt(tf.maximum(tf.einsum("...uf,...f->...u", half, phi), 0)))
@@ -178,7 +183,9 @@ class Posterior(keras.layers.Layer):
             stddev = tf.reshape(tf.sqrt(tf.convert_to_tensor(self.variances)), [-1])
             vectors = tfd.MultivariateNormalDiag(tf.zeros_like(stddev), stddev)
             if self.structure == "kronecker":
-                sides = [tf.linalg.LinearOperatorFullMatrix(side.value) for side in (self.left, self.right)]
+                sides = [
+                    tf.linalg.LinearOperatorFullMatrix(tf.convert_to_tensor(side)) for side in (self.left, self.right)
+                ]
                 vectors = tfb.ScaleMatvecLinearOperator(tf.linalg.LinearOperatorKronecker(sides))(vectors)
             vectors = tfb.Shift(mean)(vectors)
         return tfb.Reshape(shape, (shape[0] * shape[1],))(vectors)
@@ -206,9 +213,10 @@ class NormalInverseGamma(Posterior):
       Bishop 2006, "Pattern Recognition and Machine Learning", exercises 3.12 and 3.13.
     """
 
-    def _shapes(self):
+    def shapes(self):
         matrix = (self.features, self.features)
-        return {"information": matrix, "covariance": matrix, "concentration": (), "rates": (self.units,)}
+        of_noise = {"concentration": (), "rates": (self.units,)}
+        return {"mean": (self.features, self.units), "information": matrix, "covariance": matrix} | of_noise
 
     def spread(self, z) -> tf.Tensor:
         """phi^T C phi, `(...)`: the variance of eta in units of the variance of the noise."""
@@ -233,19 +241,24 @@ class NormalInverseGamma(Posterior):
 
 
 def standard_nodes(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points `(s, size)` and weights `(s,)` that stand for a standard normal of that size."""
+    """Points `(s, size)` and weights `(s,)` that stand for a standard normal of that size.
+
+    They have its mean and its covariance; from `DRAWS` on, too few points for a covariance, its variances.
+    """
     if size in _QUADRATURE:
         nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE[size])
         points = np.stack(np.meshgrid(*[nodes] * size, indexing="ij"), -1).reshape(-1, size)
         products = np.prod(np.stack(np.meshgrid(*[weights] * size, indexing="ij"), -1).reshape(-1, size), -1)
         return points, products / products.sum()
-    uniform = scipy.stats.qmc.Sobol(size, seed=0).random(_DRAWS)
+    uniform = scipy.stats.qmc.Sobol(size, seed=0).random(DRAWS)
     points = scipy.stats.norm.ppf(np.clip(uniform, 1e-6, 1 - 1e-6))
     points = (points - points.mean(0)) / points.std(0)
-    return points, np.full(_DRAWS, 1 / _DRAWS)
+    if size < DRAWS:
+        points = np.linalg.solve(np.linalg.cholesky(points.T @ points / DRAWS), points.T).T
+    return points, np.full(DRAWS, 1 / DRAWS)
 
 
-def _root(covariance):
+def root(covariance) -> tf.Tensor:
     """The lower triangular root of small covariances, which rounding may have left slightly indefinite."""
     if covariance.shape[-1] == 1:
         return tf.sqrt(tf.maximum(covariance, 0))

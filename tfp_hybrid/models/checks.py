@@ -271,7 +271,7 @@ def class_weights(weights: dict, head: keras.layers.Layer) -> np.ndarray:
       ValueError: If the head is not a classifier with one label per row, if a class is missing or unknown, or if a
         weight is negative or not finite.
     """
-    count = getattr(head, "num_classes", 2)
+    count = getattr(head.unwrapped(), "num_classes", 2)
     if not head.classifies or head.event_shape:
         raise ValueError(f"class_weight is {weights!r}, but the head {type(head).__name__} has no classes to weight.")
     if not isinstance(weights, dict):

@@ -177,8 +177,8 @@ class HybridModel(DensityModel):
         return _warn_of_nan(super().predict_on_batch(x))
 
     def make_train_function(self, force=False):
-        """As `keras.Model.make_train_function`; from now on, a posterior of the head is stale."""
-        if self.head.is_integrated:
+        """As `keras.Model.make_train_function`; from now on, a posterior of `bayes.fit` is stale."""
+        if self.head.is_integrated and not self.head.trains_posterior:
             self.head.posterior.make_stale()
             warnings.warn(
                 "The model is trained after `bayes.fit`, so the posterior of its head is stale and not used any more; "
@@ -204,8 +204,9 @@ class HybridModel(DensityModel):
 
     def _row_losses(self, x, y, training):
         encoding = self._encoding(x, training)
+        y = self.head.prepare_labels(y)
         p_y = self.head.at_point(encoding.features) if training else encoding.p_y
-        nll = -p_y.log_prob(self.head.prepare_labels(y))
+        nll = -(self.head.training_log_prob(encoding.features, y) if training else p_y.log_prob(y))
         self.nll_tracker.update_state(nll)
         rows = nll
         if not (training and self._discriminative):

@@ -41,9 +41,9 @@ def decompose(model: HybridModel | Sequence[HybridModel], x, batch_size: int | N
     with one or two linear predictors, and over fixed quasi-random draws for others.
 
     Args:
-      model: A `HybridModel` whose head has a posterior, from `bayes.fit`; or a list of models of the same response,
-        which are then equally probable (each may have a posterior). One model without a posterior has no epistemic
-        part.
+      model: A `HybridModel` whose head has a posterior, from `bayes.fit` or `heads.Variational`; or a list of models of
+        the same response, which are then equally probable (each may have a posterior). One model without a posterior
+        has no epistemic part.
       x: An array `(n, *input_shape)`, or a `tf.data.Dataset` of batches.
       batch_size: Rows of a batch of an array; 256 if None.
 
@@ -94,6 +94,7 @@ def of_latents(seen: Sequence[tuple]) -> Decomposition:
 
 def _response(head):
     """What the response of a head is, in words."""
+    head = head.unwrapped()
     kind = getattr(head, "num_classes", None) or type(getattr(head, "family", head)).__name__
     return f"{type(head).__name__} ({kind}) of shape {head.event_shape}"
 

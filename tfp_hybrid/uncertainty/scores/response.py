@@ -70,8 +70,8 @@ class Energy(Score):
 
     def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
-        if not isinstance(encoding.model.head, heads.Categorical):
-            head = type(encoding.model.head).__name__
+        if not isinstance(encoding.model.head.unwrapped(), heads.Categorical):
+            head = type(encoding.model.head.unwrapped()).__name__
             raise ValueError(f"Energy: the head is {head}; wanted Categorical.")
         head = encoding.model.head
         if head.is_integrated:

@@ -1,0 +1,212 @@
+"""`Variational`: a head with a posterior of its kernel and bias that `fit` trains."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS, Posterior
+from tfp_hybrid.heads.trained_posterior import TrainedPosterior
+
+tfd = tfp.distributions
+
+_STRUCTURES = ("auto", "full", "kronecker")
+_LEAST_WEIGHT = 1e-12  # of a node; what is farther out may overflow
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class Variational(Head):
+    """A head whose kernel and bias have a posterior that `fit` trains, together with the flow.
+
+    The posterior is a Normal q(B) = Normal(M, C) of the coefficients B = (kernel, bias), as with `bayes.fit`. For each
+    row, training maximizes
+
+        E_q[log p(y | z, B)] - KL(q || p(B)) / N,      p(B) = Normal(0, 1 / precision of the prior)
+
+    instead of log p(y | z) at a point; summed over the N training rows, this is a lower bound of the log evidence. The
+    expectation is a sum over the fixed nodes of `Posterior`, so no random numbers are drawn. It is exact for a `Normal`
+    head, by quadrature for one or two linear predictors, and over 64 quasi-random nodes for more. KL / N is a
+    regularization loss of the model: `loss` contains it, `nll` does not. Except in training, p(y|x) is the average
+    over q.
+
+    M is the kernel and bias of the head inside, whose other weights, such as the scale of a `Normal` head, are trained
+    as points. C has a factorization with L lower triangular, ones on the diagonal of L, and D diagonal:
+
+        "full"          C = L D L^T
+        "kronecker"     C = (L_1 ⊗ L_2) D (L_1 ⊗ L_2)^T,     L_1 `(d + 1, d + 1)`, L_2 `(u, u)`
+
+    For one linear predictor the two are the same. For 64 or more, L_2 is the identity, since the 64 nodes do not
+    determine the correlations of as many. C starts at I / N, the posterior after N rows of unit information.
+
+    Args:
+      head: The head inside: any `Head` without an uncertainty of its own.
+      train_size: N, the number of training rows, or the sum of their weights.
+      prior: The precision > 0 of the prior on each entry of the kernel. "evidence" maximizes the bound over it at each
+        step: it is d u / E_q[||kernel||^2].
+      bias_prior: The precision > 0 of the prior on each entry of the bias.
+      structure: "full" or "kronecker"; "auto" is "full" up to 4,000 coefficients of fewer than 64 linear predictors,
+        "kronecker" above.
+      trainable: Whether training changes the head, as for any Keras layer.
+      name: The name of the layer.
+
+    Call arguments:
+      z: `(..., d)`. Returns p(y | z), with q integrated out: a `tfd.Distribution` with batch shape `(...)`.
+
+    Raises:
+      ValueError: If `head` is not as above, has a posterior or a regularizer of its kernel, if a number is not
+        positive and finite, or if `structure` is unknown, or "full" for 64 linear predictors or more.
+
+    Example:
+
+    >>> head = heads.Variational(heads.Bernoulli(), train_size=1000)
+    >>> head(np.zeros((3, 2), "float32")).batch_shape
+    TensorShape([3])
+    >>> head.posterior.structure
+    'full'
+
+    References:
+      Harrison, Willes and Snoek 2024, "Variational Bayesian Last Layers" (the bound, with a deterministic expectation);
+      Bishop 2006, "Pattern Recognition and Machine Learning", section 3.5.2 (the precision of the prior).
+    """
+
+    trains_posterior = True
+
+    def __init__(
+        self,
+        head: Head,
+        train_size: float,
+        prior: float | str = "evidence",
+        bias_prior: float = 0.01,
+        structure: str = "auto",
+        trainable: bool = True,
+        name: str | None = None,
+    ):
+        _check_head(head)
+        for argument, value in (("train_size", train_size), ("bias_prior", bias_prior)):
+            if not _is_positive(value):
+                raise ValueError(f"Variational: `{argument}` is {value!r}; wanted a finite number > 0.")
+        if not _is_positive(prior) and not (isinstance(prior, str) and prior == "evidence"):
+            raise ValueError(f"Variational: `prior` is {prior!r}; wanted a precision > 0, or 'evidence'.")
+        if structure not in _STRUCTURES:
+            raise ValueError(f"Variational: `structure` is {structure!r}; wanted one of {_STRUCTURES}.")
+        super().__init__(head.event_shape, head.predictors, dtype=head.variable_dtype, trainable=trainable, name=name)
+        self.units = int(np.prod(self.event_shape)) * self.predictors
+        if structure == "full" and self.units >= DRAWS:
+            raise ValueError(
+                f"Variational: `structure` is 'full', but the head has {self.units} linear predictors; wanted fewer "
+                f"than {DRAWS}, or 'kronecker'."
+            )
+        self.head, self.structure = head, structure
+        self.train_size, self.bias_prior = float(train_size), float(bias_prior)
+        self.prior = prior if prior == "evidence" else float(prior)
+        self.integer_labels, self.classifies = head.integer_labels, head.classifies
+
+    def __setattr__(self, name, value):
+        if name == "posterior" and value is None and self.built:
+            raise ValueError(
+                "Variational: `posterior` is None; wanted a `Posterior`. The head inside, `head`, has none."
+            )
+        super().__setattr__(name, value)
+
+    def build(self, latent_shape):
+        if not self.head.built:
+            self.head.build(latent_shape)
+        structure = self.structure
+        if structure == "auto":
+            is_small = (latent_shape[-1] + 1) * self.units <= MOST_COEFFICIENTS and self.units < DRAWS
+            structure = "full" if is_small else "kronecker"
+        self.posterior = TrainedPosterior(
+            self.coefficients, structure, self.train_size, self.prior, self.bias_prior, dtype=self.variable_dtype
+        )
+
+    def coefficients(self) -> tf.Tensor:
+        """M, `(d + 1, u)`: the kernel and the bias of the head inside."""
+        return tf.concat([self.kernel, self.bias[tf.newaxis]], 0)
+
+    def training_log_prob(self, z, y) -> tf.Tensor:
+        """Returns E_q[log p(y | z, B)], `(n,)`."""
+        eta, weights = self.posterior.nodes(z)
+        near = np.flatnonzero(weights > _LEAST_WEIGHT)
+        log_prob = self.distribution(self.shaped(tf.gather(eta, near, axis=-2))).log_prob(y[:, tf.newaxis])
+        return tf.linalg.matvec(log_prob, tf.constant(weights[near], eta.dtype))
+
+    def unwrapped(self) -> Head:
+        return self.head
+
+    @property
+    def kernel(self) -> keras.Variable:
+        """The kernel of the head inside: the mean over q."""
+        return self.head.kernel
+
+    @property
+    def bias(self) -> keras.Variable:
+        """The bias of the head inside: the mean over q."""
+        return self.head.bias
+
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        return self.head.integrated(z, posterior)
+
+    def linear_predictor(self, z) -> tf.Tensor:
+        return self.head.linear_predictor(z)
+
+    def distribution(self, eta) -> tfd.Distribution:
+        return self.head.distribution(eta)
+
+    def information(self, eta, y) -> tf.Tensor:
+        return self.head.information(eta, y)
+
+    def mean(self, distribution: tfd.Distribution) -> tf.Tensor:
+        return self.head.mean(distribution)
+
+    def metric(self) -> keras.metrics.Metric:
+        return self.head.metric()
+
+    def prepare_labels(self, y) -> tf.Tensor:
+        return self.head.prepare_labels(y)
+
+    def check_labels(self, y: np.ndarray):
+        self.head.check_labels(y)
+
+    def share(self, variables: list[keras.Variable]):
+        self.head.share(variables)
+
+    def adapt(self, y: np.ndarray):
+        self.head.adapt(y)
+
+    def is_adapted(self) -> bool:
+        return self.head.is_adapted()
+
+    def get_config(self) -> dict:
+        config = {name: value for name, value in super().get_config().items() if name in ("name", "trainable")}
+        return config | {
+            "head": keras.saving.serialize_keras_object(self.head),
+            "train_size": self.train_size,
+            "prior": self.prior,
+            "bias_prior": self.bias_prior,
+            "structure": self.structure,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**config | {"head": keras.saving.deserialize_keras_object(config["head"])})
+
+
+def _is_positive(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _check_head(head):
+    if not isinstance(head, Head) or isinstance(head, Variational):
+        raise ValueError(f"Variational: `head` is {head!r}; wanted another head of `tfp_hybrid.heads`.")
+    if getattr(head, "weight_stddev", 0):
+        raise ValueError(
+            f"Variational: `head` has weight_stddev = {head.weight_stddev}, an uncertainty of its own; wanted 0."
+        )
+    if head.posterior is not None:
+        raise ValueError("Variational: `head` has a posterior; wanted none, since one is trained.")
+    if head.kernel_regularizer is not None:
+        raise ValueError("Variational: `head` has a kernel_regularizer; wanted none, since `prior` takes its place.")
