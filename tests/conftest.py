@@ -21,9 +21,10 @@ def seeded():
 
 
 def pytest_collection_finish():
-    """Garbage collection need not look at the libraries again."""
+    """Garbage collection need not look at the libraries again, and less often at what a test is building."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(wrapper=True)

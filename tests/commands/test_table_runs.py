@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from tfp_hybrid.commands.targets import Target
 pytestmark = pytest.mark.integration
 
 WRITTEN = {"model.keras", "rejector.keras", "metrics.json", "report.html"}
+ODD_NAMES = {"age": "cost $ per_$", "plan": "<b>plan</b>"}
 
 
 def customers(rows=600, seed=0):
@@ -208,13 +210,12 @@ def test_what_cannot_be_trained_on_is_one_line_and_leaves_nothing(arguments, mes
 @pytest.mark.parametrize(
     "change",
     [
-        lambda table: table.assign(plan=[f"id{i}" for i in range(60)]),
+        lambda table: table.assign(colour=[f"id{i}" for i in range(60)]).rename(columns=ODD_NAMES),
         lambda table: table.assign(leaves=["perhaps", *table["leaves"][1:]], plan="basic"),
         pytest.param(lambda table: table.assign(age=[1e300, *range(59)]), marks=pytest.mark.nightly),
         pytest.param(lambda table: table.assign(age=12 * [7.5] + 48 * [None]), marks=pytest.mark.nightly),
-        lambda table: table.rename(columns={"age": "cost $ per_$", "plan": "<b>plan</b>"}),
     ],
-    ids=["names", "a class of one row, and a constant", "huge", "one value", "odd names"],
+    ids=["names, and odd ones of columns", "a class of one row, and a constant", "huge", "one value"],
 )
 def test_odd_tables_give_a_model(change, tmp_path):
     change(customers(60).drop(columns="spent")).to_csv(tmp_path / "t.csv", index=False)
@@ -252,14 +253,17 @@ def test_an_interruption_leaves_nothing_and_a_kill_can_be_repeated(tmp_path, mon
             raise KeyboardInterrupt
         write(path, text)
 
+    def remove_a_copy(out, remove=table_training._remove):
+        shutil.copytree(out, tmp_path / "killed", ignore=shutil.ignore_patterns(files.LOCK))
+        remove(out)
+
     with monkeypatch.context() as patch:
         patch.setattr(files, "write", interrupted)
+        patch.setattr(table_training, "_remove", remove_a_copy)
         with pytest.raises(KeyboardInterrupt):
             commands.train(**settings)
-        assert not (tmp_path / "run").exists()
-        patch.setattr(table_training, "_remove", lambda out: None)  # as if it was killed
-        with pytest.raises(KeyboardInterrupt):
-            commands.train(**settings)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "killed").rename(tmp_path / "run")  # as a kill would have left it
     assert {path.name for path in (tmp_path / "run").iterdir()} == WRITTEN - {"metrics.json"} | {"config.json"}
     commands.train(**settings)
     assert {path.name for path in (tmp_path / "run").iterdir()} == WRITTEN
