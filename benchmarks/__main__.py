@@ -149,6 +149,22 @@ def active(
     active_digits(out, seeds, quick)
 
 
+@app.command()
+def bandits(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for bandits.csv, bandits.md and the pictures.")] = RESULTS,
+    only: Annotated[list[str] | None, typer.Option(help="Play only this problem, mnist or wheel. Repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of orders of the contexts.")] = 3,
+    quick: Quick = False,
+):
+    """Contextual bandits: the regret of MNIST as ten arms, and of the wheel.
+
+    An interrupted run resumes; delete bandits.csv to begin anew.
+    """
+    from benchmarks.bandits import STEPS, run_bandits
+
+    run_bandits(out, _known(only, STEPS, "--only"), seeds, quick)
+
+
 def _known(names, known, option):
     """Returns the names in their known order, all of them if none is given."""
     for name in names or []:

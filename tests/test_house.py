@@ -15,7 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
-    "estimators active",
+    "estimators active bandits",
     "uncertainty",
     "bayes",
     "models",

@@ -74,7 +74,7 @@ class Query:
         log_density = np.concatenate([batch.log_prob for batch in encodings]) if self.density_power else 0.0
         tie = np.random.default_rng(seed).uniform(size=len(z))
         head, before, free = model.head, model.head.posterior, np.ones(len(z), bool)
-        chosen, information = [], tf.function(head.information, autograph=False)
+        chosen, information = [], head.compiled_information
         try:
             while True:
                 parts = [self.of(head, z[start : start + _ROWS]) for start in range(0, len(z), _ROWS)]

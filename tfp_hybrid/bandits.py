@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tfp_hybrid import arguments, bayes, files, heads
+from tfp_hybrid.bayes.fitting import check_options
 from tfp_hybrid.bayes.online import Online
 from tfp_hybrid.models import HybridModel
 
@@ -78,6 +79,7 @@ class ThompsonSampling:
                 f"model is {model!r}; wanted a `HybridModel` with a head `heads.PartlyObserved`, such as "
                 "`heads.PartlyObserved(heads.Normal((arms,)))`."
             )
+        check_options(model, prior, 0.01, "blocks", center, None)
         if policy not in POLICIES:
             raise ValueError(f"policy is {policy!r}; wanted one of {POLICIES}.")
         arguments.check_number(exploration, "exploration", 0)
@@ -246,8 +248,8 @@ def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, v
       verbose: Whether to show a progress bar.
 
     Returns:
-      A table with a row for each context, and the columns "arm", "reward" and "regret": how much less the rewards are
-      than those of the best arms, added up to that row.
+      A table with a row for each context, and the columns "arm", "reward", "regret", how much less the rewards are than
+      those of the best arms, added up to that row, and "random", the expected regret of arms that are drawn evenly.
 
     Raises:
       ValueError: If `rewards` does not fit.
@@ -268,7 +270,8 @@ def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, v
         bandit.update(x[part], arms[-1], found[-1])
         bar.add(len(arms[-1]))
     arms, found = np.concatenate(arms), np.concatenate(found)
-    return pd.DataFrame({"arm": arms, "reward": found, "regret": np.cumsum(rewards.max(1) - found)})
+    regret, random = (np.cumsum(rewards.max(1) - other) for other in (found, rewards.mean(1)))
+    return pd.DataFrame({"arm": arms, "reward": found, "regret": regret, "random": random})
 
 
 def _fit(model, x, y):

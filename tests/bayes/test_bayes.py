@@ -228,6 +228,30 @@ def test_many_classes_are_averaged_over_nodes(monkeypatch):
     np.testing.assert_allclose(model.predict_distribution(X)[0].probs_parameter(), by_pairs, atol=0.04)
 
 
+@pytest.mark.parametrize("name", ["categorical", "poisson", "mixture"])
+def test_trained_weights_are_the_center(name):
+    """The information there is that of autodiff, and the prior of highest evidence is at a stationary point of it."""
+    model, y = case(name)
+    start = RNG.normal(size=model.head.kernel.shape)
+    model.head.kernel.assign(start)
+    posterior = bayes.fit(model, X, y, prior=0.5, bias_prior=0.2, center="weights")
+    np.testing.assert_allclose(posterior.get("mean")[:-1], start)
+    each = model.head.information(tf.constant(phi(X) @ posterior.get("mean")), model.head.prepare_labels(y)).numpy()
+    wanted = np.einsum("nf,nuv,ng->fugv", phi(X), each, phi(X)).reshape(start.size + start.shape[1], -1)
+    wanted += np.diag(np.repeat([0.5, 0.5, 0.2], start.shape[1]))
+    np.testing.assert_allclose(posterior.get("covariance"), np.linalg.inv(wanted), rtol=1e-6, atol=1e-9)
+    best = bayes.fit(model, X, y, center="weights")
+    for factor in (0.7, 1.4):
+        worse = bayes.fit(model, X, y, prior=factor * best.kernel_prior, center="weights")
+        assert worse.log_evidence < best.log_evidence
+
+
+def test_trained_weights_are_no_center_of_an_exact_posterior():
+    model, y = case("normal")
+    with pytest.raises(ValueError, match=r"center is 'weights'; wanted 'mode' for a Normal head"):
+        bayes.fit(model, X, y, center="weights")
+
+
 def test_evidence_is_the_integral():
     """Logistic regression on one feature, without bias: the integral over its coefficient and a tight bias."""
     x, y = X[:30, :1], (CLASSES[:30] > 1).astype(int)
@@ -362,6 +386,8 @@ BAD = {
     "no labels": ({"y": None}, "y is missing"),
     "no weight": ({"sample_weight": np.zeros(60)}, "sample_weight is zero for all rows"),
     "flat classes": ({"prior": "flat"}, "The prior is flat, but the logits of a Categorical head may all rise"),
+    "blocks": ({"structure": "blocks"}, "structure is 'blocks', but .* depend on one another"),
+    "center": ({"center": "middle"}, "center is 'middle'; wanted one of"),
     "array of priors": ({"prior": np.array([1.0, 2.0])}, "wanted a precision > 0"),
 }
 

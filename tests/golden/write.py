@@ -153,6 +153,7 @@ def rows_of_table():
 def with_posterior(head, structure="auto"):
     model = on_real_nvp(head)
     y = LABELS if model.head.classifies else X[:, 0] + 3
+    y = np.stack([y] * 3, 1) if model.head.event_shape else y
     hy.bayes.fit(model, X, y, prior=0.5, structure=structure)
     return model
 
@@ -204,6 +205,8 @@ MODELS = {
     "posterior_full": (lambda: with_posterior(hy.heads.HeteroscedasticNormal()), lambda: X),
     "posterior_kronecker": (lambda: with_posterior(hy.heads.Categorical(2), "kronecker"), lambda: X),
     "posterior_diagonal": (lambda: with_posterior(hy.heads.Bernoulli(), "diagonal"), lambda: X),
+    "posterior_blocks": (lambda: with_posterior(hy.heads.Bernoulli((3,)), "blocks"), lambda: X),
+    "head_partly_observed": (lambda: on_real_nvp(hy.heads.PartlyObserved(hy.heads.Normal((2,)))), lambda: X),
     "head_variational_full": (lambda: variational(hy.heads.Categorical(3), "full"), lambda: X),
     "head_variational_kronecker": (lambda: variational(hy.heads.Normal((3,)), "kronecker"), lambda: X),
     "rejector": (lambda: rejector(uncertainty.Typicality()), lambda: X),

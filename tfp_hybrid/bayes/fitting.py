@@ -67,7 +67,7 @@ def fit(
     References:
       Nalisnick et al. 2019, appendix B.2; MacKay 1992, "A Practical Bayesian Framework for Backpropagation Networks".
     """
-    _check(model, prior, bias_prior, structure, center, validation_data)
+    check_options(model, prior, bias_prior, structure, center, validation_data)
     _check_untrained(model)
     head = model.head
     if isinstance(head, heads.Categorical) and (bias_prior == 0 or prior == "flat"):
@@ -232,7 +232,8 @@ def _check_untrained(model):
         )
 
 
-def _check(model, prior, bias_prior, structure, center, validation_data):
+def check_options(model, prior, bias_prior, structure, center, validation_data):
+    """Raises ValueError for a model or options that `fit` does not take."""
     check_model(model)
     is_number = isinstance(prior, numbers.Real) and not isinstance(prior, bool)
     if not (is_number and 0 < prior < np.inf) and not (isinstance(prior, str) and prior in _WORDS):

@@ -5,7 +5,6 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_hybrid.bayes.rows import Rows
 from tfp_hybrid.heads import Head
@@ -32,7 +31,7 @@ class Likelihood:
         """The sum of log p(y | z, B) in nats, and its gradient with respect to B, `(d + 1, u)`."""
         total, gradient = 0.0, np.zeros_like(coefficients)
         for phi, y, weights in self._chunks(self.units):
-            log_prob, slope = self._of_chunk(phi, tf.constant(coefficients, phi.dtype), y)
+            log_prob, slope = self.head.compiled_slope(tf.matmul(phi, tf.constant(coefficients, phi.dtype)), y)
             total += weights @ log_prob.numpy().astype(float)
             weighted = tf.constant(weights[:, np.newaxis], phi.dtype) * slope
             gradient += tf.matmul(phi, weighted, transpose_a=True).numpy()
@@ -52,7 +51,8 @@ class Likelihood:
         shapes = {"diagonal": (features, units), "blocks": (units, features, features)}
         total = np.zeros(shapes.get(structure, (features, units, features, units)))
         for phi, y, weights in self._chunks(units**2):
-            each = self._information(phi, tf.constant(coefficients, phi.dtype), y).numpy()
+            eta = tf.matmul(phi, tf.constant(coefficients, phi.dtype))
+            each = self.head.compiled_information(eta, y).numpy()
             each, phi = each * weights[:, np.newaxis, np.newaxis], phi.numpy().astype(float)
             if structure == "diagonal":
                 total += (phi**2).T @ np.diagonal(each, axis1=1, axis2=2)
@@ -93,26 +93,8 @@ class Likelihood:
             yield tf.constant(np.concatenate([z, np.ones_like(z[:, :1])], 1)), tf.constant(y), weights
 
     @functools.cached_property
-    def _of_chunk(self):
-        def function(phi, coefficients, y):
-            eta = tf.matmul(phi, coefficients)
-            return tfp.math.value_and_gradient(
-                lambda eta: self.head.distribution(self.head.shaped(eta)).log_prob(y), eta
-            )
-
-        return _compiled(function)
-
-    @functools.cached_property
-    def _information(self):
-        return _compiled(lambda phi, coefficients, y: self.head.information(tf.matmul(phi, coefficients), y))
-
-    @functools.cached_property
     def _total_information(self):
         def function(phi, coefficients, y, weights):
             return self.head.total_information(tf.matmul(phi, coefficients), y, weights)
 
-        return _compiled(function)
-
-
-def _compiled(function):
-    return tf.function(function, autograph=False, reduce_retracing=True)
+        return tf.function(function, autograph=False, reduce_retracing=True)

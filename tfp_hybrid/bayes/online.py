@@ -2,7 +2,6 @@
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_hybrid.heads import Head
 from tfp_hybrid.heads.posterior import Posterior
@@ -28,7 +27,6 @@ class Online:
         self._facts = {"kernel_prior": posterior.kernel_prior, "bias_prior": posterior.bias_prior}
         self._rows, self._prior, self._mean = posterior.rows, posterior.prior, posterior.get("mean")
         self._information, self._covariance = posterior.get("information"), posterior.get("covariance")
-        self._slopes = tf.function(self._traced_slopes, autograph=False, reduce_retracing=True)
 
     def predictors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the mean and the standard deviation of the linear predictors of latents `(n, d)`, `(n, u)` each."""
@@ -45,7 +43,9 @@ class Online:
         """
         phi, weights = _phi(z), self._forgetting ** np.arange(len(z) - 1.0, -1, -1)
         eta = tf.constant(phi @ self._mean, self._head.variable_dtype)
-        gradient, information = (part.numpy().astype(float) for part in self._slopes(eta, self._head.prepare_labels(y)))
+        y = self._head.prepare_labels(y)
+        gradient = self._head.compiled_slope(eta, y)[1].numpy().astype(float)
+        information = np.diagonal(self._head.compiled_information(eta, y).numpy(), axis1=1, axis2=2).astype(float)
         gradient, roots = weights[:, np.newaxis] * gradient, np.sqrt(weights[:, np.newaxis] * information)
         self._rows = self._forgetting ** len(z) * self._rows + weights.sum()
         if self._forgetting < 1:
@@ -72,12 +72,6 @@ class Online:
         found = Posterior(*self._mean.shape, "blocks", rows=self._rows, dtype=dtype, **self._facts)
         found.set(mean=self._mean, information=self._information, covariance=self._covariance)
         return found
-
-    def _traced_slopes(self, eta, y):
-        """The gradient of log p(y | eta), and the information, of each linear predictor `(n, u)`."""
-        head = self._head
-        gradient = tfp.math.value_and_gradient(lambda eta: head.distribution(head.shaped(eta)).log_prob(y), eta)[1]
-        return gradient, tf.linalg.diag_part(head.information(eta, y))
 
 
 def _phi(z):

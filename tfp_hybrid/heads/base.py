@@ -1,5 +1,8 @@
 """`Head`, the base class of the GLM heads: a linear predictor on z, and the distribution of the response given it."""
 
+import functools
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -170,6 +173,20 @@ class Head(keras.layers.Layer):
             gradient = tfp.math.value_and_gradient(lambda eta: self.distribution(self.shaped(eta)).log_prob(y), eta)[1]
         values, vectors = tf.linalg.eigh(-tape.batch_jacobian(gradient, eta))
         return tf.matmul(vectors * tf.maximum(values, 0)[:, tf.newaxis, :], vectors, transpose_b=True)
+
+    @functools.cached_property
+    def compiled_information(self) -> Callable:
+        """`information`, compiled once for this head."""
+        return tf.function(self.information, autograph=False, reduce_retracing=True)
+
+    @functools.cached_property
+    def compiled_slope(self) -> Callable:
+        """log p(y | eta) `(n,)` and its gradient with respect to eta `(n, u)`, as a function of eta and y."""
+
+        def function(eta, y):
+            return tfp.math.value_and_gradient(lambda eta: self.distribution(self.shaped(eta)).log_prob(y), eta)
+
+        return tf.function(function, autograph=False, reduce_retracing=True)
 
     def total_information(self, eta, y, weights) -> tf.Tensor:
         """The weighted sum of `information`, `(u, u)`."""

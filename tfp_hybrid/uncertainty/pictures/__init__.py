@@ -16,6 +16,7 @@ from tfp_hybrid.uncertainty.pictures.decomposition import decomposition
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
 from tfp_hybrid.uncertainty.pictures.queries import query_curves
+from tfp_hybrid.uncertainty.pictures.regret import regret_curves
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
 from tfp_hybrid.uncertainty.pictures.tables import column_importance, explanation
 
@@ -37,6 +38,7 @@ __all__ = [
     "png",
     "precision_recall_curves",
     "query_curves",
+    "regret_curves",
     "reliability_diagram",
     "risk_coverage_curves",
     "roc_curves",
