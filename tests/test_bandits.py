@@ -137,6 +137,11 @@ def test_a_saved_bandit_goes_on_alike(tmp_path):
     np.testing.assert_array_equal(loaded.rows()[1], bandit.rows()[1])
     a_bandit().save(tmp_path / "new")
     assert len(bandits.ThompsonSampling.load(tmp_path / "new").act(X)) == 80
+    bandit.model.save(tmp_path / "model.keras")
+    (tmp_path / "text").write_text("no archive")
+    for other in ("model.keras", "text"):
+        with pytest.raises(ValueError, match=r"is not a file that `ThompsonSampling.save` wrote"):
+            bandits.ThompsonSampling.load(tmp_path / other)
 
 
 @pytest.mark.integration
@@ -202,3 +207,5 @@ def test_bad_rows():
     p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(np.zeros(2)), tfb.Identity())
     with pytest.raises(ValueError, match="wanted a `HybridModel` with a head `heads.PartlyObserved`"):
         bandits.ThompsonSampling(hy.HybridModel(p_x, heads.Categorical(3)))
+    with pytest.raises(ValueError, match="model is not compiled"):
+        bandits.ThompsonSampling(hy.HybridModel(p_x, heads.PartlyObserved(heads.Normal((3,), dtype="float64"))))

@@ -79,6 +79,8 @@ class ThompsonSampling:
                 f"model is {model!r}; wanted a `HybridModel` with a head `heads.PartlyObserved`, such as "
                 "`heads.PartlyObserved(heads.Normal((arms,)))`."
             )
+        if train is None and not model.compiled:
+            raise ValueError("model is not compiled; call `model.compile` first, or give `train`.")
         check_options(model, prior, 0.01, "blocks", center, None)
         if policy not in POLICIES:
             raise ValueError(f"policy is {policy!r}; wanted one of {POLICIES}.")
@@ -186,7 +188,8 @@ class ThompsonSampling:
     def save(self, path: os.PathLike | str):
         """Writes the bandit to one file: the model with its posterior, what is remembered, and the settings."""
         facts = {name: getattr(self, name) for name in _SETTINGS}
-        facts |= {"count": self._count, "next": self._next, "least_log_prob": self._least_log_prob}
+        facts |= {"count": self._count, "next": self._next}
+        facts["least_log_prob"] = self._least_log_prob if np.isfinite(self._least_log_prob) else None
         facts |= {"trained": self._online is not None, "random": self._rng.bit_generator.state}
         rows = io.BytesIO()
         if self._contexts:
@@ -206,15 +209,22 @@ class ThompsonSampling:
         Args:
           path: The file.
           train: As for the constructor; a function is not saved.
+
+        Raises:
+          ValueError: If the file is another one.
         """
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            model = keras.saving.load_model(archive.extract("model.keras", folder))
-            facts, rows = json.loads(archive.read("bandit.json")), archive.read("rows.npz")
+        try:
+            with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+                facts, rows = json.loads(archive.read("bandit.json")), archive.read("rows.npz")
+                model = keras.saving.load_model(archive.extract("model.keras", folder))
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise ValueError(f"{path} is not a file that `ThompsonSampling.save` wrote ({error}).") from None
         bandit = cls(model, train, **{name: facts[name] for name in _SETTINGS})
         if rows:
             with np.load(io.BytesIO(rows)) as columns:
                 bandit._contexts, bandit._pulled, bandit._rewards = ([columns[n]] for n in ("x", "arms", "rewards"))
-        bandit._count, bandit._next, bandit._least_log_prob = (facts[n] for n in ("count", "next", "least_log_prob"))
+        bandit._count, bandit._next = facts["count"], facts["next"]
+        bandit._least_log_prob = -np.inf if facts["least_log_prob"] is None else facts["least_log_prob"]
         bandit._rng.bit_generator.state = facts["random"]
         if facts["trained"]:
             bandit._online = Online(model.head, bandit.forgetting)
