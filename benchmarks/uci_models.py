@@ -18,12 +18,12 @@ NOT_DECAYED = ["bias", "log_scale", "loc"]  # parts of names of variables
 ROWS_AT_ONCE = 4096
 RECIPE = f"""\
 The recipe is the same for all sets. A RealNVP of {COUPLINGS} affine couplings, whose networks have hidden layers of
-{HIDDEN} units, has a `Normal` head and lambda = 0.1 / d. AdamW (learning rate {RATE}, weight decay {DECAY}
-of kernels, cosine decay) takes at most {STEPS} steps, with batches of 64 rows, or of 256 for sets of more than
-5,000. The density is the mean of {MEMBERS} such models, for the posterior and for the point heads alike. Each of them
-is trained without another fifth of the training rows, which stops the training (after {PATIENCE} checks without a lower
-NLL, {STEPS_BETWEEN_CHECKS} steps apart) and chooses the precision of the prior: `bayes.fit(..., prior="validation")`,
-which is exact for a `Normal` head. BayesianRidge is fitted to all training rows, with its defaults.
+{HIDDEN} units, has a `Normal` head and lambda = 0.1 / d. AdamW (learning rate {RATE}, weight decay {DECAY} of kernels,
+cosine decay) takes at most {STEPS} steps, with batches of 64 rows, or of 256 for sets of more than 5,000. The density
+is the mean of {MEMBERS} such models, for the posterior and for the point heads alike. Each of them is trained without
+another fifth of the training rows, which stops the training (after {PATIENCE} checks without a lower NLL, one in
+{STEPS_BETWEEN_CHECKS} steps) and chooses the precision of the prior: `bayes.fit(..., prior="validation")`, which is
+exact for a `Normal` head. BayesianRidge is fitted to all training rows, with its defaults.
 
 It was chosen on training rows of split 0 alone: of 90 % of them, or 100 of those, models were fitted, and compared by
 the log-likelihood of the rest, for one or two such divisions of some sets. Tried were `HeteroscedasticNormal` and

@@ -64,7 +64,7 @@ def test_report_counts_what_holds():
     text = report(pd.DataFrame(rows, columns=columns), seed=0)
     assert "above the published MC dropout on 7 of 9" in text
     assert "above the point head on 7 of 9" in text
-    assert "standard error on 1 of 9 (bostonHousing)" in text
+    assert "standard error on 1 of 9 (bostonHousing)" in text and "0 of 2" in text and "2 of 2" in text
 
 
 def test_missing_sets_are_named(tmp_path):
