@@ -165,6 +165,28 @@ def bandits(
     run_bandits(out, _known(only, STEPS, "--only"), seeds, quick)
 
 
+def uci(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for uci.csv and uci.md.")] = RESULTS,
+    data: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder of the sets; ../shared/data/uci beside the repository if None.")
+    ] = None,
+    splits: Annotated[int, typer.Option(min=1, help="Number of splits; protein has 5 at most.")] = 20,
+    seed: Seed = 0,
+    quick: Quick = False,
+):
+    """Regression on nine sets of UCI: a hybrid model with and without a posterior of its head, and BayesianRidge.
+
+    An interrupted run resumes; delete uci.csv to begin anew.
+    """
+    from benchmarks.tables_data import UCI, MissingData
+    from benchmarks.uci import uci
+
+    try:
+        uci(data or UCI, out, splits, seed, quick)
+    except MissingData as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def _known(names, known, option):
     """Returns the names in their known order, all of them if none is given."""
     for name in names or []:
