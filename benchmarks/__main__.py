@@ -165,6 +165,7 @@ def bandits(
     run_bandits(out, _known(only, STEPS, "--only"), seeds, quick)
 
 
+@app.command()
 def uci(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for uci.csv and uci.md.")] = RESULTS,
     data: Annotated[
