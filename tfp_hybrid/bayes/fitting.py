@@ -152,11 +152,15 @@ def _laplace(head, rows, bias_prior, structure, center):
     else:
         mode = functools.partial(laplace.mode, likelihood, structure)
 
+    nearest = start
+
     def find(prior):
+        nonlocal nearest  # where the search for the next prior's mode begins
         if prior == "evidence":
-            found = laplace.with_evidence(mode, start, bias_prior)
+            found = laplace.with_evidence(mode, nearest, bias_prior)
         else:
-            found = mode(np.append(np.full(len(start) - 1, float(prior)), bias_prior), start)
+            found = mode(np.append(np.full(len(start) - 1, float(prior)), bias_prior), nearest)
+        nearest = found.coefficients
         posterior = Posterior(
             *start.shape,
             structure,
