@@ -99,7 +99,7 @@ def _wheel(seed, steps, quick):
         rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y)).repeat().batch(128).prefetch(2)
         model.fit(rows, steps_per_epoch=20 if quick else 1000, epochs=1, verbose=0)
 
-    bandit = bandits.ThompsonSampling(model, train, first=50, growth=1.3, seed=seed)
+    bandit = bandits.ThompsonSampling(model, train, first=50, growth=1.3, prior="evidence", seed=seed)
     return bandits.simulate(bandit, x, rewards / _UNIT, batch=16)  # noise has variance 1 in that unit
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -28,27 +29,30 @@ class ThompsonSampling:
     """Pulls the arm that is best for a draw of the coefficients from their posterior.
 
     The reward of arm a in the context x is that of a GLM on z = f(x), with a linear predictor for each arm. The
-    posterior of the coefficients follows at each reward; the flow is trained seldom, each time that the number of
-    rewards has grown by the factor `growth`, and then the posterior is found anew with all rewards. (Riquelme et al.
-    call that neural linear.) Until the first training, arms are drawn evenly.
+    posterior of the coefficients follows at each reward; the flow is trained rarely, each time that the number of
+    remembered rewards has grown by the factor `growth`, and then the posterior is found anew with all of them.
+    (Riquelme et al. call that neural linear.) Until the first training, arms take turns.
 
     Args:
       model: A compiled `HybridModel` with a head `heads.PartlyObserved`, whose entries are the rewards of the arms. It
-        is trained in place.
+        is trained in place. All arms of a `Normal` head get the mean and scale of all rewards before the first
+        training, unless the head is adapted already.
       train: Trains the model on contexts and rewards, `train(model, x, y)`, with y `(n, arms)` and NaN for arms that
         were not pulled. None is `model.fit(x, y, epochs=10, verbose=0)`.
       policy: "thompson"; "ucb" for the mean of the linear predictor plus `exploration` standard deviations; "greedy"
         for the mean.
       exploration: The factor >= 0 of the standard deviation of the linear predictors.
       forgetting: The factor in (0, 1] of the weight of a reward for each one that comes after it, for rewards that
-        change with time. The bandit forgets rows whose weight is below a thousandth.
+        change with time. The bandit forgets rows whose weight is below a thousandth; the posterior goes back to the
+        trained weights, or to zero with `center="mode"`.
       first: How many rewards come before the first training; None is twice the number of arms.
       growth: The factor > 1 of the number of rewards from one training to the next.
-      prior: As for `bayes.fit`.
+      prior: The precision of the prior on the kernel, or "evidence", as for `bayes.fit`. None is the number of entries
+        of z: the kernel then gives each linear predictor a variance of about 1.
       center: As for `bayes.fit`.
       safe_arm: The arm of contexts that the flow finds unlikely; None if there is none.
-      safe_fraction: Which contexts are unlikely: their log p(x) is below that of this fraction of the contexts that the
-        flow was trained on.
+      safe_fraction: Which contexts are unlikely: their log p(x) is below that of this fraction of the contexts that
+        `act` has seen since the flow was trained. So it takes 1 / `safe_fraction` contexts before one is.
       seed: The seed of the draws.
 
     Raises:
@@ -68,10 +72,10 @@ class ThompsonSampling:
         forgetting: float = 1.0,
         first: int | None = None,
         growth: float = 1.25,
-        prior: float | str = "evidence",
+        prior: float | str | None = None,
         center: str = "weights",
         safe_arm: int | None = None,
-        safe_fraction: float = 0.001,
+        safe_fraction: float = 0.01,
         seed: int = 0,
     ):
         if not isinstance(model, HybridModel) or not isinstance(model.head, heads.PartlyObserved):
@@ -81,6 +85,9 @@ class ThompsonSampling:
             )
         if train is None and not model.compiled:
             raise ValueError("model is not compiled; call `model.compile` first, or give `train`.")
+        prior = float(model.head.kernel.shape[0]) if prior is None else prior
+        if isinstance(prior, str) and prior != "evidence":
+            raise ValueError(f"prior is {prior!r}; wanted a precision > 0, 'evidence' or None.")
         check_options(model, prior, 0.01, "blocks", center, None)
         if policy not in POLICIES:
             raise ValueError(f"policy is {policy!r}; wanted one of {POLICIES}.")
@@ -95,13 +102,14 @@ class ThompsonSampling:
         if first is not None:
             arguments.check_count(first, "first", least=1)
         self._model, self._train = model, train or _fit
-        self.policy, self.exploration, self.forgetting = policy, exploration, forgetting
-        self.first, self.growth, self.prior, self.center = first or 2 * self.arms, growth, prior, center
-        self.safe_arm, self.safe_fraction = safe_arm, safe_fraction
+        self.policy, self.exploration, self.forgetting = policy, float(exploration), float(forgetting)
+        self.first, self.growth, self.center = int(first or 2 * self.arms), float(growth), center
+        self.prior = prior if prior == "evidence" else float(prior)
+        self.safe_arm, self.safe_fraction = None if safe_arm is None else int(safe_arm), float(safe_fraction)
         self._rng = np.random.default_rng(seed)
         self._contexts, self._pulled, self._rewards = [], [], []  # of each update
-        self._count, self._next = 0, self.first
-        self._online, self._least_log_prob = None, -np.inf
+        self._turn, self._to_come = 0, self.first  # the arm's turn, and the rewards until the next training
+        self._online, self._log_probs = None, []  # of the contexts since the last training
         self._expected = tf.function(self._traced_expected, autograph=False, reduce_retracing=True)
 
     @property
@@ -123,22 +131,28 @@ class ThompsonSampling:
         Each row has a draw of its own, which is forgotten: `update` takes x again.
         """
         seen = self._model.encode(x)
-        arms = self._rng.integers(self.arms, size=len(seen.x))
-        if self._online is not None:
+        if self._online is None:
+            arms = (self._turn + np.arange(len(seen.x))) % self.arms
+            self._turn = int((self._turn + len(arms)) % self.arms)
+        else:
             eta, stddev = self._online.predictors(seen.features.numpy())
             if self.policy == "thompson":
                 stddev *= self._rng.normal(size=eta.shape)
             if self.policy != "greedy":
                 eta += self.exploration * stddev
             expected = self._expected(tf.constant(eta, self._model.head.variable_dtype)).numpy()
-            ties = self._rng.uniform(size=expected.shape)
-            arms = np.lexsort((ties, expected))[:, -1]
-        if self.safe_arm is not None:
-            arms = np.where(seen.log_prob.numpy() < self._least_log_prob, self.safe_arm, arms)
+            # Means that rounding makes equal, such as of far logits, are told apart by eta.
+            arms = np.lexsort((self._rng.uniform(size=eta.shape), eta, expected))[:, -1]
+            if self.safe_arm is not None:
+                log_prob = seen.log_prob.numpy()
+                arms = np.where(log_prob < self._least_log_prob(), self.safe_arm, arms)
+                self._log_probs = np.append(self._log_probs, log_prob)
         return arms
 
     def update(self, x, arms, rewards):
         """Takes rewards, whenever they are known, in any order and any number; a training may follow.
+
+        If a training fails, the rewards are kept all the same: call `train` then.
 
         Args:
           x: The contexts, `(n, *event_shape)`.
@@ -160,37 +174,40 @@ class ThompsonSampling:
         if not len(x):
             return
         y = self._responses(arms, rewards)
-        self._model.head.check_labels(y)
+        try:
+            self._model.head.check_labels(y)
+        except ValueError as error:
+            raise ValueError(re.sub("^y ", "rewards ", str(error))) from None
         z = self._model.encode(x).features.numpy()
         if self._online is not None:
             self._online.add(z, y)
         self._contexts.append(x)
         self._pulled.append(arms)
         self._rewards.append(rewards)
-        self._count += len(x)
+        self._to_come -= len(x)
         self._forget()
-        if self._count >= self._next:
+        if self._to_come <= 0:
             self.train()
 
     def train(self):
         """Trains the flow with all that is remembered, and finds the posterior anew; `update` does so in time."""
         x, y = self.rows()
-        self._model.head.posterior = None  # or training would warn that it is stale
+        head = self._model.head
+        head.posterior = None  # or training would warn that it is stale
+        if not head.is_adapted():
+            head.adapt(np.repeat(np.concatenate(self._rewards)[:, np.newaxis], self.arms, 1))
         self._train(self._model, x, y)
         weights = self.forgetting ** np.arange(len(x) - 1.0, -1, -1)
         bayes.fit(self._model, x, y, weights, prior=self.prior, structure="blocks", center=self.center)
-        self._online = Online(self._model.head, self.forgetting)
-        self._next = int(np.ceil(self.growth * self._count))
-        if self.safe_arm is not None:
-            log_prob = np.concatenate([batch.log_prob for batch in self._model.encode_batches(x)])
-            self._least_log_prob = float(np.quantile(log_prob, self.safe_fraction))
+        self._online, self._log_probs = self._of_posterior(), []
+        self._to_come = max(1, int(np.ceil((self.growth - 1) * len(x))))
 
     def save(self, path: os.PathLike | str):
         """Writes the bandit to one file: the model with its posterior, what is remembered, and the settings."""
         facts = {name: getattr(self, name) for name in _SETTINGS}
-        facts |= {"count": self._count, "next": self._next}
-        facts["least_log_prob"] = self._least_log_prob if np.isfinite(self._least_log_prob) else None
+        facts |= {"turn": self._turn, "to_come": self._to_come, "log_probs": np.asarray(self._log_probs).tolist()}
         facts |= {"trained": self._online is not None, "random": self._rng.bit_generator.state}
+        facts["has_train"] = self._train is not _fit
         rows = io.BytesIO()
         if self._contexts:
             parts = zip(("x", "arms", "rewards"), (self._contexts, self._pulled, self._rewards), strict=True)
@@ -211,7 +228,7 @@ class ThompsonSampling:
           train: As for the constructor; a function is not saved.
 
         Raises:
-          ValueError: If the file is another one.
+          ValueError: If the file is another one, or the bandit had a function `train` and none is given.
         """
         try:
             with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
@@ -219,16 +236,26 @@ class ThompsonSampling:
                 model = keras.saving.load_model(archive.extract("model.keras", folder))
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"{path} is not a file that `ThompsonSampling.save` wrote ({error}).") from None
+        if facts["has_train"] and train is None:
+            raise ValueError(f"train is None, but the bandit of {path} had a function of its own; wanted it.")
         bandit = cls(model, train, **{name: facts[name] for name in _SETTINGS})
         if rows:
             with np.load(io.BytesIO(rows)) as columns:
                 bandit._contexts, bandit._pulled, bandit._rewards = ([columns[n]] for n in ("x", "arms", "rewards"))
-        bandit._count, bandit._next = facts["count"], facts["next"]
-        bandit._least_log_prob = -np.inf if facts["least_log_prob"] is None else facts["least_log_prob"]
+        bandit._turn, bandit._to_come, bandit._log_probs = (facts[n] for n in ("turn", "to_come", "log_probs"))
         bandit._rng.bit_generator.state = facts["random"]
         if facts["trained"]:
-            bandit._online = Online(model.head, bandit.forgetting)
+            bandit._online = bandit._of_posterior()
         return bandit
+
+    def _of_posterior(self):
+        trained = np.concatenate([self._model.head.kernel.numpy(), self._model.head.bias.numpy()[np.newaxis]])
+        return Online(self._model.head, self.forgetting, trained if self.center == "weights" else None)
+
+    def _least_log_prob(self):
+        """Of a further context of the same kind, log p(x) is less with a probability of at most `safe_fraction`."""
+        below = int(self.safe_fraction * (len(self._log_probs) + 1))
+        return np.partition(self._log_probs, below - 1)[below - 1] if below else -np.inf
 
     def _responses(self, arms, rewards):
         y = np.full((len(arms), self.arms), np.nan)
@@ -238,9 +265,8 @@ class ThompsonSampling:
     def _forget(self):
         if self.forgetting < 1:
             most = int(np.ceil(np.log(_LEAST_WEIGHT) / np.log(self.forgetting)))
-            while sum(map(len, self._contexts[1:])) >= most:
-                for column in (self._contexts, self._pulled, self._rewards):
-                    del column[0]
+            for column in (self._contexts, self._pulled, self._rewards):
+                column[:] = [np.concatenate(column)[-most:]]
 
     def _traced_expected(self, eta):
         head = self._model.head
@@ -266,11 +292,13 @@ def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, v
     """
     arguments.check_count(batch, "batch", least=1)
     rewards = np.asarray(rewards, float)
-    if rewards.shape != (len(x), bandit.arms) or not np.isfinite(rewards).all():
+    if rewards.shape != (len(x), bandit.arms) or not len(x):
         raise ValueError(
-            f"rewards has shape {rewards.shape}; wanted finite numbers of shape {(len(x), bandit.arms)}, one for each "
-            "context and arm."
+            f"rewards has shape {rewards.shape} and x {len(x)} rows; wanted a number for each context and each of the "
+            f"{bandit.arms} arms."
         )
+    if not np.isfinite(rewards).all():
+        raise ValueError(f"rewards holds {rewards[~np.isfinite(rewards)][0]}; wanted finite numbers.")
     bar = keras.utils.Progbar(len(x), verbose=verbose, unit_name="context")
     arms, found = [], []
     for start in range(0, len(x), batch):

@@ -83,6 +83,29 @@ def test_a_fit_is_that_of_each_entry_by_itself():
         )
 
 
+def test_an_average_over_the_posterior_takes_arrays_with_holes():
+    """Also for entries that are integers, whose mixtures would make integers of y; the prior is chosen by that."""
+    _, y = CASES["bernoulli"]
+    model, holes = _model(heads.PartlyObserved(heads.Bernoulli((3,), dtype="float64"))), with_holes(y)
+    hy.bayes.fit(model, Z, holes, prior=0.5)
+    eta, weights = model.head.posterior.nodes(tf.constant(Z))
+    each = tfd.Bernoulli(logits=eta).log_prob(np.nan_to_num(y)[:, np.newaxis])
+    wanted = np.log(np.exp(np.where(SEEN[:, np.newaxis], each, 0).sum(-1)) @ weights)
+    np.testing.assert_allclose(model.predict_distribution(Z)[0].log_prob(holes), wanted, rtol=1e-6)
+    found = hy.bayes.fit(model, Z[:20], holes[:20], prior="validation", validation_data=(Z[20:], holes[20:]))
+    nll = {}
+    for prior in (0.1 * found.kernel_prior, found.kernel_prior, 10 * found.kernel_prior):
+        hy.bayes.fit(model, Z[:20], holes[:20], prior=prior)
+        nll[prior] = -np.mean(model.predict_distribution(Z[20:])[0].log_prob(holes[20:]))
+    assert min(nll, key=nll.get) == pytest.approx(found.kernel_prior)
+
+
+def test_calibration_is_refused():
+    model = _model(heads.PartlyObserved(heads.Normal((3,), dtype="float64")))
+    with pytest.raises(ValueError, match="PartlyObserved"):
+        hy.uncertainty.calibrate(model, Z, with_holes(NUMBERS))
+
+
 def test_scale_and_mean_are_those_of_what_was_observed():
     head, y = case("normal")
     y = with_holes(y)
@@ -130,6 +153,7 @@ def test_trains_saves_and_loads(name, tmp_path):
     lambda: heads.PartlyObserved(heads.Categorical(3)),
     lambda: heads.PartlyObserved(heads.HeteroscedasticNormal((2,))),
     lambda: heads.PartlyObserved(heads.PartlyObserved(heads.Normal((2,)))),
+    lambda: heads.PartlyObserved(heads.Variational(heads.Normal((2,)), train_size=10)),
     lambda: heads.PartlyObserved("normal"),
 ])  # fmt: skip
 def test_other_heads_are_refused(make):

@@ -223,7 +223,7 @@ def _nll(head, posterior, rows: Rows) -> float:
     try:
         head.posterior = posterior
         chunks = rows.chunks(64 * posterior.units**2)
-        parts = [weights @ -head(tf.constant(z)).log_prob(y).numpy() for z, y, weights in chunks]
+        parts = [weights @ -head(tf.constant(z)).log_prob(tf.constant(y)).numpy() for z, y, weights in chunks]
     finally:
         head.posterior = before
     return float(np.sum(parts)) / rows.total

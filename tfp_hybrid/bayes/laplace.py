@@ -175,7 +175,7 @@ def at_weights(likelihood: Likelihood, coefficients: np.ndarray, structure: str)
     log_likelihood, _ = likelihood.value_and_gradient(coefficients)
     information = likelihood.information(coefficients, structure)
 
-    def found(prior, *_, **__):
+    def found(prior, start=None, close=None):
         curvature = Curvature(structure, information, prior, coefficients.shape[1])
         return Mode(coefficients, curvature, curvature.inverse(), log_likelihood)
 

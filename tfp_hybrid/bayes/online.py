@@ -6,23 +6,28 @@ import tensorflow as tf
 from tfp_hybrid.heads import Head
 from tfp_hybrid.heads.posterior import Posterior
 
+_MOST_HALVINGS = 30
+
 
 class Online:
     """The posterior of a head with independent linear predictors, in float64 and outside of the model.
 
-    `add` gives what `bayes.update` gives, a step of Newton's from the former mode, without an inverse: with U the rows
-    phi, each times the root of its information,
+    `add` gives what `bayes.update` gives, a Newton step from the mode so far, without an inverse: with U the rows phi,
+    each times the root of its information,
 
-        C' = C - C U^T (I + U C U^T)^-1 U C,      M' = M + C' gradient
+        C' = C - C U^T (I + U C U^T)^-1 U C,      M' = M + t C' gradient,      t = 1, 1/2, 1/4, ...
+
+    where the step is halved until it makes the posterior more likely, as it seldom has to be.
 
     Args:
       head: A head whose posterior has the structure "blocks".
-      forgetting: The factor of all that rows told before, for each further row; with a factor below 1, each `add`
-        inverts the matrices.
+      forgetting: The factor of the information of all earlier rows, for each further row; with a factor below 1, each
+        `add` inverts the matrices.
+      center: The coefficients `(d + 1, u)` to which forgetting leads back; None is zero, the mean of the prior.
     """
 
-    def __init__(self, head: Head, forgetting: float = 1.0):
-        self._head, self._forgetting = head, forgetting
+    def __init__(self, head: Head, forgetting: float = 1.0, center: np.ndarray | None = None):
+        self._head, self._forgetting, self._center = head, forgetting, 0.0 if center is None else center
         posterior = head.posterior
         self._facts = {"kernel_prior": posterior.kernel_prior, "bias_prior": posterior.bias_prior}
         self._rows, self._prior, self._mean = posterior.rows, posterior.prior, posterior.get("mean")
@@ -42,29 +47,43 @@ class Online:
           y: Their responses, `(n, k)`.
         """
         phi, weights = _phi(z), self._forgetting ** np.arange(len(z) - 1.0, -1, -1)
-        eta = tf.constant(phi @ self._mean, self._head.variable_dtype)
         y = self._head.prepare_labels(y)
-        gradient = self._head.compiled_slope(eta, y)[1].numpy().astype(float)
-        information = np.diagonal(self._head.compiled_information(eta, y).numpy(), axis1=1, axis2=2).astype(float)
-        gradient, roots = weights[:, np.newaxis] * gradient, np.sqrt(weights[:, np.newaxis] * information)
-        self._rows = self._forgetting ** len(z) * self._rows + weights.sum()
-        if self._forgetting < 1:
-            # What is left of the gradient of the rows before: at the former mode it was the prior's.
-            forgotten = self._forgetting ** len(z)
-            self._information *= forgotten
-            step = phi.T @ gradient - (1 - forgotten) * self._prior[:, np.newaxis] * self._mean
-            for unit, root in enumerate(roots.T):
-                rows = root[:, np.newaxis] * phi
-                self._information[unit] += rows.T @ rows
-                self._covariance[unit] = np.linalg.inv(self._information[unit] + np.diag(self._prior))
-                self._mean[:, unit] += self._covariance[unit] @ step[:, unit]
-            return
-        for unit in np.flatnonzero(roots.any(0) | gradient.any(0)):
+        log_prob, gradient = self._slope(phi @ self._mean, y)
+        information = self._head.compiled_information(self._eta(phi @ self._mean), y).numpy().astype(float)
+        gradient = phi.T @ (weights[:, np.newaxis] * gradient)
+        roots = np.sqrt(weights[:, np.newaxis] * np.diagonal(information, axis1=1, axis2=2))
+        forgotten = self._forgetting ** len(z)
+        self._rows = forgotten * self._rows + weights.sum()
+        # What is left of the gradient of the rows before: at the mode it was the prior's.
+        left = -(1 - forgotten) * self._prior[:, np.newaxis] * (self._mean - self._center)
+        gradient += left
+        self._information *= forgotten
+        step, decrease = np.zeros_like(self._mean), 0.0
+        for unit in range(self._mean.shape[1]) if forgotten < 1 else np.flatnonzero(roots.any(0) | gradient.any(0)):
             rows = roots[:, unit, np.newaxis] * phi
-            half = self._covariance[unit] @ rows.T
-            self._covariance[unit] -= half @ np.linalg.solve(np.eye(len(rows)) + rows @ half, half.T)
+            before = self._information[unit] + np.diag(self._prior)
             self._information[unit] += rows.T @ rows
-            self._mean[:, unit] += self._covariance[unit] @ (phi.T @ gradient[:, unit])
+            if forgotten < 1:
+                self._covariance[unit] = np.linalg.inv(self._information[unit] + np.diag(self._prior))
+            else:
+                half = self._covariance[unit] @ rows.T
+                self._covariance[unit] -= half @ np.linalg.solve(np.eye(len(rows)) + rows @ half, half.T)
+            step[:, unit] = self._covariance[unit] @ gradient[:, unit]
+            decrease += 0.5 * step[:, unit] @ before @ step[:, unit]
+        for halving in range(_MOST_HALVINGS):
+            share = 0.5**halving
+            gain = weights @ (self._slope(phi @ (self._mean + share * step), y)[0] - log_prob)
+            if gain + share * np.sum(left * step) >= share**2 * decrease:
+                self._mean += share * step
+                return
+
+    def _eta(self, eta):
+        return tf.constant(eta, self._head.variable_dtype)
+
+    def _slope(self, eta, y):
+        """log p(y | eta), `(n,)`, and its gradient, `(n, u)`."""
+        log_prob, gradient = self._head.compiled_slope(self._eta(eta), y)
+        return log_prob.numpy().astype(float), gradient.numpy().astype(float)
 
     def posterior(self) -> Posterior:
         """Returns the posterior as weights for the head."""

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
 
@@ -31,17 +32,17 @@ class PartlyObserved(Head):
     def __init__(self, head: Head | dict, **kwargs):
         if isinstance(head, dict):
             head = keras.saving.deserialize_keras_object(head)
-        takes = isinstance(head, Head) and head.event_shape and head.predictors == 1
+        takes = isinstance(head, Head) and head.event_shape and head.predictors == 1 and not head.trains_posterior
         if not takes or isinstance(head, PartlyObserved):
             raise ValueError(
                 f"PartlyObserved: `head` is {head!r}; wanted a head of several responses with one linear predictor for "
-                "each, such as `heads.Normal((3,))` or `heads.Bernoulli((3,))`."
+                "each, such as `heads.Normal((3,))` or `heads.Bernoulli((3,))`. (`Variational` goes outside.)"
             )
         for argument in ("event_shape", "predictors", "kernel_initializer", "kernel_regularizer"):
             self.refuse(kwargs, argument, "`head` has one")
         super().__init__(head.event_shape, **{"dtype": head.dtype} | kwargs)
         self.head = head
-        self.classifies, self.can_widen = head.classifies, head.can_widen
+        self.classifies = head.classifies
 
     def build(self, latent_shape):
         if not self.head.built:
@@ -66,6 +67,10 @@ class PartlyObserved(Head):
     def distribution(self, eta) -> tfd.Distribution:
         return _PartlyObserved(self.head.distribution(eta).distribution)
 
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        mixture = super().integrated(z, posterior)
+        return _Mixture(mixture.mixture_distribution, mixture.components_distribution)
+
     def information(self, eta, y) -> tf.Tensor:
         """The information of the observed entries; that of the others is zero."""
         seen = ~tf.math.is_nan(y)
@@ -86,9 +91,6 @@ class PartlyObserved(Head):
 
     def is_adapted(self) -> bool:
         return self.head.is_adapted()
-
-    def widen(self, factor: float):
-        self.head.widen(factor)
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take; NaN is an entry that was not observed."""
@@ -118,6 +120,13 @@ class _PartlyObserved(tfd.Independent):
         # Not NaN in the branch that is not taken either, since its gradient is taken.
         log_prob = self.distribution.log_prob(tf.where(seen, value, tf.stop_gradient(self.distribution.mean())))
         return tf.reduce_sum(tf.where(seen, log_prob, 0), -1)
+
+
+class _Mixture(tfd.MixtureSameFamily):
+    """A mixture of `_PartlyObserved`."""
+
+    def log_prob(self, value, name="log_prob", **kwargs):
+        return super().log_prob(tf.cast(value, self.mixture_distribution.logits.dtype), name, **kwargs)
 
 
 class _OfObserved(keras.metrics.Metric):

@@ -21,9 +21,9 @@ def regret_curves(tables: Mapping[str, list[pd.DataFrame]]) -> matplotlib.figure
     Raises:
       ValueError: If there are no tables, a table lacks a column, or the runs of a bandit are not of one length.
     """
+    if not isinstance(tables, Mapping) or not tables or not all(tables.values()):
+        raise ValueError(f"tables is {tables!r}; wanted a list of what `bandits.simulate` returned for each bandit.")
     runs = [(name, table) for name, column in tables.items() for table in column]
-    if not runs:
-        raise ValueError("tables is empty; wanted what `bandits.simulate` returned for each bandit.")
     for name, table in runs:
         missing = [column for column in _COLUMNS if column not in table]
         if missing or len(table) != len(tables[name][0]):
@@ -37,7 +37,9 @@ def regret_curves(tables: Mapping[str, list[pd.DataFrame]]) -> matplotlib.figure
         regret, steps = np.stack([table["regret"] for table in column]), np.arange(1, len(column[0]) + 1)
         axes.plot(steps, regret.mean(0), color=colour, label=name)
         axes.fill_between(steps, regret.min(0), regret.max(0), color=colour, alpha=0.15, linewidth=0)
-    axes.plot(steps, np.mean([table["random"] for table in column], 0), color="0.5", linestyle=":", label="random")
-    axes.set(xlabel="contexts", ylabel="regret", ylim=(0, 2 * max(table["regret"].iloc[-1] for _, table in runs)))
+    longest = max((table["random"] for _, table in runs), key=len)
+    axes.plot(np.arange(1, len(longest) + 1), longest, color="0.5", linestyle=":", label="random")
+    highest = max(table["regret"].max() for _, table in runs)
+    axes.set(xlabel="contexts", ylabel="regret", ylim=(0, 2 * highest or None))
     axes.legend()
     return figure
