@@ -54,7 +54,7 @@ def run_bandits(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
             with files.replacing(path) as beside:
                 table.to_csv(beside, index=False, float_format="%.6g")
     for problem, rows in table.groupby("problem"):
-        runs = [run.reset_index() for _, run in rows.groupby("seed")]
+        runs = [run.set_index("step") for _, run in rows.groupby("seed")]
         figure = pictures.regret_curves({"Thompson sampling": runs})
         pictures.save(figure, out / f"bandits_{problem}.png")
     files.write(out / "bandits.md", _report(table))
@@ -100,7 +100,8 @@ def _wheel(seed, steps, quick):
         model.fit(rows, steps_per_epoch=20 if quick else 1000, epochs=1, verbose=0)
 
     bandit = bandits.ThompsonSampling(model, train, first=50, growth=1.3, prior="evidence", seed=seed)
-    return bandits.simulate(bandit, x, rewards / _UNIT, batch=16)  # noise has variance 1 in that unit
+    table = bandits.simulate(bandit, x, rewards / _UNIT, batch=16)  # noise has variance 1 in that unit
+    return table.assign(regret=_UNIT * table["regret"], random=_UNIT * table["random"])
 
 
 def wheel(seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +125,7 @@ def _report(table):
     lines += ["| problem | steps | regret of each seed | mean | of random's | seconds |", "|---" * 6 + "|"]
     for problem, rows in table.groupby("problem"):
         last = rows[rows["step"] == rows["step"].max()]
-        unit = _UNIT if problem == "wheel" else 1.0
-        regret, share = unit * last["regret"], (last["regret"] / last["random"]).mean()
+        regret, share = last["regret"], (last["regret"] / last["random"]).mean()
         each, seconds = (", ".join(f"{value:,.0f}" for value in column) for column in (regret, last["seconds"]))
         steps = int(last["step"].iloc[0])
         lines.append(f"| {problem} | {steps:,} | {each} | {regret.mean():,.0f} | {100 * share:.1f} % | {seconds} |")

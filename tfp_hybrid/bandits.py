@@ -31,7 +31,7 @@ class ThompsonSampling:
     The reward of arm a in the context x is that of a GLM on z = f(x), with a linear predictor for each arm. The
     posterior of the coefficients follows at each reward; the flow is trained rarely, each time that the number of
     remembered rewards has grown by the factor `growth`, and then the posterior is found anew with all of them.
-    (Riquelme et al. call that neural linear.) Until the first training, arms take turns.
+    (Riquelme et al. call that neural linear.) Until the first training, arms take turns, in a random order each time.
 
     Args:
       model: A compiled `HybridModel` with a head `heads.PartlyObserved`, whose entries are the rewards of the arms. It
@@ -108,7 +108,7 @@ class ThompsonSampling:
         self.safe_arm, self.safe_fraction = None if safe_arm is None else int(safe_arm), float(safe_fraction)
         self._rng = np.random.default_rng(seed)
         self._contexts, self._pulled, self._rewards = [], [], []  # of each update
-        self._turn, self._to_come = 0, self.first  # the arm's turn, and the rewards until the next training
+        self._turn, self._to_come = [], self.first  # the next arms to try, and the rewards until the next training
         self._online, self._log_probs = None, []  # of the contexts since the last training
         self._expected = tf.function(self._traced_expected, autograph=False, reduce_retracing=True)
 
@@ -132,8 +132,9 @@ class ThompsonSampling:
         """
         seen = self._model.encode(x)
         if self._online is None:
-            arms = (self._turn + np.arange(len(seen.x))) % self.arms
-            self._turn = int((self._turn + len(arms)) % self.arms)
+            while len(self._turn) < len(seen.x):
+                self._turn += self._rng.permutation(self.arms).tolist()
+            arms, self._turn = np.array(self._turn[: len(seen.x)]), self._turn[len(seen.x) :]
         else:
             eta, stddev = self._online.predictors(seen.features.numpy())
             if self.policy == "thompson":
@@ -284,8 +285,9 @@ def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, v
       verbose: Whether to show a progress bar.
 
     Returns:
-      A table with a row for each context, and the columns "arm", "reward", "regret", how much less the rewards are than
-      those of the best arms, added up to that row, and "random", the expected regret of arms that are drawn evenly.
+      A table with a row for each context, counted from 1, and the columns "arm", "reward", "regret", how much less the
+      rewards are than those of the best arms, added up to that row, and "random", the expected regret of arms that are
+      drawn evenly.
 
     Raises:
       ValueError: If `rewards` does not fit.
@@ -309,7 +311,8 @@ def simulate(bandit: ThompsonSampling, x, rewards: np.ndarray, batch: int = 1, v
         bar.add(len(arms[-1]))
     arms, found = np.concatenate(arms), np.concatenate(found)
     regret, random = (np.cumsum(rewards.max(1) - other) for other in (found, rewards.mean(1)))
-    return pd.DataFrame({"arm": arms, "reward": found, "regret": regret, "random": random})
+    counted = pd.RangeIndex(1, len(arms) + 1, name="context")
+    return pd.DataFrame({"arm": arms, "reward": found, "regret": regret, "random": random}, counted)
 
 
 def _fit(model, x, y):

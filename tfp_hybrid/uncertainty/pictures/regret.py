@@ -34,11 +34,11 @@ def regret_curves(tables: Mapping[str, list[pd.DataFrame]]) -> matplotlib.figure
     figure = matplotlib.figure.Figure(figsize=(5.8, 4.0))
     axes = figure.subplots()
     for (name, column), colour in zip(tables.items(), [*COLOURS] * len(tables), strict=False):
-        regret, steps = np.stack([table["regret"] for table in column]), np.arange(1, len(column[0]) + 1)
+        regret, steps = np.stack([table["regret"] for table in column]), column[0].index
         axes.plot(steps, regret.mean(0), color=colour, label=name)
         axes.fill_between(steps, regret.min(0), regret.max(0), color=colour, alpha=0.15, linewidth=0)
     longest = max((table["random"] for _, table in runs), key=len)
-    axes.plot(np.arange(1, len(longest) + 1), longest, color="0.5", linestyle=":", label="random")
+    axes.plot(longest.index, longest, color="0.5", linestyle=":", label="random")
     highest = max(table["regret"].max() for _, table in runs)
     axes.set(xlabel="contexts", ylabel="regret", ylim=(0, 2 * highest or None))
     axes.legend()
