@@ -136,15 +136,13 @@ class _OfObserved(keras.metrics.Metric):
         super().__init__(name=metric.name)
         self.metric = metric
 
-    def update_state(self, y, y_pred, sample_weight=None):
+    def update_state(self, y, y_pred):
         seen = tf.reshape(~tf.math.is_nan(y), [-1])
         y, y_pred = (tf.reshape(values, [-1, 1]) for values in (y, y_pred))
-        weights = tf.cast(seen, self.dtype)
-        if sample_weight is not None:
-            weights *= tf.repeat(tf.cast(sample_weight, self.dtype), tf.size(seen) // tf.size(sample_weight))
-        self.metric.update_state(tf.where(seen[:, tf.newaxis], y, 0), y_pred, weights)
+        self.metric.update_state(tf.where(seen[:, tf.newaxis], y, 0), y_pred, tf.cast(seen, self.dtype))
 
     def reset_state(self):
+        """Begins anew, as the metric inside."""
         self.metric.reset_state()
 
     def result(self):
