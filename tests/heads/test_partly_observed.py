@@ -148,6 +148,12 @@ def test_trains_saves_and_loads(name, tmp_path):
     assert len(loaded.head.weights) == len(model.head.weights)
 
 
+def test_heads_around_heads_name_the_innermost_one():
+    inner = heads.Bernoulli((3,))
+    assert heads.Variational(heads.PartlyObserved(inner), train_size=10).unwrapped() is inner
+    assert inner.unwrapped() is inner
+
+
 @pytest.mark.parametrize("make", [
     lambda: heads.PartlyObserved(heads.Normal()),
     lambda: heads.PartlyObserved(heads.Categorical(3)),

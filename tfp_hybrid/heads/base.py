@@ -138,7 +138,7 @@ class Head(keras.layers.Layer):
         return self.at_point(z).log_prob(y)
 
     def unwrapped(self) -> "Head":
-        """The head that gives p(y | eta): this one, or the one inside of a `Variational`."""
+        """The head of the response itself: this one, or the innermost one of those around another."""
         return self
 
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:

@@ -7,12 +7,13 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.posterior import Posterior
+from tfp_hybrid.heads.wrapper import Wrapper
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class PartlyObserved(Head):
+class PartlyObserved(Wrapper):
     """Several responses of which each row shows only some; an entry of y that is NaN adds nothing to log p(y|x).
 
         log p(y | z) = sum over the observed j of log p(y_j | z)
@@ -29,46 +30,20 @@ class PartlyObserved(Head):
       ValueError: If `head` is another one.
     """
 
-    def __init__(self, head: Head | dict, **kwargs):
-        if isinstance(head, dict):
-            head = keras.saving.deserialize_keras_object(head)
+    def __init__(self, head: Head, **kwargs):
         takes = isinstance(head, Head) and head.event_shape and head.predictors == 1 and not head.trains_posterior
         if not takes or isinstance(head, PartlyObserved):
             raise ValueError(
                 f"PartlyObserved: `head` is {head!r}; wanted a head of several responses with one linear predictor for "
                 "each, such as `heads.Normal((3,))` or `heads.Bernoulli((3,))`. (`Variational` goes outside.)"
             )
-        for argument in ("event_shape", "predictors", "kernel_initializer", "kernel_regularizer"):
-            self.refuse(kwargs, argument, "`head` has one")
-        super().__init__(head.event_shape, **{"dtype": head.dtype} | kwargs)
-        self.head = head
-        self.classifies = head.classifies
-
-    def build(self, latent_shape):
-        if not self.head.built:
-            self.head.build(latent_shape)
-            self.head.built = True
-
-    @property
-    def kernel(self) -> keras.Variable:
-        """The kernel of the whole response."""
-        return self.head.kernel
-
-    @property
-    def bias(self) -> keras.Variable:
-        """The bias of the whole response."""
-        return self.head.bias
-
-    @property
-    def has_independent_predictors(self) -> bool:
-        """As that of the whole response."""
-        return self.head.has_independent_predictors
+        super().__init__(head, **kwargs)
 
     def distribution(self, eta) -> tfd.Distribution:
         return _PartlyObserved(self.head.distribution(eta).distribution)
 
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        mixture = super().integrated(z, posterior)
+        mixture = super().integrated(z, posterior)  # not that of the head inside, which knows no holes
         return _Mixture(mixture.mixture_distribution, mixture.components_distribution)
 
     def information(self, eta, y) -> tf.Tensor:
@@ -80,29 +55,17 @@ class PartlyObserved(Head):
     def metric(self) -> keras.metrics.Metric:
         return _OfObserved(self.head.metric())
 
-    def share(self, variables: list[keras.Variable]):
-        self.head.share(variables)
-
     def adapt(self, y: np.ndarray):
         """Sets data-dependent weights from the observed entries of y; an entry without any counts as zero."""
         y = np.asarray(y, float)
         columns = [column[~np.isnan(column)] for column in y.T]
         self.head.adapt(np.stack([np.resize(seen if len(seen) else 0.0, len(y)) for seen in columns], 1))
 
-    def is_adapted(self) -> bool:
-        return self.head.is_adapted()
-
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take; NaN is an entry that was not observed."""
         if np.issubdtype(y.dtype, np.floating):
             y = y[~np.isnan(y)]
         self.head.check_labels(y)
-
-    def get_config(self) -> dict:
-        config = super().get_config() | {"head": keras.saving.serialize_keras_object(self.head)}
-        for argument in ("event_shape", "kernel_initializer", "kernel_regularizer"):
-            del config[argument]
-        return config
 
 
 class _PartlyObserved(tfd.Independent):

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS, Posterior
 from tfp_hybrid.heads.trained_posterior import TrainedPosterior
+from tfp_hybrid.heads.wrapper import Wrapper
 
 tfd = tfp.distributions
 
@@ -19,7 +20,7 @@ _LEAST_WEIGHT = 1e-12  # of a node; what is farther out may overflow
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Variational(Head):
+class Variational(Wrapper):
     """A head whose kernel and bias have a posterior that `fit` trains, together with the flow.
 
     The posterior is a Normal q(B) = Normal(M, C) of the coefficients B = (kernel, bias), as with `bayes.fit`. For each
@@ -93,17 +94,16 @@ class Variational(Head):
             raise ValueError(f"Variational: `prior` is {prior!r}; wanted a precision > 0, or 'evidence'.")
         if structure not in _STRUCTURES:
             raise ValueError(f"Variational: `structure` is {structure!r}; wanted one of {_STRUCTURES}.")
-        super().__init__(head.event_shape, head.predictors, dtype=head.variable_dtype, trainable=trainable, name=name)
+        super().__init__(head, trainable=trainable, name=name)
         self.units = int(np.prod(self.event_shape)) * self.predictors
         if structure == "full" and self.units >= DRAWS:
             raise ValueError(
                 f"Variational: `structure` is 'full', but the head has {self.units} linear predictors; wanted fewer "
                 f"than {DRAWS}, or 'kronecker'."
             )
-        self.head, self.structure = head, structure
+        self.structure = structure
         self.train_size, self.bias_prior = float(train_size), float(bias_prior)
         self.prior = prior if prior == "evidence" else float(prior)
-        self.integer_labels, self.classifies = head.integer_labels, head.classifies
 
     def __setattr__(self, name, value):
         if name == "posterior" and value is None and self.built:
@@ -113,8 +113,7 @@ class Variational(Head):
         super().__setattr__(name, value)
 
     def build(self, latent_shape):
-        if not self.head.built:
-            self.head.build(latent_shape)
+        super().build(latent_shape)
         structure = self.structure
         if structure == "auto":
             is_small = (latent_shape[-1] + 1) * self.units <= MOST_COEFFICIENTS and self.units < DRAWS
@@ -134,65 +133,17 @@ class Variational(Head):
         log_prob = self.distribution(self.shaped(tf.gather(eta, near, axis=-2))).log_prob(y[:, tf.newaxis])
         return tf.linalg.matvec(log_prob, tf.constant(weights[near], eta.dtype))
 
-    def unwrapped(self) -> Head:
-        return self.head
-
-    @property
-    def kernel(self) -> keras.Variable:
-        """The kernel of the head inside: the mean over q."""
-        return self.head.kernel
-
-    @property
-    def bias(self) -> keras.Variable:
-        """The bias of the head inside: the mean over q."""
-        return self.head.bias
-
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
         return self.head.integrated(z, posterior)
 
-    def linear_predictor(self, z) -> tf.Tensor:
-        return self.head.linear_predictor(z)
-
-    def distribution(self, eta) -> tfd.Distribution:
-        return self.head.distribution(eta)
-
-    def information(self, eta, y) -> tf.Tensor:
-        return self.head.information(eta, y)
-
-    def mean(self, distribution: tfd.Distribution) -> tf.Tensor:
-        return self.head.mean(distribution)
-
-    def metric(self) -> keras.metrics.Metric:
-        return self.head.metric()
-
-    def prepare_labels(self, y) -> tf.Tensor:
-        return self.head.prepare_labels(y)
-
-    def check_labels(self, y: np.ndarray):
-        self.head.check_labels(y)
-
-    def share(self, variables: list[keras.Variable]):
-        self.head.share(variables)
-
-    def adapt(self, y: np.ndarray):
-        self.head.adapt(y)
-
-    def is_adapted(self) -> bool:
-        return self.head.is_adapted()
-
     def get_config(self) -> dict:
-        config = {name: value for name, value in super().get_config().items() if name in ("name", "trainable")}
-        return config | {
-            "head": keras.saving.serialize_keras_object(self.head),
+        config = super().get_config()
+        return {name: config[name] for name in ("name", "trainable", "head")} | {
             "train_size": self.train_size,
             "prior": self.prior,
             "bias_prior": self.bias_prior,
             "structure": self.structure,
         }
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config | {"head": keras.saving.deserialize_keras_object(config["head"])})
 
 
 def _is_positive(value):
