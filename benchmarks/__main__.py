@@ -136,17 +136,18 @@ def tables(
 
 @app.command()
 def active(
-    out: Annotated[pathlib.Path, typer.Option(help="Folder for active.csv, active.md and active.png.")] = RESULTS,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for active.csv, active.md and the pictures.")] = RESULTS,
+    only: Annotated[list[str] | None, typer.Option(help="Learn only these, digits or mnist. Repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     quick: Quick = False,
 ):
-    """Active learning on the digits: errors against labels, for several queries and for logistic regression.
+    """Active learning: errors against labels, for several queries and for logistic regression.
 
     An interrupted run resumes; delete active.csv to begin anew.
     """
-    from benchmarks.active import active_digits
+    from benchmarks.active import PROBLEMS, run_active
 
-    active_digits(out, seeds, quick)
+    run_active(out, _known(only, PROBLEMS, "--only"), seeds, quick)
 
 
 @app.command()

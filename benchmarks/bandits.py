@@ -21,6 +21,7 @@ import pandas as pd
 import tensorflow as tf
 
 import tfp_hybrid as hy
+from benchmarks.active import half_size
 from benchmarks.machine import machine, versions
 from benchmarks.run import CONSOLE
 from tfp_hybrid import bandits, datasets, files, heads, networks
@@ -63,7 +64,7 @@ def run_bandits(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
 def _mnist(seed, steps, quick):
     x, y = (values[:30_000] for values in datasets.load("mnist").train)
     order = np.random.default_rng(seed).permutation(len(x))[:steps]
-    x, y = x[order].astype(int).reshape(-1, 14, 2, 14, 2, 1).sum((2, 4)) // 4, y[order]
+    x, y = half_size(x[order]), y[order]
     conditioner = functools.partial(networks.ConvNet, hidden_units=32, dropout=0.1)
     flow = hy.bijectors.Glow((14, 14, 1), levels=1, steps=6, conditioner=conditioner, quantization_levels=256)
     head = heads.PartlyObserved(heads.Bernoulli((10,)))
@@ -76,7 +77,7 @@ def _mnist(seed, steps, quick):
         model.fit(rows.prefetch(2), steps_per_epoch=10 if quick else 200, epochs=1, verbose=0)
 
     bandit = bandits.ThompsonSampling(model, train, first=40, growth=1.15, prior=1000.0, seed=seed)
-    return bandits.simulate(bandit, x.astype("uint8"), np.eye(10)[y])
+    return bandits.simulate(bandit, x, np.eye(10)[y])
 
 
 def _wheel(seed, steps, quick):

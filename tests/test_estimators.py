@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import skactiveml.classifier
+import skactiveml.pool
 import sklearn.base
 import sklearn.calibration
 import sklearn.datasets
@@ -20,6 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import tfp_hybrid as hy
 
 RNG = np.random.default_rng(0)
+FAST = {"random_state": 0, "batch_size": 64, "learning_rate": 1e-2}
 ESTIMATORS = hy.DensityEstimator, hy.HybridClassifier, hy.HybridRegressor
 STOCHASTIC = "batches are drawn at random, so a weight of 2 is not the same as a row that stands twice"
 
@@ -33,7 +36,7 @@ def blobs(rows=600):
 
 @pytest.fixture(scope="module")
 def classifier():
-    return hy.HybridClassifier(random_state=0, epochs=60).fit(*blobs())
+    return hy.HybridClassifier(**FAST, epochs=30).fit(*blobs())
 
 
 def test_classes_are_those_of_discriminant_analysis(classifier):
@@ -56,7 +59,7 @@ def test_rows_from_elsewhere_are_abstained_on(classifier):
 
 def test_the_density_is_a_density():
     x = np.r_[RNG.normal(-2, 0.5, 700), RNG.normal(1, 1.0, 700)][:, None]
-    density = hy.DensityEstimator(random_state=0, epochs=60).fit(x)
+    density = hy.DensityEstimator(**FAST, epochs=30).fit(x)
     grid = np.linspace(-8, 8, 4001)[:, None]
     p = np.exp(density.score_samples(grid))
     np.testing.assert_allclose(np.trapezoid(p, grid[:, 0]), 1, atol=1e-3)
@@ -70,7 +73,7 @@ def test_the_density_is_a_density():
 def test_gaussian_columns():
     covariance = np.array([[1.0, 0.6, 0.0], [0.6, 2.0, -0.5], [0.0, -0.5, 0.5]])
     x = RNG.multivariate_normal([1.0, 100.0, -3.0], covariance, 3000)
-    density = hy.DensityEstimator(random_state=0, epochs=50, couplings=2).fit(x)
+    density = hy.DensityEstimator(**FAST, epochs=20, couplings=2).fit(x)
     truth = mvn_log_prob(x, np.array([1.0, 100.0, -3.0]), covariance)
     assert abs(density.score(x) - truth.mean()) < 0.1
     drawn = density.sample(4000, random_state=0)
@@ -82,7 +85,7 @@ def test_gaussian_columns():
 def test_linear_responses_and_their_spread():
     x = RNG.normal(size=(2000, 3))
     y = 50 + x @ [3.0, -2.0, 0.0] + 0.5 * RNG.normal(size=2000)
-    regressor = hy.HybridRegressor(random_state=0, epochs=40, couplings=2).fit(x, y)
+    regressor = hy.HybridRegressor(**FAST, epochs=40, couplings=2).fit(x, y)
     mean, stddev = regressor.predict(x, return_std=True)
     wanted = sklearn.linear_model.LinearRegression().fit(x, y).predict(x)
     assert np.sqrt(np.mean((mean - wanted) ** 2)) < 0.35
@@ -123,7 +126,7 @@ def test_frames_are_matched_by_name():
 def test_weights_count():
     x, y = blobs(400)
     weights = np.where(y == "eel", 0.0, 1.0)
-    fitted = hy.HybridClassifier(random_state=0, epochs=30).fit(x, y, sample_weight=weights)
+    fitted = hy.HybridClassifier(**FAST, epochs=20).fit(x, y, sample_weight=weights)
     assert fitted.predict_proba(x)[:, 2].mean() < 0.1 and "eel" not in fitted.predict(x)
 
 
@@ -138,7 +141,7 @@ def mixed(rows=240):
 
 def test_tables_with_categories_and_holes():
     frame, labels = mixed()
-    fitted = hy.HybridClassifier(random_state=0, epochs=30, draws=4).fit(frame, labels)
+    fitted = hy.HybridClassifier(**FAST | {"batch_size": 32}, epochs=20, draws=4).fit(frame, labels)
     assert fitted.score(frame, labels) > 0.85
     assert fitted.abstains(frame).mean() < 0.1
     assert fitted.abstains(frame.assign(plan="platinum")).all() and fitted.abstains(frame.assign(number=None)).all()
@@ -197,15 +200,29 @@ def test_one_class_and_no_fit():
 def test_scikit_learns_tools_take_it():
     x, y = blobs(240)
     once = [np.split(np.arange(240), [160])]  # one split: each fit compiles a model
-    quick = hy.HybridClassifier(random_state=0, epochs=12, batch_size=32, learning_rate=1e-2, draws=2)
+    quick = hy.HybridClassifier(**FAST, epochs=12, couplings=1, draws=2)
     scaled = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), quick)
-    assert sklearn.model_selection.cross_val_score(scaled, x, y, cv=2).mean() > 0.8
+    assert sklearn.model_selection.cross_val_score(scaled, x, y, cv=once).mean() > 0.8
     search = sklearn.model_selection.GridSearchCV(
-        scaled, {"hybridclassifier__couplings": [1, 2]}, cv=once, refit=False
+        scaled, {"hybridclassifier__epochs": [2, 12]}, cv=once, refit=False
     ).fit(x, y)
     assert search.best_score_ > 0.8
     calibrated = sklearn.calibration.CalibratedClassifierCV(quick, cv=once)
     assert calibrated.fit(x, y).score(x, y) > 0.8
+
+
+def test_scikit_activeml_asks_by_it():
+    """Its loop takes the estimator, and asks for rows near the border of the classes."""
+    codes = np.random.default_rng(1).integers(2, size=120)
+    x = np.random.default_rng(2).normal(size=(120, 2)) + 4 * np.eye(2)[codes]
+    quick = hy.HybridClassifier(**FAST | {"batch_size": 16}, epochs=20, couplings=1)
+    learner = skactiveml.classifier.SklearnClassifier(quick, classes=[0, 1], random_state=0)
+    known = np.where(np.arange(120) < 40, codes, np.nan)
+    asked = skactiveml.pool.UncertaintySampling(random_state=0).query(x, known, learner, batch_size=5)
+    far = np.abs(x @ [1, -1])
+    assert len(set(asked)) == 5 and asked.min() >= 40 and far[asked].mean() < 0.5 * far[40:].mean()
+    known[asked] = codes[asked]
+    assert learner.fit(x, known).score(x, codes) > 0.9
 
 
 @pytest.mark.integration
