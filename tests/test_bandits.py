@@ -130,6 +130,26 @@ def test_unlikely_contexts_go_to_the_safe_arm():
     assert bandit.act(far).tolist() == [2, 2, 2] and free.act(far[:1]).tolist() == [0]
 
 
+def test_log_p_of_contexts_is_kept_of_the_last_ones():
+    bandit, _ = played(policy="greedy", safe_arm=2, safe_fraction=0.5)
+    for part in np.array_split(np.random.default_rng(1).normal(size=(500, 2)), 7):
+        bandit.act(part)
+    np.testing.assert_array_equal(bandit._log_probs[-len(part) :], bandit.model.log_prob(part))
+    assert len(bandit._log_probs) == 200
+
+
+def test_a_model_that_was_trained_beside_the_bandit_is_noticed():
+    bandit, arms = played()
+    before = bandit.act(X[:5])
+    with pytest.warns(UserWarning, match="posterior of its head is stale"):
+        bandit.model.fit(X, np.where(np.arange(3) == 0, REWARDS, np.nan), verbose=0)
+    with pytest.raises(ValueError, match="was trained beside the bandit"):
+        bandit.act(X[:5])
+    bandit.update(X[60:61], arms[:1], REWARDS[60:61, 0])  # rewards are never lost
+    bandit.train()
+    assert len(bandit.act(X[:5])) == len(before) and len(bandit.rows()[0]) == 61
+
+
 def test_forgetting_leads_back_to_the_trained_weights():
     bandit, _ = played(forgetting=0.5, center="weights", prior=1000.0, growth=1e6)
     head = bandit._model.head
@@ -244,6 +264,8 @@ def test_picture():
     ({"safe_fraction": 2}, "safe_fraction"),
     ({"center": "middle"}, "center is 'middle'"),
     ({"prior": -1}, "prior is -1"),
+    ({"train": 5}, "train is 5; wanted a function"),
+    ({"seed": "a"}, "seed is 'a'"),
     ({"prior": "flat"}, "prior is 'flat'; wanted a precision > 0, 'evidence' or None"),
 ])  # fmt: skip
 def test_bad_options(options, said):

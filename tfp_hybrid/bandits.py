@@ -22,6 +22,7 @@ __all__ = ["ThompsonSampling", "simulate"]
 
 POLICIES = ("thompson", "ucb", "greedy")
 _LEAST_WEIGHT = 1e-3  # of a row that is remembered
+_CONTEXTS = 100  # of those whose log p(x) is kept, how many have one that is unlikely
 _SETTINGS = ("policy", "exploration", "forgetting", "first", "growth", "prior", "center", "safe_arm", "safe_fraction")
 
 
@@ -52,7 +53,8 @@ class ThompsonSampling:
       center: As for `bayes.fit`.
       safe_arm: The arm of contexts that the flow finds unlikely; None if there is none.
       safe_fraction: Which contexts are unlikely: their log p(x) is below that of this fraction of the contexts that
-        `act` has seen since the flow was trained. So it takes 1 / `safe_fraction` contexts before one is.
+        `act` has seen since the flow was trained, of the last 100 / `safe_fraction` of them. So it takes 1 /
+        `safe_fraction` contexts before one is.
       seed: The seed of the draws.
 
     Raises:
@@ -83,6 +85,9 @@ class ThompsonSampling:
                 f"model is {model!r}; wanted a `HybridModel` with a head `heads.PartlyObserved`, such as "
                 "`heads.PartlyObserved(heads.Normal((arms,)))`."
             )
+        if train is not None and not callable(train):
+            raise ValueError(f"train is {train!r}; wanted a function `train(model, x, y)`, or None.")
+        arguments.check_count(seed, "seed", least=0)
         if train is None and not model.compiled:
             raise ValueError("model is not compiled; call `model.compile` first, or give `train`.")
         prior = float(model.head.kernel.shape[0]) if prior is None else prior
@@ -129,7 +134,13 @@ class ThompsonSampling:
         """Returns the arm to pull for each context of x `(n, *event_shape)`, `(n,)`.
 
         Each row has a draw of its own, which is forgotten: `update` takes x again.
+
+        Raises:
+          ValueError: If the model was trained by other means than `train` of the bandit, or for other inputs than its.
         """
+        posterior = self._model.head.posterior
+        if self._online is not None and posterior is not None and posterior.is_stale:
+            raise ValueError("The model was trained beside the bandit, whose posterior is stale; call `train`.")
         seen = self._model.encode(x)
         if self._online is None:
             while len(self._turn) < len(seen.x):
@@ -147,7 +158,7 @@ class ThompsonSampling:
             if self.safe_arm is not None:
                 log_prob = seen.log_prob.numpy()
                 arms = np.where(log_prob < self._least_log_prob(), self.safe_arm, arms)
-                self._log_probs = np.append(self._log_probs, log_prob)
+                self._log_probs = np.append(self._log_probs, log_prob)[-int(_CONTEXTS / self.safe_fraction) :]
         return arms
 
     def update(self, x, arms, rewards):
