@@ -30,8 +30,10 @@ def classifier(**options):
     return fitted(heads.Categorical(3, dtype="float64"), CLASSES, **options)
 
 
-def test_a_batch_of_linear_regression_is_greedy_in_the_variance():
+@pytest.mark.parametrize("rows", [5, 256])
+def test_a_batch_of_linear_regression_is_greedy_in_the_variance(rows, monkeypatch):
     """Each row counts as seen when the next is chosen, by an inverse that is computed anew."""
+    monkeypatch.setattr(active, "_ROWS", rows)  # of which the most wanted are looked at again
     model = fitted(heads.Normal(dtype="float64"), X[:, 0] + RNG.normal(size=60))
     phi, seen = np.c_[POOL, np.ones(40)], np.c_[X, np.ones(60)]
     wanted = []
@@ -52,6 +54,18 @@ def test_a_row_that_stands_twice_is_asked_for_less():
     one_by_one = uncertainty.decompose(model, twins).epistemic.argsort()[::-1][:6] // 2
     assert len(set(one_by_one)) == 3
     assert len(set(active.BALD().choose(model, twins, 6) // 2)) > 3
+
+
+@pytest.mark.parametrize("density_power", [0.0, 0.5])
+def test_few_rows_are_looked_at_again(density_power, monkeypatch):
+    """And the choice is that of all rows looked at again."""
+    model, query = classifier(), active.BALD(density_power)
+    pool = np.random.default_rng(5).normal(size=(200, 2))
+    wanted, of, seen = query.choose(model, pool, 6).tolist(), active.BALD.of, []
+    monkeypatch.setattr(active, "_ROWS", 10)
+    monkeypatch.setattr(active.BALD, "of", lambda self, head, z: seen.append(len(z)) or of(self, head, z))
+    assert query.choose(model, pool, 6).tolist() == wanted
+    assert sum(seen) < 200 + 5 * 100
 
 
 def test_information_of_a_row_is_that_of_a_fit():

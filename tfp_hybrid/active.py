@@ -53,7 +53,8 @@ class Query:
 
         If the head has a full posterior, each input that was chosen counts as labelled when the next one is: its
         information, which for most heads does not depend on the label, is added to the posterior. So a batch has no
-        two inputs that tell the same. It costs one pass through the flow.
+        two inputs that tell the same. It costs one pass through the flow. What is wanted of the others is taken not to
+        rise by that, as it does not for `BALD` and `Variance`, so that few of them are looked at again.
 
         Args:
           model: A `HybridModel`.
@@ -71,27 +72,40 @@ class Query:
         z = tf.concat([batch.features for batch in encodings], 0)
         if count > len(z):
             raise ValueError(f"count is {count}, but x has {len(z)} rows; wanted at most as many.")
-        log_density = np.concatenate([batch.log_prob for batch in encodings]) if self.density_power else 0.0
+        log_density = (
+            np.concatenate([batch.log_prob for batch in encodings]) if self.density_power else np.zeros(len(z))
+        )
         tie = np.random.default_rng(seed).uniform(size=len(z))
-        head, before, free = model.head, model.head.posterior, np.ones(len(z), bool)
-        chosen, information = [], head.compiled_information
+        head, before = model.head, model.head.posterior
+        one_by_one = self.uses_posterior and head.is_integrated and before.structure == "full"
+        chosen, free = [], np.ones(len(z), bool)
         try:
+            wanted = self._wanted(head, z, log_density)
             while True:
-                parts = [self.of(head, z[start : start + _ROWS]) for start in range(0, len(z), _ROWS)]
-                with np.errstate(divide="ignore"):
-                    wanted = np.log(np.maximum(np.concatenate(parts).astype(float), 0))
-                wanted = wanted + self.density_power * log_density
-                wanted = np.where(np.isnan(wanted), -np.inf, wanted)
                 order = np.lexsort((tie, -wanted))
                 order = order[free[order]]
-                one_by_one = self.uses_posterior and head.is_integrated and head.posterior.structure == "full"
                 if not one_by_one or len(chosen) == count - 1:
                     return np.array([*chosen, *order[: count - len(chosen)]])
                 chosen.append(int(order[0]))
                 free[order[0]] = False
-                head.posterior = _with_row(head, z[chosen[-1]][tf.newaxis], information)
+                head.posterior = _with_row(head, z[chosen[-1]][tf.newaxis], head.compiled_information)
+                # The most wanted ones are looked at again, until one is ahead of what the others were before.
+                for start in range(1, len(order), _ROWS):
+                    again = order[start : start + _ROWS]
+                    wanted[again] = self._wanted(head, tf.gather(z, again), log_density[again])
+                    rest = order[start + _ROWS :]
+                    if not len(rest) or wanted[order[1 : start + _ROWS]].max() > wanted[rest[0]]:
+                        break
         finally:
             head.posterior = before
+
+    def _wanted(self, head, z, log_density):
+        """log(of(x) p(x)^a), `(n,)`."""
+        parts = [self.of(head, z[start : start + _ROWS]) for start in range(0, len(z), _ROWS)]
+        with np.errstate(divide="ignore"):
+            wanted = np.log(np.maximum(np.concatenate(parts).astype(float), 0))
+        wanted = wanted + self.density_power * log_density
+        return np.where(np.isnan(wanted), -np.inf, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
