@@ -48,8 +48,7 @@ class Curvature:
                 raise _undetermined()
             return {"information": self.information[0], "variances": 1 / precision}
         if self.structure == "full":
-            precision = self.information[0] + np.diag(np.repeat(self.prior, self.units))
-            return {"information": self.information[0], "covariance": _inverse(precision)}
+            return {"information": self.information[0], "covariance": _inverse(self._precision())}
         if self.structure == "blocks":
             covariance = np.stack([_inverse(block + np.diag(self.prior)) for block in self.information[0]])
             return {"information": self.information[0], "covariance": covariance}
@@ -67,6 +66,19 @@ class Curvature:
             "right": right_basis,
             "variances": 1 / precision,
         }
+
+    def step(self, gradient: np.ndarray) -> np.ndarray:
+        """Newton's step, the covariance times the gradient `(d + 1, u)`; a full matrix is not inverted for it.
+
+        Raises:
+          ValueError: If the precision is singular.
+        """
+        if self.structure != "full":
+            return self.solve(self.inverse(), gradient)
+        return scipy.linalg.cho_solve((cholesky(self._precision()), True), gradient.ravel()).reshape(gradient.shape)
+
+    def _precision(self):
+        return self.information[0] + np.diag(np.repeat(self.prior, self.units))
 
     def solve(self, inverse: dict, gradient: np.ndarray) -> np.ndarray:
         """The covariance times a matrix `(d + 1, u)`."""
@@ -148,8 +160,7 @@ def mode(
     height, log_likelihood, gradient = log_posterior(here)
     for _ in range(_MOST_STEPS[of_steps]):
         curvature = Curvature(of_steps, likelihood.information(here, of_steps), prior, here.shape[1])
-        inverse = curvature.inverse()
-        step = curvature.solve(inverse, gradient)
+        step = curvature.step(gradient)
         promised = np.sum(gradient * step)
         if not np.isfinite(promised):
             raise ValueError("The head's log p(y|x) is not finite near its weights; wanted a trained model.")
@@ -228,8 +239,8 @@ def cholesky(precision: np.ndarray) -> np.ndarray:
 
 
 def _inverse(precision):
-    covariance = scipy.linalg.cho_solve((cholesky(precision), True), np.eye(len(precision)))
-    return (covariance + covariance.T) / 2
+    below, _ = scipy.linalg.lapack.dpotri(cholesky(precision), lower=True)
+    return np.tril(below) + np.tril(below, -1).T
 
 
 def _undetermined():
