@@ -28,8 +28,7 @@ class Posterior(keras.layers.Layer):
 
     C is a matrix of `(d + 1) u` rows ("full"), or it is a Kronecker product in the basis of the eigenvectors of its
     two factors ("kronecker"), or it has one block of `d + 1` rows for each linear predictor ("blocks"), or entries on
-    its diagonal only ("diagonal"). `bayes.fit` finds it; `heads.Variational` trains
-    one.
+    its diagonal only ("diagonal"). `bayes.fit` finds it; `heads.Variational` trains one.
 
     Args:
       features: d + 1.
