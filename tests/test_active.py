@@ -132,6 +132,21 @@ def test_simulation_learns_and_compares():
     assert errors["BALD", 14] < errors["BALD", 4] and errors["BALD", 14] <= errors["Random", 14]
 
 
+def test_random_rows_are_drawn_anew_each_round():
+    """The pool shrinks by a few rows each time, so an order that repeats would ask for their neighbours."""
+    known = []
+
+    def make_model(x, y):
+        known.append(x[:, 0].astype(int))
+        return fitted(heads.Normal(dtype="float64"), y, x)
+
+    pool = np.c_[np.arange(300.0), np.zeros(300)], np.arange(300.0)
+    active.simulate(make_model, pool, pool, [active.Random()], 5, 5, 55, verbose=0)
+    asked = [np.setdiff1d(after, before) for before, after in zip(known, known[1:], strict=False)]
+    gaps = [np.abs(one[:, np.newaxis] - other).min(1) for one, other in zip(asked, asked[1:], strict=False)]
+    assert [len(rows) for rows in asked] == [5] * 10 and np.mean(np.array(gaps) <= 2) < 0.3
+
+
 def test_simulation_of_a_regression():
     def make_model(x, y):
         return fitted(heads.Normal(dtype="float64"), y, x)

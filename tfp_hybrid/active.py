@@ -53,14 +53,15 @@ class Query:
 
         If the head has a full posterior, each input that was chosen counts as labelled when the next one is: its
         information, which for most heads does not depend on the label, is added to the posterior. So a batch has no
-        two inputs that tell the same. It costs one pass through the flow. What is wanted of the others is taken not to
-        rise by that, as it does not for `BALD` and `Variance`, so that few of them are looked at again.
+        two inputs that tell the same. It costs one pass through the flow. Only the most wanted inputs are looked at
+        again, since what is wanted of the others falls: that of `Variance` always does, and that of more than two
+        classes nearly always.
 
         Args:
           model: A `HybridModel`.
           x: The pool, `(n, *input_shape)`.
           count: How many to choose, 1 .. n.
-          seed: The seed of the order of inputs that are equally wanted.
+          seed: The seed of the order of inputs that are equally wanted; `Random` needs another one each time.
           batch_size: Rows of a batch; 256 if None.
 
         Raises:
@@ -248,7 +249,8 @@ def simulate(
                 if len(known) >= labels:
                     break
                 rest = np.setdiff1d(np.arange(len(pool[1])), known)
-                asked = query.choose(model, _rows(pool[0], rest), min(batch, labels - len(known)), seed)
+                chance = int(np.random.default_rng([seed, len(known)]).integers(2**31))
+                asked = query.choose(model, _rows(pool[0], rest), min(batch, labels - len(known)), chance)
                 known = np.append(known, rest[asked])
     return pd.DataFrame(found, columns=["query", "seed", "labels", "error"])
 
