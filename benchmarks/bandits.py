@@ -6,7 +6,7 @@ chosen on 25,000 others: a large prior precision of the kernel leaves the explor
 
 The wheel (Riquelme et al. 2018): a context is a point of the unit disc. The first arm gives 1.2, the others 1.0;
 outside of the radius 0.9, one of the others, by the quadrant, gives 50. Noise has the standard deviation 0.01. The
-options were chosen on contexts of another seed.
+options, of which one is the unit of the rewards, 5, were chosen on contexts of another seed.
 
 Finished runs are kept in the CSV file, so that an interrupted benchmark resumes.
 """
@@ -101,7 +101,7 @@ def _wheel(seed, steps, quick):
         model.fit(rows, steps_per_epoch=20 if quick else 1000, epochs=1, verbose=0)
 
     bandit = bandits.ThompsonSampling(model, train, first=50, growth=1.3, prior="evidence", seed=seed)
-    table = bandits.simulate(bandit, x, rewards / _UNIT, batch=16)  # noise has variance 1 in that unit
+    table = bandits.simulate(bandit, x, rewards / _UNIT, batch=16)  # in which the head's noise has variance 1
     return table.assign(regret=_UNIT * table["regret"], random=_UNIT * table["random"])
 
 

@@ -28,8 +28,8 @@ MODELS = (uci_models.POSTERIOR, uci_models.POINT, uci_models.RIDGE)
 NOTES = """\
 Means over the splits, and their standard errors. "Splits above" counts the splits in which the posterior is above the
 point head: a few rows far out, where the point head is sure and wrong, may decide its mean. The mode of the posterior
-is the exact fit of the head to the latents, so where training did not bring the head that far, the gain is not that of
-integration alone. MC dropout's figures are published ones: Gal and Ghahramani 2016, as re-run in
+is the exact fit of the head to the latents, and is found with the rows by which the training stopped, too, so the gain
+is not that of integration alone. MC dropout's figures are published ones: Gal and Ghahramani 2016, as re-run in
 DropoutUncertaintyExps."""
 COLUMNS = ["seed", "set", "split", "rows", "model", "log_likelihood", "rmse", "seconds"]
 

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import tensorflow_probability as tfp
@@ -138,16 +139,72 @@ def test_log_p_of_contexts_is_kept_of_the_last_ones():
     assert len(bandit._log_probs) == 200
 
 
-def test_a_model_that_was_trained_beside_the_bandit_is_noticed():
+def test_a_model_that_was_trained_beside_the_bandit_is_noticed(tmp_path):
     bandit, arms = played()
     before = bandit.act(X[:5])
     with pytest.warns(UserWarning, match="posterior of its head is stale"):
         bandit.model.fit(X, np.where(np.arange(3) == 0, REWARDS, np.nan), verbose=0)
-    with pytest.raises(ValueError, match="was trained beside the bandit"):
-        bandit.act(X[:5])
+    bandit.save(tmp_path / "stale")
+    for one in (bandit, bandits.ThompsonSampling.load(tmp_path / "stale", untrained)):
+        assert one.model.head.posterior.is_stale  # looking at it changes nothing
+        with pytest.raises(ValueError, match="the model was changed beside the bandit; call `train`"):
+            one.act(X[:5])
     bandit.update(X[60:61], arms[:1], REWARDS[60:61, 0])  # rewards are never lost
     bandit.train()
     assert len(bandit.act(X[:5])) == len(before) and len(bandit.rows()[0]) == 61
+
+
+def test_a_training_that_fails_is_noticed(tmp_path):
+    """Nothing is lost by it, and the next rewards train again."""
+    calls = []
+
+    def fails_once(model, x, y):
+        calls.append(len(x))
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+
+    bandit = a_bandit(train=fails_once, first=20)
+    bandit.update(X[:20], np.arange(20) % 3, REWARDS[np.arange(20), np.arange(20) % 3])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        bandit.update(X[20:30], np.zeros(10, int), REWARDS[20:30, 0])
+    bandit.save(tmp_path / "failed")
+    for one in (bandit, bandits.ThompsonSampling.load(tmp_path / "failed", fails_once)):
+        with pytest.raises(ValueError, match="The last training failed"):
+            one.act(X[:2])
+        one.update(X[30:31], np.array([0]), REWARDS[30:31, 0])
+        assert calls[-1] == 31 and len(one.act(X[:2])) == 2
+
+
+def test_columns_are_found_by_name():
+    p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(np.zeros(2)), tfb.Identity())
+    model = hy.HybridModel(p_x, heads.PartlyObserved(heads.ExponentialFamily("Normal", (3,), dtype="float64")))
+    model.feature_names = ("a", "b")
+    bandit = bandits.ThompsonSampling(model, untrained)
+    frame = pd.DataFrame(X[:8], columns=["a", "b"])
+    arms = bandit.act(frame)
+    bandit.update(frame[["b", "a"]], arms, [1.0, None, *REWARDS[2:8, 0]])
+    np.testing.assert_array_equal(bandit.rows()[0], np.delete(X[:8], 1, 0))
+    assert bandit.act(frame[:0]).tolist() == [] and bandit.update(frame[:0], [], []) is None
+
+
+def test_many_late_rewards_at_once_are_as_one_by_one():
+    bandit, _ = played(policy="greedy", growth=1e6)
+    other, _ = played(policy="greedy", growth=1e6)
+    arms = np.arange(20) % 3
+    bandit.update(X[60:], arms, REWARDS[np.arange(60, 80), arms])
+    for row in range(60, 80):
+        other.update(X[row : row + 1], arms[row - 60 : row - 59], REWARDS[row : row + 1, arms[row - 60]])
+    for name in ("mean", "covariance"):
+        np.testing.assert_allclose(
+            bandit.model.head.posterior.get(name), other.model.head.posterior.get(name), rtol=1e-8, atol=1e-12
+        )
+
+
+def test_ucb_takes_the_better_side_of_a_falling_link():
+    """The mean is one over the linear predictor."""
+    bandit = a_bandit(heads.ExponentialFamily("NormalReciprocal", (3,), dtype="float64"), policy="ucb")
+    found, _ = bandit._optimistic(np.array([[1.0, 2.0, 4.0]]), np.array([[0.5, 1.0, 1.0]]))
+    np.testing.assert_allclose(found, [[1 / 0.5, 1 / 1.0, 1 / 3.0]])
 
 
 def test_forgetting_leads_back_to_the_trained_weights():
@@ -258,6 +315,8 @@ def test_picture():
     ({"policy": "best"}, "policy is 'best'"),
     ({"exploration": -1}, "exploration"),
     ({"forgetting": 0}, "forgetting is 0"),
+    ({"forgetting": 1.5}, "forgetting is 1.5; wanted a factor of at most 1"),
+    ({"safe_arm": True}, "safe_arm is True"),
     ({"growth": 1}, "growth"),
     ({"first": 0}, "first"),
     ({"safe_arm": 3}, "safe_arm is 3; wanted an arm, 0 .. 2"),

@@ -30,8 +30,8 @@ class ThompsonSampling:
     """Pulls the arm that is best for a draw of the coefficients from their posterior.
 
     The reward of arm a in the context x is that of a GLM on z = f(x), with a linear predictor for each arm. The
-    posterior of the coefficients follows at each reward; the flow is trained rarely, each time that the number of
-    remembered rewards has grown by the factor `growth`, and then the posterior is found anew with all of them.
+    posterior of the coefficients follows at each reward; the flow is trained rarely, each time that the rewards since
+    the last training are `growth` - 1 of those remembered then, and then the posterior is found anew with all of them.
     (Riquelme et al. call that neural linear.) Until the first training, arms take turns, in a random order each time.
 
     Args:
@@ -40,14 +40,14 @@ class ThompsonSampling:
         training, unless the head is adapted already.
       train: Trains the model on contexts and rewards, `train(model, x, y)`, with y `(n, arms)` and NaN for arms that
         were not pulled. None is `model.fit(x, y, epochs=10, verbose=0)`.
-      policy: "thompson"; "ucb" for the mean of the linear predictor plus `exploration` standard deviations; "greedy"
-        for the mean.
+      policy: "thompson"; "ucb" for the highest reward within `exploration` standard deviations of the linear
+        predictor; "greedy" for that at its mean.
       exploration: The factor >= 0 of the standard deviation of the linear predictors.
       forgetting: The factor in (0, 1] of the weight of a reward for each one that comes after it, for rewards that
         change with time. The bandit forgets rows whose weight is below a thousandth; the posterior goes back to the
         trained weights, or to zero with `center="mode"`.
       first: How many rewards come before the first training; None is twice the number of arms.
-      growth: The factor > 1 of the number of rewards from one training to the next.
+      growth: The factor > 1 by which the number of rewards grows from one training to the next.
       prior: The precision of the prior on the kernel, or "evidence", as for `bayes.fit`. None is the number of entries
         of z: the kernel then gives each linear predictor a variance of about 1.
       center: As for `bayes.fit`.
@@ -99,10 +99,11 @@ class ThompsonSampling:
         arguments.check_number(exploration, "exploration", 0)
         arguments.check_number(growth, "growth", 1, open=True)
         arguments.check_fraction(safe_fraction, "safe_fraction")
-        if not isinstance(forgetting, (int, float)) or not 0 < forgetting <= 1:
-            raise ValueError(f"forgetting is {forgetting!r}; wanted a factor in (0, 1].")
+        arguments.check_number(forgetting, "forgetting", 0, open=True)
+        if forgetting > 1:
+            raise ValueError(f"forgetting is {forgetting!r}; wanted a factor of at most 1.")
         self.arms = model.head.event_shape[0]
-        if safe_arm is not None and safe_arm not in range(self.arms):
+        if safe_arm is not None and (isinstance(safe_arm, bool) or safe_arm not in range(self.arms)):
             raise ValueError(f"safe_arm is {safe_arm!r}; wanted an arm, 0 .. {self.arms - 1}.")
         if first is not None:
             arguments.check_count(first, "first", least=1)
@@ -114,14 +115,15 @@ class ThompsonSampling:
         self._rng = np.random.default_rng(seed)
         self._contexts, self._pulled, self._rewards = [], [], []  # of each update
         self._turn, self._to_come = [], self.first  # the next arms to try, and the rewards until the next training
-        self._online, self._log_probs = None, []  # of the contexts since the last training
+        self._is_trained, self._online, self._posterior = False, None, None  # the last one that the head was given
+        self._log_probs = []  # of the contexts since the last training
         self._expected = tf.function(self._traced_expected, autograph=False, reduce_retracing=True)
 
     @property
     def model(self) -> HybridModel:
-        """The model; its head has the posterior of all rewards so far."""
-        if self._online is not None:
-            self._model.head.posterior = self._online.posterior()
+        """The model; its head has the posterior of all rewards so far, unless it is stale."""
+        if self._is_current():
+            self._model.head.posterior = self._posterior = self._online.posterior()
         return self._model
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,11 +138,12 @@ class ThompsonSampling:
         Each row has a draw of its own, which is forgotten: `update` takes x again.
 
         Raises:
-          ValueError: If the model was trained by other means than `train` of the bandit, or for other inputs than its.
+          ValueError: If the last training failed, if the model was trained beside the bandit, or for bad inputs.
         """
-        posterior = self._model.head.posterior
-        if self._online is not None and posterior is not None and posterior.is_stale:
-            raise ValueError("The model was trained beside the bandit, whose posterior is stale; call `train`.")
+        if self._is_trained and not self._is_current():
+            raise ValueError("The last training failed, or the model was changed beside the bandit; call `train`.")
+        if not len(x):
+            return np.zeros(0, int)
         seen = self._model.encode(x)
         if self._online is None:
             while len(self._turn) < len(seen.x):
@@ -148,11 +151,7 @@ class ThompsonSampling:
             arms, self._turn = np.array(self._turn[: len(seen.x)]), self._turn[len(seen.x) :]
         else:
             eta, stddev = self._online.predictors(seen.features.numpy())
-            if self.policy == "thompson":
-                stddev *= self._rng.normal(size=eta.shape)
-            if self.policy != "greedy":
-                eta += self.exploration * stddev
-            expected = self._expected(tf.constant(eta, self._model.head.variable_dtype)).numpy()
+            expected, eta = self._optimistic(eta, self.exploration * stddev)
             # Means that rounding makes equal, such as of far logits, are told apart by eta.
             arms = np.lexsort((self._rng.uniform(size=eta.shape), eta, expected))[:, -1]
             if self.safe_arm is not None:
@@ -174,51 +173,54 @@ class ThompsonSampling:
         Raises:
           ValueError: For arms that there are not, rewards that the head cannot take, or sizes that do not match.
         """
-        x, arms, rewards = np.asarray(x), np.asarray(arms), np.asarray(rewards, float)
+        if not len(x) and not len(arms) and not len(rewards):
+            return
+        arms, rewards = np.asarray(arms), np.asarray(rewards, float)
         if arms.ndim != 1 or not np.issubdtype(arms.dtype, np.integer) or len(arms) != len(x):
             raise ValueError(f"arms has shape {arms.shape} and dtype {arms.dtype}; wanted {len(x)} integers.")
         if arms.size and not (arms.min() >= 0 and arms.max() < self.arms):
             raise ValueError(f"arms has values from {arms.min()} to {arms.max()}; wanted 0 .. {self.arms - 1}.")
         if rewards.shape != arms.shape:
             raise ValueError(f"rewards has shape {rewards.shape}; wanted {arms.shape}, one for each arm.")
-        known = ~np.isnan(rewards)
-        x, arms, rewards = x[known], arms[known], rewards[known]
-        if not len(x):
+        known = np.flatnonzero(~np.isnan(rewards))
+        if not len(known):
             return
+        arms, rewards = arms[known], rewards[known]
         y = self._responses(arms, rewards)
         try:
             self._model.head.check_labels(y)
         except ValueError as error:
             raise ValueError(re.sub("^y ", "rewards ", str(error))) from None
-        z = self._model.encode(x).features.numpy()
-        if self._online is not None:
-            self._online.add(z, y)
-        self._contexts.append(x)
+        seen = self._model.encode(x).rows(known)
+        self._contexts.append(seen.x.numpy())
         self._pulled.append(arms)
         self._rewards.append(rewards)
-        self._to_come -= len(x)
+        self._to_come -= len(known)
         self._forget()
         if self._to_come <= 0:
             self.train()
+        elif self._is_current():
+            self._online.add(seen.features.numpy(), y)
 
     def train(self):
         """Trains the flow with all that is remembered, and finds the posterior anew; `update` does so in time."""
         x, y = self.rows()
         head = self._model.head
-        head.posterior = None  # or training would warn that it is stale
+        head.posterior, self._is_trained = None, True  # or training would warn that it is stale
         if not head.is_adapted():
             head.adapt(np.repeat(np.concatenate(self._rewards)[:, np.newaxis], self.arms, 1))
         self._train(self._model, x, y)
         weights = self.forgetting ** np.arange(len(x) - 1.0, -1, -1)
         bayes.fit(self._model, x, y, weights, prior=self.prior, structure="blocks", center=self.center)
-        self._online, self._log_probs = self._of_posterior(), []
+        self._follow()
+        self._log_probs = []
         self._to_come = max(1, int(np.ceil((self.growth - 1) * len(x))))
 
     def save(self, path: os.PathLike | str):
         """Writes the bandit to one file: the model with its posterior, what is remembered, and the settings."""
         facts = {name: getattr(self, name) for name in _SETTINGS}
         facts |= {"turn": self._turn, "to_come": self._to_come, "log_probs": np.asarray(self._log_probs).tolist()}
-        facts |= {"trained": self._online is not None, "random": self._rng.bit_generator.state}
+        facts |= {"trained": self._is_trained, "random": self._rng.bit_generator.state}
         facts["has_train"] = self._train is not _fit
         rows = io.BytesIO()
         if self._contexts:
@@ -256,13 +258,30 @@ class ThompsonSampling:
                 bandit._contexts, bandit._pulled, bandit._rewards = ([columns[n]] for n in ("x", "arms", "rewards"))
         bandit._turn, bandit._to_come, bandit._log_probs = (facts[n] for n in ("turn", "to_come", "log_probs"))
         bandit._rng.bit_generator.state = facts["random"]
-        if facts["trained"]:
-            bandit._online = bandit._of_posterior()
+        bandit._is_trained = facts["trained"]
+        if bandit._is_trained and model.head.posterior is not None:
+            bandit._follow()
         return bandit
 
-    def _of_posterior(self):
-        trained = np.concatenate([self._model.head.kernel.numpy(), self._model.head.bias.numpy()[np.newaxis]])
-        return Online(self._model.head, self.forgetting, trained if self.center == "weights" else None)
+    def _follow(self):
+        """Lets the posterior of the head be the one that each reward updates."""
+        head = self._model.head
+        trained = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]])
+        self._online = Online(head, self.forgetting, trained if self.center == "weights" else None)
+        self._posterior = head.posterior
+
+    def _is_current(self):
+        """Whether the posterior is that of the model as it is."""
+        posterior = self._model.head.posterior
+        return self._online is not None and posterior is self._posterior and not posterior.is_stale
+
+    def _optimistic(self, eta, deviation):
+        """The rewards by which the policy chooses, and their linear predictors, `(n, arms)` each."""
+        if self.policy == "thompson":
+            eta = eta + self._rng.normal(size=eta.shape) * deviation
+        sides = [eta + deviation, eta - deviation] if self.policy == "ucb" else [eta]  # a link may fall
+        expected = [self._expected(tf.constant(side, self._model.head.variable_dtype)).numpy() for side in sides]
+        return np.max(expected, 0), sides[0]
 
     def _least_log_prob(self):
         """Of a further context of the same kind, log p(x) is less with a probability of at most `safe_fraction`."""

@@ -434,6 +434,15 @@ def test_weights_of_a_model_that_was_trained_since_are_stale(tmp_path):
     assert not anew.head.is_integrated, "a posterior without its weights is none"
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("head", [heads.ExponentialFamily("Poisson"), heads.Bernoulli(), heads.NormalMixture(2)])
+def test_weights_that_overflow_are_named(head):
+    model = on_rows(head, dtype="float32")
+    model.head.kernel.assign(np.full(model.head.kernel.shape, 1e30))
+    with pytest.raises(ValueError, match=r"log p\(y\|x\) is not finite near its weights; wanted a trained model"):
+        bayes.fit(model, X, np.arange(len(X)) % 2, prior=1.0)
+
+
 def test_bad_models():
     model, y = case("categorical")
     with pytest.raises(ValueError, match="wanted a `HybridModel`"):

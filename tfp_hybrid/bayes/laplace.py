@@ -75,7 +75,8 @@ class Curvature:
         """
         if self.structure != "full":
             return self.solve(self.inverse(), gradient)
-        return scipy.linalg.cho_solve((cholesky(self._precision()), True), gradient.ravel()).reshape(gradient.shape)
+        root = cholesky(self._precision()), True
+        return scipy.linalg.cho_solve(root, gradient.ravel(), check_finite=False).reshape(gradient.shape)
 
     def _precision(self):
         return self.information[0] + np.diag(np.repeat(self.prior, self.units))

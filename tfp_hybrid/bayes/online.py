@@ -60,10 +60,11 @@ class Online:
         self._information *= forgotten
         step, decrease = np.zeros_like(self._mean), 0.0
         for unit in range(self._mean.shape[1]) if forgotten < 1 else np.flatnonzero(roots.any(0) | gradient.any(0)):
-            rows = roots[:, unit, np.newaxis] * phi
+            told = roots[:, unit] > 0
+            rows = roots[told, unit, np.newaxis] * phi[told]
             before = self._information[unit] + np.diag(self._prior)
             self._information[unit] += rows.T @ rows
-            if forgotten < 1:
+            if forgotten < 1 or len(rows) > phi.shape[1]:
                 self._covariance[unit] = np.linalg.inv(self._information[unit] + np.diag(self._prior))
             else:
                 half = self._covariance[unit] @ rows.T

@@ -171,7 +171,9 @@ class Head(keras.layers.Layer):
         with tf.GradientTape() as tape:
             tape.watch(eta)
             gradient = tfp.math.value_and_gradient(lambda eta: self.distribution(self.shaped(eta)).log_prob(y), eta)[1]
-        values, vectors = tf.linalg.eigh(-tape.batch_jacobian(gradient, eta))
+        information = -tape.batch_jacobian(gradient, eta)
+        # Where log p(y | eta) is not finite there is no information, and `eigh` would raise an error of its own.
+        values, vectors = tf.linalg.eigh(tf.where(tf.math.is_finite(information), information, 0))
         return tf.matmul(vectors * tf.maximum(values, 0)[:, tf.newaxis, :], vectors, transpose_b=True)
 
     @functools.cached_property

@@ -49,7 +49,8 @@ class PartlyObserved(Wrapper):
     def information(self, eta, y) -> tf.Tensor:
         """The information of the observed entries; that of the others is zero."""
         seen = ~tf.math.is_nan(y)
-        information = self.head.information(eta, tf.where(seen, y, 0))
+        mean = self.head.distribution(eta).distribution.mean()  # in the support of every family, as 0 is not
+        information = self.head.information(eta, tf.where(seen, y, mean))
         return tf.where(seen[:, :, tf.newaxis] & seen[:, tf.newaxis, :], information, 0)
 
     def metric(self) -> keras.metrics.Metric:
@@ -57,9 +58,9 @@ class PartlyObserved(Wrapper):
 
     def adapt(self, y: np.ndarray):
         """Sets data-dependent weights from the observed entries of y; an entry without any counts as zero."""
-        y = np.asarray(y, float)
-        columns = [column[~np.isnan(column)] for column in y.T]
-        self.head.adapt(np.stack([np.resize(seen if len(seen) else 0.0, len(y)) for seen in columns], 1))
+        seen = [column[~np.isnan(column)] for column in np.asarray(y, float).T]
+        mean, stddev = (np.array([of(column) if len(column) else 0.0 for column in seen]) for of in (np.mean, np.std))
+        self.head.adapt(np.stack([mean - stddev, mean + stddev]))  # which have that mean and standard deviation
 
     def check_labels(self, y: np.ndarray):
         """Raises ValueError for labels that the response cannot take; NaN is an entry that was not observed."""

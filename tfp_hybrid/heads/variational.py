@@ -157,7 +157,5 @@ def _check_head(head):
         raise ValueError(
             f"Variational: `head` has weight_stddev = {head.weight_stddev}, an uncertainty of its own; wanted 0."
         )
-    if head.posterior is not None:
-        raise ValueError("Variational: `head` has a posterior; wanted none, since one is trained.")
     if head.kernel_regularizer is not None:
         raise ValueError("Variational: `head` has a kernel_regularizer; wanted none, since `prior` takes its place.")

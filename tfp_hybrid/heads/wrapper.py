@@ -20,12 +20,16 @@ class Wrapper(Head):
       **kwargs: Passed to `keras.layers.Layer`. `dtype` defaults to that of `head`.
 
     Raises:
-      ValueError: If an argument is given that `head` has already.
+      ValueError: If an argument is given that `head` has already, or if `head` has a posterior.
     """
 
     def __init__(self, head: Head, **kwargs):
         for argument in (*_OF_HEAD, "predictors"):
             self.refuse(kwargs, argument, "`head` has one")
+        if head.posterior is not None:
+            raise ValueError(
+                f"{type(self).__name__}: `head` has a posterior; wanted none, since this head has its own."
+            )
         super().__init__(head.event_shape, head.predictors, **{"dtype": head.dtype} | kwargs)
         self.head = head
         self.integer_labels, self.classifies = head.integer_labels, head.classifies
