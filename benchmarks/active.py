@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tfp_hybrid as hy
-from benchmarks.machine import machine, versions
+from benchmarks.finished import Finished
 from benchmarks.run import CONSOLE
 from tfp_hybrid import active, bayes, datasets, files, networks
 from tfp_hybrid.recipes.augmentation import random_affine
@@ -85,6 +85,11 @@ class Problem:
     labels: int
     counts: tuple[int, ...]
 
+    @property
+    def settings(self) -> tuple:
+        """All of it but the rows."""
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "rows")
+
     def quick(self) -> "Problem":
         """The same, trained hardly at all, with two batches of labels."""
         labels = self.start + 2 * self.batch
@@ -99,25 +104,22 @@ PROBLEMS = {
 
 def run_active(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
     """Runs what is missing in `out`/active.csv, and writes the table and the pictures."""
-    path = out / "active.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     problems = {name: problem.quick() if quick else problem for name, problem in PROBLEMS.items()}
+    finished = Finished(out / "active.csv", COLUMNS, {name: problem.settings for name, problem in problems.items()})
     for name in only:
+        problem = problems[name]
         runs = {type(query).__name__: functools.partial(_hybrid, query) for query in QUERIES}
         runs |= {f"{REGRESSION}, {of}": functools.partial(_regression, of == "Margin") for of in ("Random", "Margin")}
         for seed in range(seeds):
             for query, run in runs.items():
-                known = (table["problem"] == name) & (table["query"] == query) & (table["seed"] == seed)
-                if (table.loc[known, "labels"] == problems[name].labels).any():
+                if finished.has(problem=name, query=query, seed=seed, labels=problem.labels):
                     continue
                 CONSOLE.print(f"{name}, seed {seed}: {query}")
                 started = time.perf_counter()
-                found = run(problems[name], seed).assign(problem=name, query=query, seed=seed)
-                found["seconds"] = round(time.perf_counter() - started, 1)
-                table = pd.concat([table, found[COLUMNS]]) if len(table) else found[COLUMNS]
-                with files.replacing(path) as beside:
-                    table.to_csv(beside, index=False)
-    files.write(out / "active.md", _report(table, problems))
+                found = run(problem, seed).assign(problem=name, query=query, seed=seed)
+                finished.add(found.assign(seconds=round(time.perf_counter() - started, 1)))
+    table = finished.table
+    files.write(out / "active.md", _report(table, problems, finished.machines))
     for name, rows in table.groupby("problem"):
         figure = pictures.query_curves(rows.drop(columns="problem"), f"error on the test images of {name}")
         pictures.save(figure, out / f"active_{name}.png")
@@ -177,13 +179,9 @@ def _regression(margin, problem, seed):
         known = np.append(known, rest[order[: problem.batch]])
 
 
-def _report(table, problems):
-    about, used = machine(), versions()
-    where = f"{about['cores']} cores of {about['cpu']}, " + ", ".join(
-        f"{name} {used[name]}" for name in ("python", "tensorflow", "keras", "tfp_hybrid") if name in used
-    )
+def _report(table, problems, machines):
     of_all, *of_problems = __doc__.strip().split("\n\n")[1:-1]
-    lines = ["# Active learning", "", *of_all.split("\n"), "", f"`python -m benchmarks active`, {where}."]
+    lines = ["# Active learning", "", *of_all.split("\n"), "", f"`python -m benchmarks active`, {machines}."]
     for (name, problem), text in zip(problems.items(), of_problems, strict=True):
         of_problem = table[table["problem"] == name]
         if not len(of_problem):

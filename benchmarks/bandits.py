@@ -17,12 +17,11 @@ import time
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 import tfp_hybrid as hy
 from benchmarks.active import half_size
-from benchmarks.machine import machine, versions
+from benchmarks.finished import Finished
 from benchmarks.run import CONSOLE
 from tfp_hybrid import bandits, datasets, files, heads, networks
 from tfp_hybrid.recipes.augmentation import random_affine
@@ -35,14 +34,12 @@ _RADIUS, _UNIT = 0.9, 5.0
 
 def run_bandits(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
     """Runs what is missing in `out`/bandits.csv, and writes the table and the pictures."""
-    path = out / "bandits.csv"
-    table = (
-        pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["problem", "seed", "step", "regret", "random"])
-    )
+    columns = ["problem", "seed", "step", "regret", "random", "seconds"]
+    finished = Finished(out / "bandits.csv", columns, STEPS | {"quick": quick})
     for problem in only:
         for seed in range(seeds):
             steps = 128 if quick else STEPS[problem]
-            if ((table["problem"] == problem) & (table["seed"] == seed) & (table["step"] == steps)).any():
+            if finished.has(problem=problem, seed=seed, step=steps):
                 continue
             CONSOLE.print(f"{problem}, seed {seed}")
             started = time.perf_counter()
@@ -50,15 +47,13 @@ def run_bandits(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
             found = (_mnist if problem == "mnist" else _wheel)(seed, steps, quick)
             found = found.assign(problem=problem, seed=seed, step=np.arange(1, steps + 1))
             found["seconds"] = round(time.perf_counter() - started)
-            kept = found[found["step"] % 16 == 0][["problem", "seed", "step", "regret", "random", "seconds"]]
-            table = pd.concat([table, kept]) if len(table) else kept
-            with files.replacing(path) as beside:
-                table.to_csv(beside, index=False, float_format="%.6g")
+            finished.add(found[found["step"] % 16 == 0])
+    table = finished.table
     for problem, rows in table.groupby("problem"):
         runs = [run.set_index("step") for _, run in rows.groupby("seed")]
         figure = pictures.regret_curves({"Thompson sampling": runs})
         pictures.save(figure, out / f"bandits_{problem}.png")
-    files.write(out / "bandits.md", _report(table))
+    files.write(out / "bandits.md", _report(table, finished.machines))
 
 
 def _mnist(seed, steps, quick):
@@ -116,13 +111,9 @@ def wheel(seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return x, rewards + 0.01 * rng.normal(size=rewards.shape)
 
 
-def _report(table):
-    about, used = machine(), versions()
-    where = f"{about['cores']} cores of {about['cpu']}, " + ", ".join(
-        f"{name} {used[name]}" for name in ("python", "tensorflow", "keras", "tfp_hybrid") if name in used
-    )
+def _report(table, machines):
     lines = ["# Contextual bandits", "", *__doc__.strip().split("\n\n")[1].split("\n"), ""]
-    lines += [*__doc__.strip().split("\n\n")[2].split("\n"), "", f"`python -m benchmarks bandits`, {where}.", ""]
+    lines += [*__doc__.strip().split("\n\n")[2].split("\n"), "", f"`python -m benchmarks bandits`, {machines}.", ""]
     lines += ["| problem | steps | regret of each seed | mean | of random's | seconds |", "|---" * 6 + "|"]
     for problem, rows in table.groupby("problem"):
         last = rows[rows["step"] == rows["step"].max()]

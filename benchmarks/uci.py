@@ -9,7 +9,6 @@ sets, so that an interrupted run has about as many splits of each.
 """
 
 import math
-import os
 import pathlib
 import time
 
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import uci_models
-from benchmarks.machine import machine, versions
+from benchmarks.finished import Finished
 from benchmarks.run import CONSOLE
 from benchmarks.uci_data import PUBLISHED, SPLITS, Table
 from tfp_hybrid import files
@@ -42,17 +41,14 @@ def uci(data: pathlib.Path, out: pathlib.Path, splits: int, seed: int, quick: bo
       out: The folder of the results.
       splits: How many of the splits to run.
       seed: The seed of the choice of 100 rows, of the initial weights and of the batches.
-      quick: Whether to train hardly at all; the files are then uci_quick.csv and uci_quick.md.
+      quick: Whether to train hardly at all.
     """
     tables, learners = {name: Table(data, name) for name in PUBLISHED}, {}
-    path = out / f"uci{'_quick' * quick}.csv"
-    kept = pd.read_csv(path, dtype={"rows": str}) if path.exists() else pd.DataFrame(columns=COLUMNS)
-    found = kept.to_dict("records")
-    done = {(row["seed"], row["set"], row["split"], row["rows"]) for row in found}
+    finished = Finished(out / "uci.csv", COLUMNS, uci_models.SETTINGS | {"quick": quick})
     for number in range(splits):
         for name, table in tables.items():
             for rows in ROWS:
-                if number >= SPLITS[name] or (seed, name, number, rows) in done:
+                if number >= SPLITS[name] or finished.has(seed=seed, set=name, split=number, rows=rows):
                     continue
                 started = time.perf_counter()
                 split = table.split(number, None if rows == "all" else FEW, seed)
@@ -60,31 +56,24 @@ def uci(data: pathlib.Path, out: pathlib.Path, splits: int, seed: int, quick: bo
                     learners[name] = uci_models.Learner(split.train[0].shape[1], table.batch, seed, quick)
                 scores = learners[name].scores(split, seed + number) | {uci_models.RIDGE: uci_models.ridge(split)}
                 seconds = round(time.perf_counter() - started, 1)
-                found += [
-                    dict(zip(COLUMNS, (seed, name, number, rows, model, *scores[model], seconds), strict=True))
-                    for model in MODELS
-                ]
-                with files.replacing(path) as beside:
-                    pd.DataFrame(found, columns=COLUMNS).to_csv(beside, index=False)
+                found = [(seed, name, number, rows, model, *scores[model], seconds) for model in MODELS]
+                finished.add(pd.DataFrame(found, columns=COLUMNS))
                 lines = ", ".join(f"{model} {scores[model][0]:.3f}" for model in MODELS)
                 CONSOLE.print(f"split {number}, {name}, {rows} rows: {lines}; {seconds:.0f} s")
-    files.write(path.with_suffix(".md"), report(pd.DataFrame(found, columns=COLUMNS), seed))
+    files.write(out / "uci.md", report(finished.table, seed, finished.machines))
 
 
-def report(table: pd.DataFrame, seed: int) -> str:
+def report(table: pd.DataFrame, seed: int, machines: str) -> str:
     """Returns the report of the fits with a seed, in Markdown: a table for each number of rows, and what holds."""
     table = table[table["seed"] == seed]
-    about, used = machine(), versions()
-    named = [f"{name} {used[name]}" for name in ("python", "tensorflow", "keras", "tfp_hybrid") if name in used]
     seconds = table.drop_duplicates(["set", "split", "rows"])["seconds"].sum()
     lines = [
         "# Regression on nine sets of UCI",
         "",
         *__doc__.split("\n\n")[1].split("\n"),
         "",
-        f"`python -m benchmarks uci --splits {table['split'].max() + 1} --seed {seed}`, {about['cores']} cores of "
-        f"{about['cpu']} (load {about['load']:.0f}), {', '.join(named)}: {seconds / 60:.0f} minutes with "
-        f"TF_NUM_INTRAOP_THREADS={os.environ.get('TF_NUM_INTRAOP_THREADS', 'unset')}.",
+        f"`python -m benchmarks uci --splits {table['split'].max() + 1} --seed {seed}`, {machines}: {seconds / 60:.0f} "
+        "minutes of one thread (TF_NUM_INTRAOP_THREADS=1), with other work beside it.",
         "",
         uci_models.RECIPE,
         *NOTES.split("\n"),

@@ -16,6 +16,12 @@ RATE, DECAY = 3e-3, 1.0
 STEPS, STEPS_BETWEEN_CHECKS, PATIENCE = 8000, 100, 20
 NOT_DECAYED = ["bias", "log_scale", "loc"]  # parts of names of variables
 ROWS_AT_ONCE = 4096
+SETTINGS = {
+    "members": (MEMBERS, FOLDS),
+    "flow": (COUPLINGS, HIDDEN),
+    "optimizer": (RATE, DECAY),
+    "steps": (STEPS, STEPS_BETWEEN_CHECKS, PATIENCE),
+}
 RECIPE = f"""\
 The recipe is the same for all sets. A RealNVP of {COUPLINGS} affine couplings, whose networks have hidden layers of
 {HIDDEN} units, has a `Normal` head and lambda = 0.1 / d. AdamW (learning rate {RATE}, weight decay {DECAY} of kernels,

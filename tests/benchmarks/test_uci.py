@@ -61,8 +61,8 @@ def test_report_counts_what_holds():
                 found = {uci_models.POSTERIOR: point + gain, uci_models.POINT: point, uci_models.RIDGE: -9.0}
                 rows += [(0, name, split, few, model, value, 1.0, 2.0) for model, value in found.items()]
     columns = ["seed", "set", "split", "rows", "model", "log_likelihood", "rmse", "seconds"]
-    text = report(pd.DataFrame(rows, columns=columns), seed=0)
-    assert "above the published MC dropout on 7 of 9" in text
+    text = report(pd.DataFrame(rows, columns=columns), seed=0, machines="two cores")
+    assert "above the published MC dropout on 7 of 9" in text and "--seed 0`, two cores: 1 minutes" in text
     assert "above the point head on 7 of 9" in text
     assert "standard error on 1 of 9 (bostonHousing)" in text and "0 of 2" in text and "2 of 2" in text
 
@@ -78,10 +78,10 @@ def test_it_resumes_and_reports(tmp_path, real_data):
         pytest.skip(f"no data: {real_data / 'uci'} does not exist")
     command = ["uci", "--out", str(tmp_path), "--data", str(real_data / "uci"), "--splits", "1", "--quick"]
     assert CliRunner().invoke(app, command).exit_code == 0
-    table = pd.read_csv(tmp_path / "uci_quick.csv")
+    table = pd.read_csv(tmp_path / "uci.csv")
     assert len(table) == 9 * 2 * 3 and table["set"].nunique() == 9 and np.isfinite(table["log_likelihood"]).all()
-    table[table["set"] != "yacht"].to_csv(tmp_path / "uci_quick.csv", index=False)
+    table[table["set"] != "yacht"].to_csv(tmp_path / "uci.csv", index=False)
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0 and "yacht" in result.output and "energy" not in result.output
-    assert len(pd.read_csv(tmp_path / "uci_quick.csv")) == len(table)
-    assert "| yacht | 1 |" in (tmp_path / "uci_quick.md").read_text()
+    assert len(pd.read_csv(tmp_path / "uci.csv")) == len(table)
+    assert "| yacht | 1 |" in (tmp_path / "uci.md").read_text()
