@@ -72,8 +72,8 @@ def report(table: pd.DataFrame, seed: int, machines: str) -> str:
         "",
         *__doc__.split("\n\n")[1].split("\n"),
         "",
-        f"`python -m benchmarks uci --splits {table['split'].max() + 1} --seed {seed}`, {machines}: {seconds / 60:.0f} "
-        "minutes of one thread (TF_NUM_INTRAOP_THREADS=1), with other work beside it.",
+        f"`python -m benchmarks uci --splits {table['split'].max() + 1} --seed {seed}`, {machines}; the fits took "
+        f"{seconds / 60:.0f} minutes.",
         "",
         uci_models.RECIPE,
         *NOTES.split("\n"),

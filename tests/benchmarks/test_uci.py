@@ -62,7 +62,7 @@ def test_report_counts_what_holds():
                 rows += [(0, name, split, few, model, value, 1.0, 2.0) for model, value in found.items()]
     columns = ["seed", "set", "split", "rows", "model", "log_likelihood", "rmse", "seconds"]
     text = report(pd.DataFrame(rows, columns=columns), seed=0, machines="two cores")
-    assert "above the published MC dropout on 7 of 9" in text and "--seed 0`, two cores: 1 minutes" in text
+    assert "above the published MC dropout on 7 of 9" in text and "--seed 0`, two cores; the fits took" in text
     assert "above the point head on 7 of 9" in text
     assert "standard error on 1 of 9 (bostonHousing)" in text and "0 of 2" in text and "2 of 2" in text
 
