@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_hybrid.execution import parts_for_cores
+from tfp_hybrid.execution import graph_function, parts_for_cores
 
 
 def parts(rows, columns=3, **options):
@@ -12,6 +12,20 @@ def parts(rows, columns=3, **options):
     values = tf.reshape(tf.range(rows * columns), [rows, columns])
     function = tf.function(lambda x: tuple(parts_for_cores(x)), **options)
     return values, [part.numpy() for part in function(values)]
+
+
+def test_many_functions_of_the_same_code_are_no_warning(caplog):
+    """As those of the models of a cross-validation; TensorFlow counts them together."""
+
+    def double(x):
+        return 2 * x
+
+    for number in range(12):
+        assert graph_function(double)(tf.constant([number])).numpy() == [2 * number]
+    assert "retracing" not in caplog.text
+    for _ in range(12):
+        tf.function(lambda x: 2 * x, autograph=False)(tf.constant([1]))
+    assert "retracing" in caplog.text, "TensorFlow warns no more: `omit_tracing_warning` is not needed"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ def is_for_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
+def omit_tracing_warning(function: tf.types.experimental.PolymorphicFunction):
+    """Keeps a `tf.function` from warning that it is traced often; others with the same code count together."""
+    function._omit_frequent_tracing_warning = True
+
+
 def custom_gradient(function: Callable) -> Callable:
     """As `tf.custom_gradient` of tensors, except that a graph that was traced with it can be freed.
 

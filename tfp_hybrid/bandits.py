@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfp_hybrid import arguments, bayes, files, heads
 from tfp_hybrid.bayes.fitting import check_options
 from tfp_hybrid.bayes.online import Online
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.models import HybridModel
 
 __all__ = ["ThompsonSampling", "simulate"]
@@ -117,7 +118,7 @@ class ThompsonSampling:
         self._turn, self._to_come = [], self.first  # the next arms to try, and the rewards until the next training
         self._is_trained, self._online, self._posterior = False, None, None  # the last one that the head was given
         self._log_probs = []  # of the contexts since the last training
-        self._expected = tf.function(self._traced_expected, autograph=False, reduce_retracing=True)
+        self._expected = graph_function(self._traced_expected)
 
     @property
     def model(self) -> HybridModel:

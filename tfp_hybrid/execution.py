@@ -3,11 +3,22 @@
 import contextlib
 import contextvars
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from tfp_hybrid import _compat
+
+
+def graph_function(function: Callable) -> Callable:
+    """Returns a function of tensors that runs as a graph, one for batches of all sizes.
+
+    Each model has functions of its own, so TensorFlow's warning of frequent tracing, which would come with the fifth
+    model in a loop, is left out.
+    """
+    traced = tf.function(function, autograph=False, reduce_retracing=True)
+    _compat.omit_tracing_warning(traced)
+    return traced
 
 
 def is_for_xla() -> bool:

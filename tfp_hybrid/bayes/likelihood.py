@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.bayes.rows import Rows
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.heads import Head
 
 
@@ -97,4 +98,4 @@ class Likelihood:
         def function(phi, coefficients, y, weights):
             return self.head.total_information(tf.matmul(phi, coefficients), y, weights)
 
-        return tf.function(function, autograph=False, reduce_retracing=True)
+        return graph_function(function)

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
@@ -179,7 +180,7 @@ class Head(keras.layers.Layer):
     @functools.cached_property
     def compiled_information(self) -> Callable:
         """`information`, compiled once for this head."""
-        return tf.function(self.information, autograph=False, reduce_retracing=True)
+        return graph_function(self.information)
 
     @functools.cached_property
     def compiled_slope(self) -> Callable:
@@ -188,7 +189,7 @@ class Head(keras.layers.Layer):
         def function(eta, y):
             return tfp.math.value_and_gradient(lambda eta: self.distribution(self.shaped(eta)).log_prob(y), eta)
 
-        return tf.function(function, autograph=False, reduce_retracing=True)
+        return graph_function(function)
 
     def total_information(self, eta, y, weights) -> tf.Tensor:
         """The weighted sum of `information`, `(u, u)`."""

@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
-from tfp_hybrid.execution import is_for_xla
+from tfp_hybrid.execution import graph_function, is_for_xla
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feature_cache, feeding, metrics
@@ -152,7 +152,7 @@ class DensityModel(EncodedModel):
 
     @functools.cached_property
     def _compiled_pass(self):
-        return tf.function(self._pass, autograph=False, reduce_retracing=True)
+        return graph_function(self._pass)
 
     def _pass(self, x, training=False):
         """z, log p_z(z), the log-dets of the levels, and what the flow saw if there is an encoder."""

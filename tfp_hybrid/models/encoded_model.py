@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import encoders, feature_cache, input_spec
 from tfp_hybrid.models.checked_model import CheckedModel
@@ -189,7 +190,7 @@ class EncodedModel(CheckedModel):
 
     @functools.cached_property
     def _compiled_encoder(self):
-        return tf.function(self.flow_input, autograph=False, reduce_retracing=True)
+        return graph_function(self.flow_input)
 
     def check_encoder(self):
         """Raises ValueError if a frozen encoder has other weights than those that the density was fitted with."""

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.models import HybridModel, checks
 
 __all__ = ["fgsm", "pgd"]
@@ -145,7 +146,7 @@ def _bounds(bounds, rows, dtype, levels):
 def _ascent(model, step_size, generative_weight):
     """Returns the function of one step, compiled for batches of any size."""
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @graph_function
     def ascend(x, y, low, high):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
