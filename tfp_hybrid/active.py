@@ -113,7 +113,7 @@ class Query:
 class BALD(Query):
     """The epistemic part of the uncertainty: how much the label tells about the head's coefficients, in nats.
 
-    Of a model without a posterior, it is zero everywhere.
+    A model without a posterior is refused, since it is zero everywhere then.
 
     References:
       Houlsby, Huszar, Ghahramani and Lengyel 2011, "Bayesian Active Learning for Classification and Preference

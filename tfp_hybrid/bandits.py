@@ -164,7 +164,7 @@ class ThompsonSampling:
     def update(self, x, arms, rewards):
         """Takes rewards, whenever they are known, in any order and any number; a training may follow.
 
-        If a training fails, the rewards are kept all the same: call `train` then.
+        If a training fails, the rewards are kept all the same, and the next ones train again.
 
         Args:
           x: The contexts, `(n, *event_shape)`.
