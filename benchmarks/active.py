@@ -8,9 +8,9 @@ Digits: the pool is the 1,000 training rows, ten are asked for at a time, and th
 lambda was chosen by the error on the 350 validation rows after 200 random labels (the error of three such models on the
 test rows was seen, too).
 
-MNIST: the pool is 10,000 of the 55,000 images of training, drawn by the seed, twenty are asked for at a time, and
-the error is that on the 10,000 test images. The images are made smaller to 14 x 14 by means of four pixels. The options
-are those of the bandit of MNIST, but for the number of steps, which was chosen on the validation images.
+MNIST: the pool is 10,000 of the 55,000 images of training, drawn by the seed, twenty are asked for at a time, and the
+error is that on the 10,000 test images. The images are made smaller to 14 x 14 by means of four pixels. The options are
+those of the bandit of MNIST, which a look at the errors on validation images did not change.
 
 Finished seeds are kept in the CSV file, so that an interrupted run resumes.
 """
