@@ -388,8 +388,7 @@ def test_categorical_tables_sum_to_one():
     b = (a + (rng.random(3000) < 0.2)) % 3
     table = pd.DataFrame({"a": np.array(list("xyz"))[a], "b": np.array(list("uvw"))[b]})
     table.loc[rng.random(3000) < 0.1, "b"] = None
-    options = {"batch_size": 64, "learning_rate": 5e-3, "epochs": 25, "draws": 1}
-    density = hy.DensityEstimator(random_state=0, **options).fit(table).set_params(draws=200)
+    density = hy.DensityEstimator(random_state=0, epochs=40, draws=1).fit(table).set_params(draws=400)
     cells = pd.DataFrame(list(itertools.product("xyz?", ["u", "v", "w", "?", None])), columns=["a", "b"])
     p = np.exp(density.score_samples(cells))
     assert abs(p.sum() - 1) < 0.01
