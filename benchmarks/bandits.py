@@ -47,7 +47,7 @@ def run_bandits(out: pathlib.Path, only: list[str], seeds: int, quick: bool):
             found = (_mnist if problem == "mnist" else _wheel)(seed, steps, quick)
             found = found.assign(problem=problem, seed=seed, step=np.arange(1, steps + 1))
             found["seconds"] = round(time.perf_counter() - started)
-            finished.add(found[found["step"] % 16 == 0])
+            finished.add(found[found["step"] % 64 == 0])
     table = finished.table
     for problem, rows in table.groupby("problem"):
         runs = [run.set_index("step") for _, run in rows.groupby("seed")]
