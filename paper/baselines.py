@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from tfp_hybrid import files, recipes
 from tfp_hybrid.commands import checkpoint
-from tfp_hybrid.commands.progress import CONSOLE
+from tfp_hybrid.commands.progress import CONSOLE, TrainingBar
 from tfp_hybrid.commands.saved import MODEL
 from tfp_hybrid.datasets.dataset import Split
 
@@ -58,7 +58,7 @@ def boosting(train: Split, test: Split, iterations: int) -> tfd.Normal:
 def train_network(train: Split, folder: pathlib.Path, epochs: int, hidden_units: tuple[int, ...], seed: int):
     """Trains a multi-layer perceptron that predicts a mean and a standard deviation, unless it is already trained.
 
-    After an interruption, training resumes from the checkpoint. Inputs are standardized.
+    After an interruption, training resumes after the last epoch. Inputs are standardized.
 
     Args:
       train: Training inputs and responses.
@@ -71,8 +71,6 @@ def train_network(train: Split, folder: pathlib.Path, epochs: int, hidden_units:
         model = _trained_network(*train, folder, epochs, hidden_units, seed)
         with files.replacing(folder / MODEL) as temporary:
             model.save(temporary)
-    for left in (checkpoint.CHECKPOINT, checkpoint.HISTORY):
-        files.remove(folder / left)
 
 
 def _trained_network(x, y, folder, epochs, hidden_units, seed):
@@ -85,12 +83,17 @@ def _trained_network(x, y, folder, epochs, hidden_units, seed):
     model = keras.Sequential([*layers, outputs, Unstandardize(float(y.mean()), float(y.std()))])
     steps = len(x) // BATCH_SIZE
     model.compile(recipes.optimizer_for(2e-3, epochs * steps), loss=normal_nll)
-    model.optimizer.build(model.trainable_variables)
-    history, seconds = [], 0.0
-    if (folder / checkpoint.CHECKPOINT).exists():
-        model, history, seconds = checkpoint.resumed(folder, steps)
-    data = checkpoint.epoch_batches((x, y), BATCH_SIZE, seed, range(len(history), epochs))
-    checkpoint.fit(model, data, steps, epochs, checkpoint.Checkpoint(folder, history, seconds))
+    epoch = 0
+
+    def follow(number, logs):
+        nonlocal epoch
+        epoch = number
+
+    data = checkpoint.epoch_batches((x, y), BATCH_SIZE, seed, lambda: epoch)
+    backup = keras.callbacks.BackupAndRestore(folder / "backup")
+    with TrainingBar(steps) as bar:
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=follow), bar, backup]
+        model.fit(data, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return model
 
 

@@ -216,7 +216,7 @@ def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypa
     assert result.exit_code == status
     assert "Run the same command with --resume to continue." in result.stderr and "Traceback" not in result.output
     assert pd.read_csv(tmp_path / "run" / "history.csv")["epoch"].tolist() == [1]
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"history.csv", "checkpoint.npz", "config.json"}
     assert signal.getsignal(number) is usual
     signal.signal(number, before)
 

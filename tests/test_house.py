@@ -19,6 +19,7 @@ ROOMS = (
     "uncertainty",
     "bayes",
     "models",
+    "callbacks",
     "heads",
     "flows",
     "tables",
@@ -29,7 +30,7 @@ ROOMS = (
     "trusted",
     "registry",
     "datasets",
-    "execution pipeline files strict_json arguments moments fingerprint",
+    "execution pipeline workers files strict_json arguments moments fingerprint",
     "_compat _backend",
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}

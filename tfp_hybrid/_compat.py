@@ -176,6 +176,44 @@ def replace_sublayer(layer: keras.layers.Layer, name: str, sublayer: keras.layer
         layer._tracker.lock()
 
 
+class DistributedModel(keras.Model):
+    """A Keras model that knows what it takes, and whose `fit` runs under any `tf.distribute` strategy.
+
+    Keras has TensorFlow reduce its first batch over workers, and logs without axes along their first axis; it can do
+    neither. A subclass has `symbolic_batch`, and its steps return `self.reducible(logs)`.
+    """
+
+    def build_metrics(self):
+        """Makes the variables of all metrics and of the optimizer, without data."""
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=self.symbolic_batch)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if self._distribute_strategy is not None:
+            self.build_metrics()
+
+    def reducible(self, logs: dict) -> dict:
+        """Returns logs that Keras can reduce over the replicas of several workers: with an axis."""
+        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def take_summed_gradients(optimizer: keras.optimizers.Optimizer):
+    """Makes an optimizer take gradients that are already summed over the replicas, from now on.
+
+    Keras clips the gradients of each replica before it sums them, which is not what one device would do.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+
+def of_unknown_length(data: tf.distribute.DistributedDataset) -> tf.distribute.DistributedDataset:
+    """Makes a distributed data set one of unknown length, which Keras reads to its end; returns it."""
+    data._cardinality = tf.data.UNKNOWN_CARDINALITY
+    return data
+
+
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     """Returns the metric of the loss that `compile` created."""
     return model._loss_tracker

@@ -4,6 +4,7 @@ Each command imports what it needs, so that `--help` does not wait for TensorFlo
 """
 
 import pathlib
+import sys
 from typing import Annotated
 
 import typer
@@ -41,6 +42,7 @@ def train(
     target: options.Target = None,
     task: options.Task = None,
     category: options.Category = None,
+    workers: options.Workers = 1,
 ):
     """Trains a model and writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
 
@@ -51,14 +53,19 @@ def train(
     """
     with errors(lambda: _how_to_resume(out)):
         options.check_trainable(dataset)
+        options.check_workers(dataset, workers)
         start_tensorflow(context.obj)
         from tfp_hybrid import commands
-        from tfp_hybrid.commands import tables
+        from tfp_hybrid.commands import distribution, tables
 
+        if workers > 1 and not distribution.is_worker():
+            return distribution.run_workers(sys.argv[1:], workers)
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}
         chosen |= {"target": target, "task": task, "category": category or ()}
         metrics = commands.train(dataset, out, data_dir=data_dir, **chosen)
+        if not metrics:  # the chief's worker
+            return
         tables.show(tables.metrics_tables(metrics))
         print(f"{metrics['seconds']:.0f} s. Wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out}.")
 
@@ -157,7 +164,7 @@ def _wrote(what):
 
 def _how_to_resume(out):
     if (out / "config.json").exists():
-        return "The last epoch is saved. Run the same command with --resume to continue."
+        return "What was trained is saved. Run the same command with --resume to continue."
     return "Nothing is saved yet. Run the same command again to start."
 
 

@@ -37,6 +37,12 @@ def check_trainable(dataset: str):
         raise ValueError(f"The file {dataset} does not exist.")
 
 
+def check_workers(dataset: str, workers: int):
+    """Raises ValueError if several workers are to train on a table, which one process does."""
+    if workers > 1 and pathlib.Path(dataset).suffix in (".csv", ".parquet"):
+        raise ValueError(f"--workers is {workers}; wanted 1 for the table {dataset}.")
+
+
 def check_files(model: pathlib.Path, *inputs: pathlib.Path | None):
     """Raises ValueError if the run or model, or a file of inputs that is not None, does not exist."""
     if not model.exists():
@@ -56,6 +62,7 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow prints about the machine.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes on this machine that train the model together.")]
 Dataset = Annotated[
     str,
     typer.Argument(

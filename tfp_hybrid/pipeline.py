@@ -1,5 +1,7 @@
 """Input pipelines for arrays."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -21,7 +23,9 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False) -> tf.data.Dataset:
+def batches(
+    arrays: tuple, batch_size: int | None = None, shuffle: bool = False, order_seed: Callable | None = None
+) -> tf.data.Dataset:
     """Splits arrays into batches for Keras' `fit`, `evaluate` and `predict`.
 
     Args:
@@ -30,13 +34,18 @@ def batches(arrays: tuple, batch_size: int | None = None, shuffle: bool = False)
       batch_size: The number of rows in a batch; 32 if None, as in Keras.
       shuffle: Whether to shuffle all rows, in a new order at each iteration. The orders follow
         `keras.utils.set_random_seed`.
+      order_seed: A function that returns the seed of the next order, `(2,)`; None draws it.
 
     Returns:
       A data set of known cardinality, of tuples of tensors.
     """
     rows, batch_size = len(arrays[0]), batch_size or 32
     columns = [one if one is None or hasattr(one, "gather") else tf.convert_to_tensor(one) for one in arrays]
-    seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
+    if order_seed is None:
+        seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
+    else:
+        given = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(order_seed, [], tf.int64))
+        seeds = given.map(lambda seed: tf.ensure_shape(seed, (2,)))
 
     def order(seed):
         indices = tf.range(rows)

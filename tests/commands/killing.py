@@ -24,7 +24,7 @@ WRITING = ("replace", "fsync", "unlink")
 
 
 def make_small():
-    """What is traced quickly, on few rows, with dropout and augmentation; and a checkpoint after each epoch."""
+    """What is traced quickly, on few rows, with dropout and augmentation; and a checkpoint after every other step."""
 
     def flow(dataset):
         conditioner = functools.partial(networks.ConvNet, hidden_units=4, dropout=0.1)
@@ -37,7 +37,7 @@ def make_small():
 
     recipes._RECIPES["digits"] = dataclasses.replace(recipes.digits.RECIPE, flow=flow)
     datasets.load = load
-    checkpoint.Checkpoint.__init__.__defaults__ = (0.0,)
+    checkpoint.Checkpoint.__init__.__defaults__ = (2,)
     report.write = lambda path, *rest: files.write(path, "drawn")
 
 

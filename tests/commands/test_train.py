@@ -2,6 +2,7 @@ import itertools
 import json
 import re
 import shutil
+import signal
 
 import keras
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from helpers import contrast
 from same_run import assert_same_run
 
-from tfp_hybrid import datasets, files, recipes
+from tfp_hybrid import datasets, files
+from tfp_hybrid.callbacks.backup import place_in
 from tfp_hybrid.commands import checkpoint, fitting, train
-from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import HybridModel
 
@@ -98,20 +99,19 @@ def test_the_seed_makes_a_run_repeatable(run, tmp_path):
 @pytest.mark.nightly
 def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
-    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
     on_epoch_end = fitting.Checkpoint.on_epoch_end
 
     def killed_in_the_third(self, epoch, logs=None):
         on_epoch_end(self, epoch, logs)
         if epoch == 1:
+            self.save()
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", killed_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         train(out=folder, **settings)
     assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2]
-    steps = keras.models.load_model(folder / "checkpoint.keras").optimizer.iterations
-    assert int(steps) == 2 * 20
+    assert (place_in(folder / "checkpoint.npz").epoch, place_in(folder / "checkpoint.npz").batch) == (2, 0)
 
     monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", on_epoch_end)
     with pytest.raises(ValueError, match="seed was 0 and is now 5"):
@@ -123,9 +123,16 @@ def test_a_killed_run_resumes_where_it_was(tmp_path, monkeypatch):
         train(out=folder, **settings, resume=True)
 
 
+def assert_finite(checkpoint, epoch):
+    """It is of the start of an epoch, and holds numbers only."""
+    place = place_in(checkpoint)
+    assert (place.epoch, place.batch) == (epoch, 0)
+    with np.load(checkpoint) as arrays:
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files if name.isdigit())
+
+
 def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
     step = HybridModel.train_step
 
     def diverging(self, data):
@@ -136,8 +143,7 @@ def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(HybridModel, "train_step", diverging)
     with pytest.raises(FloatingPointError, match="at step 31"):
         train("simulation", folder, epochs=3, ood=())
-    kept = keras.models.load_model(folder / "checkpoint.keras")
-    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    assert_finite(folder / "checkpoint.npz", epoch=1)
     assert not (folder / "model.keras").exists()
 
 
@@ -174,9 +180,9 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 @pytest.mark.nightly
 def test_a_kill_between_the_two_files_loses_no_epoch(tmp_path, monkeypatch):
-    """The history is one epoch ahead of the model: the model's own step count decides."""
+    """The history is one epoch ahead of the state, whose own place decides."""
     folder, settings = tmp_path / "run", {"dataset": "simulation", "epochs": 3, "ood": ()}
-    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(fitting.Checkpoint.__init__, "__defaults__", (20,))
     replace = files.os.replace
 
     def killed(source, target):
@@ -199,21 +205,21 @@ def test_a_run_that_diverges_at_once_leaves_a_model_and_resumes_with_a_lower_rat
     folder = tmp_path / "run"
     with pytest.raises(FloatingPointError, match="learning rate"):
         train("simulation", folder, epochs=2, ood=(), learning_rate=1e30)
-    kept = keras.models.load_model(folder / "checkpoint.keras")
-    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    assert_finite(folder / "checkpoint.npz", epoch=0)
     metrics = train("simulation", folder, epochs=2, ood=(), learning_rate=0.01, resume=True)
     assert np.isfinite(metrics["test"]["nll"])
 
 
 @pytest.fixture(scope="module")
 def interrupted_once(tmp_path_factory):
-    """The folder of a run of two epochs that was interrupted in the middle of the second."""
+    """The folder of a run of two epochs that got SIGINT in the middle of the second."""
 
     def interrupt(self, batch, logs=None):
         if int(self.model.optimizer.iterations) == 27:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+        on_train_batch_end(self, batch, logs)
 
-    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    folder, on_train_batch_end = tmp_path_factory.mktemp("interrupted") / "run", fitting.Checkpoint.on_train_batch_end
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting.Checkpoint, "on_train_batch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -227,11 +233,11 @@ def interrupted(interrupted_once, tmp_path):
     return shutil.copytree(interrupted_once, tmp_path / "interrupted")
 
 
-def test_an_interruption_saves_the_last_epoch(interrupted):
-    """Although ten seconds have not passed."""
+def test_an_interruption_saves_the_last_step(interrupted):
     assert pd.read_csv(interrupted / "history.csv")["epoch"].tolist() == [1]
-    assert int(keras.models.load_model(interrupted / "checkpoint.keras").optimizer.iterations) == 20
-    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+    place = place_in(interrupted / "checkpoint.npz")
+    assert (place.epoch, place.batch) == (1, 7)
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.npz", "config.json"}
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupted, run):
@@ -244,42 +250,36 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupted, run):
     assert_same_run(interrupted, run[0])
 
 
-def test_a_resumed_run_has_the_batches_that_it_would_have_had():
-    dataset = datasets.load("digits")
-    recipe = recipes.recipe_for(dataset)
-    config = Config("digits", epochs=3).complete(recipe)
-    steps = len(dataset.train[0]) // config.batch_size
-    whole = list(fitting.training_data(dataset, recipe, config))
-    rest = list(fitting.training_data(dataset, recipe, config, 2))
-    assert len(whole) == 3 * steps and len(rest) == steps
-    for one, other in zip(whole[-steps:], rest, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
-    labels = [np.sort(np.concatenate([y for _, y in whole[e * steps : (e + 1) * steps]])) for e in range(3)]
-    counts = np.bincount(dataset.train[1])
-    assert all((np.bincount(epoch) <= counts).all() for epoch in labels), "no row twice in an epoch"
-    assert (whole[0][1] != whole[steps][1]).numpy().any(), "another order in each epoch"
+def test_the_epoch_decides_the_batches():
+    rows = (np.arange(100), np.arange(100) % 7)
+    numbers, epochs = iter((0, 1, 0)), []
+    data = checkpoint.epoch_batches(rows, 8, 3, lambda: next(numbers))
+    for _ in range(3):
+        epochs.append(np.stack([x for x, _ in data]))
+        assert epochs[-1].shape == (12, 8) and np.unique(epochs[-1]).size == 96, "no row twice in an epoch"
+    np.testing.assert_array_equal(epochs[0], epochs[2])
+    assert (epochs[0] != epochs[1]).any(), "another order in each epoch"
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(interrupted):
     resource = pytest.importorskip("resource")
-    kept, (soft, hard) = (interrupted / "checkpoint.keras").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept, (soft, hard) = (interrupted / "checkpoint.npz").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, hard))
     try:
-        with pytest.raises(OSError, match="checkpoint.keras cannot be written"):
+        with pytest.raises(OSError, match="checkpoint.npz cannot be written"):
             train(out=interrupted, **TINY, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (interrupted / "checkpoint.keras").read_bytes() == kept
-    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.keras", "config.json"}
+    assert (interrupted / "checkpoint.npz").read_bytes() == kept
+    assert {path.name for path in interrupted.iterdir()} == {"history.csv", "checkpoint.npz", "config.json"}
 
 
 def test_a_run_killed_while_it_tidied_up_is_not_trained_again(run, interrupted, tmp_path, monkeypatch):
     (folder, metrics), copy = run, tmp_path / "run"
     monkeypatch.setattr(fitting.Run, "fit", lambda self: pytest.fail("trained again"))
-    for killed_at in ("checkpoint.keras", "config.json"):
+    for killed_at in ("checkpoint.npz", "config.json"):
         shutil.copytree(folder, copy)
-        for name in ("checkpoint.keras", "config.json"):
+        for name in ("checkpoint.npz", "config.json"):
             shutil.copy(interrupted / name, copy)
 
         def killed(path, remove=files.remove, killed_at=killed_at):

@@ -400,3 +400,19 @@ def test_a_file_that_is_gone_while_reading(write):
 def test_filters_that_are_no_list(write):
     with pytest.raises(ValueError, match="filters is .*wanted a list of"):
         from_parquet(write(table()), FEATURES, "row", 64, filters=pyarrow.compute.field("a") > 0)
+
+
+def test_shards_have_every_row_once(write):
+    frame = table()
+    path, rows = write(frame), []
+    for index in range(3):
+        data = from_parquet(path, FEATURES, "row", 64, shuffle_rows=100 * index, shard=(index, 3))
+        rows.append(rows_of(data)[1])
+        assert len(data) == -(-len(rows[-1]) // 64)
+    assert min(map(len, rows)) > 0
+    np.testing.assert_array_equal(np.sort(np.concatenate(rows)), frame["row"])
+    for shard in ((3, 3), (-1, 3), (0, 0), 1, (0, 1, 2), (0.0, 2)):
+        with pytest.raises(ValueError, match="shard is"):
+            from_parquet(path, FEATURES, "row", 64, shard=shard)
+    with pytest.raises(ValueError, match="only 5 row groups"):
+        from_parquet(path, FEATURES, "row", 64, shard=(0, 6))

@@ -226,3 +226,13 @@ def test_training_on_a_stream_is_training_on_its_arrays(write):
         model.compile(keras.optimizers.Adam(1e-2), jit_compile=True, steps_per_execution=16)
         losses.append(model.fit(*data, epochs=2, shuffle=False, verbose=0, **options).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_shards_have_every_row_once(write):
+    paths = [write(rows(100 + index, first=1000 * index), f"{index}.tfrecord") for index in range(3)]
+    whole = rows_of(from_tfrecord(paths, ["a"], "row", 64, shuffle_rows=0))[1]
+    parts = [rows_of(from_tfrecord(paths, ["a"], "row", 64, shuffle_rows=0, shard=(i, 2)))[1] for i in range(2)]
+    assert [len(part) for part in parts] == [202, 101]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.sort(whole))
+    with pytest.raises(ValueError, match="only 3 files"):
+        from_tfrecord(paths, ["a"], "row", 64, shard=(0, 4))

@@ -8,7 +8,6 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from paper import baselines, gaussian_process
-from tfp_hybrid.commands import checkpoint
 
 tfd = tfp.distributions
 
@@ -62,7 +61,7 @@ def test_mixture_of_an_ensemble_is_the_mean_of_its_densities():
 @pytest.mark.integration
 def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
     train, test = rows(20_480), rows(1000, 1)
-    epochs, bar = [], checkpoint.TrainingBar
+    epochs, bar = [], baselines.TrainingBar
 
     class Killing(bar):
         def on_epoch_begin(self, epoch, logs=None):
@@ -71,7 +70,7 @@ def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             super().on_epoch_begin(epoch, logs)
 
-    monkeypatch.setattr(checkpoint, "TrainingBar", Killing)
+    monkeypatch.setattr(baselines, "TrainingBar", Killing)
     arguments = (train, tmp_path, 30, (32, 32), 0)
     with pytest.raises(KeyboardInterrupt):
         baselines.train_network(*arguments)
@@ -88,14 +87,14 @@ def test_network_learns_and_resumes_where_it_was_killed(tmp_path, monkeypatch):
 def test_an_interrupted_network_is_the_one_that_it_would_have_been(tmp_path, monkeypatch):
     train = rows(4096)
 
-    class Interrupting(checkpoint.TrainingBar):
+    class Interrupting(baselines.TrainingBar):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 raise KeyboardInterrupt
             super().on_epoch_begin(epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "TrainingBar", Interrupting)
+        patch.setattr(baselines, "TrainingBar", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             baselines.train_network(train, tmp_path / "interrupted", 3, (8,), 0)
     weights = []

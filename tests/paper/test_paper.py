@@ -71,7 +71,7 @@ def test_a_quick_run_leaves_results_pictures_and_a_report(quick, folder):
     markdown.write_text("<!-- results -->\n<!-- /results -->\n")
     with pytest.raises(ValueError, match="not for the tables of a trial run"):
         reporting.insert(folder, markdown)
-    assert not list((folder / name).glob("models/*/checkpoint.keras")), "finished"
+    assert not list((folder / name).glob("models/*/checkpoint.npz")), "finished"
 
 
 @pytest.mark.nightly
@@ -162,7 +162,7 @@ def test_a_run_killed_before_its_result_was_written_is_not_trained_again(tmp_pat
     assert (tmp_path / "simulation" / "models" / "hybrid" / "model.keras").read_bytes() == model
     kept = results.load(tmp_path / "simulation" / "hybrid.json").metrics
     assert kept["training_seconds"] > 0
-    assert not list((tmp_path / "simulation").glob("**/checkpoint.keras"))
+    assert not list((tmp_path / "simulation").glob("**/checkpoint.npz"))
 
 
 def test_one_model_of_an_experiment_says_what_lacks(tmp_path):

@@ -16,9 +16,12 @@ def random_state(name: str) -> tf.Variable:
 
 
 def fresh_uniform(state: tf.Variable, shape, dtype) -> tf.Tensor:
-    """Draws new numbers in [0, 1), and counts up `state`."""
+    """Draws new numbers in [0, 1), others on each replica of a `tf.distribute` strategy, and counts up `state`."""
     seed = tf.identity(state)
     state.assign_add(tf.constant([0, 1], tf.int64))
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        seed = tf.random.fold_in(seed, context.replica_id_in_sync_group)
     return tf.random.stateless_uniform(shape, seed, dtype=dtype)
 
 

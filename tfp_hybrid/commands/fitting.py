@@ -6,11 +6,10 @@ import os
 import pathlib
 
 import keras
-import tensorflow as tf
 
-from tfp_hybrid import arguments, datasets, files, recipes, strict_json
-from tfp_hybrid.commands import predictions
-from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, epoch_batches, fit, resumed
+from tfp_hybrid import arguments, datasets, files, recipes, strict_json, workers
+from tfp_hybrid.commands import distribution, predictions
+from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, fit
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import METRICS
 
@@ -99,28 +98,27 @@ class Run:
         resume: bool = False,
     ):
         self._dataset, self._config, self._out = dataset, config, pathlib.Path(out)
-        self._steps = _steps_per_epoch(dataset, config)
+        _check_batch_size(dataset, config)
         if resume:
             check_same_settings(self._out, config)
         keras.utils.set_random_seed(config.seed)
         with CONSOLE.status("building the model"):
-            if resume and (self._out / CHECKPOINT).exists():
-                self.model, history, self.seconds_before = resumed(self._out, self._steps)
-                self.model.optimizer.learning_rate = recipes.schedule(config.learning_rate, config.epochs * self._steps)
-            else:
-                self.model, history, self.seconds_before = _new_model(dataset, recipe, config, self._steps), [], 0.0
-        self._data = training_data(dataset, recipe, config, len(history))
-        self._checkpoint = Checkpoint(self._out, history, self.seconds_before)
+            self.model = _new_model(dataset, recipe, config)
+        self._augment, self._checkpoint = recipe.augment, Checkpoint(self._out)
+        self.seconds_before = self._checkpoint.seconds_before
 
     def fit(self):
         """Trains the model for the remaining epochs, with a progress bar and checkpoints."""
-        files.write(self._out / CONFIG, json.dumps(_settings(self._config), indent=1))
+        if workers.is_chief(self.model.distribute_strategy):
+            files.write(self._out / CONFIG, json.dumps(_settings(self._config), indent=1))
         fit(
             self.model,
-            self._data,
-            self._steps,
+            self._dataset.train,
+            self._config.batch_size,
+            self._config.seed,
             self._config.epochs,
             self._checkpoint,
+            self._augment,
             validation_data=self._dataset.validation,
             validation_batch_size=predictions.BATCH_SIZE,
         )
@@ -180,25 +178,19 @@ def check_same_settings(out: pathlib.Path, config: Config):
         raise ValueError(f"--resume needs the same settings as the run in {out}, but {'; '.join(changed)}.")
 
 
-def _steps_per_epoch(dataset, config):
+def _check_batch_size(dataset, config):
     rows = len(dataset.train[0])
     if rows < config.batch_size:
         raise ValueError(
             f"--batch-size is {config.batch_size}, but {dataset.name} has {rows} training rows; wanted at most as many."
         )
-    return rows // config.batch_size
 
 
-def _new_model(dataset, recipe, config, steps):
-    model = recipe.model(dataset, config.generative_weight)
-    model.compile(recipes.optimizer_for(config.learning_rate, config.epochs * steps, recipe.clipnorm))
-    model.optimizer.build(model.trainable_variables)
+def _new_model(dataset, recipe, config):
+    """An untrained model; of all workers together, if there are several."""
+    steps = len(dataset.train[0]) // config.batch_size
+    with distribution.strategy().scope():
+        model = recipe.model(dataset, config.generative_weight)
+        model.compile(recipes.optimizer_for(config.learning_rate, config.epochs * steps, recipe.clipnorm))
+        model.optimizer.build(model.trainable_variables)
     return model
-
-
-def training_data(
-    dataset: datasets.Dataset, recipe: recipes.Recipe, config: Config, first_epoch: int = 0
-) -> tf.data.Dataset:
-    """Returns shuffled, augmented batches of the training rows for all epochs from `first_epoch`."""
-    epochs = range(first_epoch, config.epochs)
-    return epoch_batches(dataset.train, config.batch_size, config.seed, epochs, recipe.augment)

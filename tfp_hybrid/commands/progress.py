@@ -36,12 +36,13 @@ class TrainingBar(keras.callbacks.Callback):
     It is a context manager, so that the bar is removed if `fit` raises an exception.
 
     Args:
-      initial_epoch: Number of epochs that the model has been trained.
+      steps: Number of steps of an epoch.
+      done: Number of steps that the model has been trained.
     """
 
-    def __init__(self, initial_epoch: int = 0):
+    def __init__(self, steps: int, done: int = 0):
         super().__init__()
-        self._epoch = initial_epoch
+        self._steps, self._done = steps, done
         self._bar = bar(rich.progress.TextColumn("{task.fields[metrics]}"))
         self._task = self._bar.add_task("compiling", total=None, metrics="")
 
@@ -53,15 +54,14 @@ class TrainingBar(keras.callbacks.Callback):
         self._bar.stop()
 
     def on_train_begin(self, logs=None):
-        steps = self.params["steps"]
-        self._bar.update(self._task, total=self.params["epochs"] * steps, completed=self._epoch * steps)
+        self._bar.update(self._task, total=self.params["epochs"] * self._steps, completed=self._done)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+        self._done = max(self._done, epoch * self._steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        done = self._epoch * self.params["steps"] + batch + 1
-        self._bar.update(self._task, completed=done, description="training")
+        self._done += 1
+        self._bar.update(self._task, completed=self._done, description="training")
 
     def on_epoch_end(self, epoch, logs=None):
         shown = ("val_nll", "val_accuracy", "val_rmse")

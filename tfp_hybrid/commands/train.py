@@ -6,8 +6,8 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from tfp_hybrid import datasets, files, recipes, strict_json
-from tfp_hybrid.commands import fitting, predictions, provenance, report, table_files
+from tfp_hybrid import datasets, files, recipes, strict_json, workers
+from tfp_hybrid.commands import distribution, fitting, predictions, provenance, report, table_files
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.saved import METRICS, MODEL, REJECTOR
@@ -40,7 +40,10 @@ def train(
 
     Everything is loaded and checked before the first step. The process can be killed at any moment: the folder then has
     either a run that can be resumed or a finished one, and a resumed run gives the same results as an uninterrupted
-    one. A kill loses at most one epoch or ten seconds of training, whichever is longer.
+    one. A kill loses at most `checkpoint.SAVE_FREQ` steps; SIGTERM and Ctrl-C save first.
+
+    If TF_CONFIG names a cluster, this process is one of its workers, which train one model together. The chief alone
+    evaluates it and writes files.
 
     Args:
       dataset: Name of the data set, one of `recipes.NAMES`; or a `.csv` or `.parquet` file, for which a
@@ -61,13 +64,14 @@ def train(
       category: Names of columns of a file that hold categories, where they look like numbers.
 
     Returns:
-      The content of `metrics.json`. In the file, infinite numbers and NaN are strings such as "Infinity".
+      The content of `metrics.json`; {} for a worker that is not the chief. In the file, infinite numbers and NaN are
+      strings such as "Infinity".
 
     Raises:
       ValueError: If the settings, the data or the folder are invalid.
       ConnectionError: If the data cannot be downloaded. The message says which files to put where.
       FloatingPointError: If the loss becomes NaN. The last good epoch is saved.
-      KeyboardInterrupt: If training is interrupted. The last epoch is saved.
+      KeyboardInterrupt: If training is interrupted. The last step is saved.
     """
     started = time.perf_counter()
     out = pathlib.Path(out)
@@ -90,6 +94,8 @@ def train(
     given = {"--target": target, "--task": task, "--category": category}
     _refuse(given, f"is for a .csv or .parquet file; wanted none with the data set {dataset!r}")
     config.check()
+    if not workers.is_chief(distribution.strategy()):
+        return _help(config, out)
     if resume and not out.exists():
         raise ValueError(f"--out {out} does not exist, so it has no interrupted run to resume.")
     with files.locked(out):
@@ -101,6 +107,14 @@ def _refuse(given, reason):
     for option, value in given.items():
         if value:
             raise ValueError(f"{option} {reason}.")
+
+
+def _help(config, out):
+    """Trains the model as a worker that is not the chief."""
+    dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    recipe = recipes.recipe_for(dataset)
+    fitting.Run(dataset, recipe, config.complete(recipe), out).fit()
+    return {}
 
 
 def _train(config, out, resume, started):

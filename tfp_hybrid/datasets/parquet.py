@@ -24,6 +24,7 @@ def from_parquet(
     shuffle_rows: int = 2**18,
     seed: int | None = None,
     drop_remainder: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Streams batches `(x, y)` for `HybridModel.fit` from Parquet files that need not fit into memory.
 
@@ -58,6 +59,7 @@ def from_parquet(
       seed: Random seed of the order. None follows `keras.utils.set_random_seed`.
       drop_remainder: Whether to drop the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles the
         training step again for a batch of another size.
+      shard: `(index, count)`, to read only the row groups `index`, `index + count`, ...; None reads all of them.
 
     Returns:
       A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, len(features))`; whole numbers beyond
@@ -66,7 +68,8 @@ def from_parquet(
     Raises:
       FileNotFoundError: If a file is missing.
       ValueError: If a file is damaged or lacks a column, a column is not numeric or has missing values according to
-        the file's statistics, the response is integer in some files only, or no row is left.
+        the file's statistics, the response is integer in some files only, no row is left, or there are fewer row groups
+        than shards.
       tf.errors.InvalidArgumentError: While reading, if a value is missing, NaN or infinite. The message names its
         file, column and row.
     """
@@ -74,7 +77,7 @@ def from_parquet(
     table = ParquetTable.open(paths, tuple(features), response, filters)
     together = table.row_groups_at_a_time(streaming.SOURCES)
     size = streaming.block_rows(shuffle_rows, len(features) + 1, together)
-    groups = table.row_groups(size)
+    groups = streaming.shard_of(table.row_groups(size), shard, "row groups")
     rows = sum(group.rows for group in groups)
     origin = f"{paths[0]}{' and the other files' if len(paths) > 1 else ''}{' after filters' if filters else ''}"
     streaming.check_rows(rows, batch_size, drop_remainder, origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -113,3 +114,26 @@ def _permute(block, seed):
     x, y = block
     order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(y)[0]), seed=seed)
     return tf.gather(x, order), tf.gather(y, order)
+
+
+def shard_of(sources: Sequence, shard: tuple[int, int] | None, name: str) -> list:
+    """Returns every `count`-th of the sources, beginning at `index`, for a shard `(index, count)`; all for None.
+
+    Args:
+      sources: What is divided.
+      shard: The shard.
+      name: What the sources are, in error messages.
+
+    Raises:
+      ValueError: If the shard is no such pair, or there are fewer sources than shards.
+    """
+    if shard is None:
+        return list(sources)
+    good = isinstance(shard, (tuple, list)) and len(shard) == 2 and all(isinstance(n, numbers.Integral) for n in shard)
+    if not good or not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard is {shard!r}; wanted (index, count) with 0 <= index < count, or None.")
+    if len(sources) < shard[1]:
+        raise ValueError(
+            f"shard is {shard!r}, but there are only {len(sources)} {name}; wanted at most as many shards."
+        )
+    return list(sources)[shard[0] :: shard[1]]

@@ -26,6 +26,7 @@ def from_tfrecord(
     shuffle_rows: int = 2**18,
     seed: int | None = None,
     drop_remainder: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Streams batches `(x, y)` for `HybridModel.fit` from TFRecord files that need not fit into memory.
 
@@ -52,6 +53,8 @@ def from_tfrecord(
       seed: Random seed of the order. None follows `keras.utils.set_random_seed`.
       drop_remainder: Whether to drop the last batch of an epoch if it is smaller. XLA (`jit_compile=True`) compiles the
         training step again for a batch of another size.
+      shard: `(index, count)`, to read only the files `index`, `index + count`, ... (of which `rows` is then the number
+        of rows); None reads all of them.
 
     Returns:
       A `tf.data.Dataset` of known cardinality. x is float32, `(batch_size, d)`, where d is the total length of the
@@ -67,6 +70,7 @@ def from_tfrecord(
         message names the file, feature and row.
     """
     paths, features = streaming.check_arguments(paths, features, response, batch_size, shuffle_rows)
+    paths = streaming.shard_of(paths, shard, "files")
     spec = _spec(paths, features, response)
     if rows is not None and rows < 1:
         raise ValueError(f"rows is {rows}; wanted the number of rows of all files, or None to count them.")

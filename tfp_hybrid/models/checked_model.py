@@ -6,14 +6,17 @@ import warnings
 import keras
 import numpy as np
 
-from tfp_hybrid import _compat, arguments
+from tfp_hybrid import _compat, arguments, workers
+from tfp_hybrid.callbacks.backup import resuming
+from tfp_hybrid.callbacks.non_finite import StopOnNonFinite
+from tfp_hybrid.callbacks.place import Follow
+from tfp_hybrid.callbacks.state import State
 from tfp_hybrid.models import checks, feeding, metrics
-from tfp_hybrid.models.callbacks import State, StopOnNonFinite
 from tfp_hybrid.models.sources import Source, encoded, source
 from tfp_hybrid.serialization import check_savable
 
 
-class CheckedModel(keras.Model):
+class CheckedModel(_compat.DistributedModel):
     """The entries of `keras.Model`, with the same arguments, on checked data.
 
     A subclass has what `feeding.Feed` asks a model for, `distribution`, `head`, `inputs_spec` and `feature_names`; what
@@ -85,20 +88,21 @@ class CheckedModel(keras.Model):
         self._take_feature_names(feed.names)
         self.check_encoder()
         train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
-        self._adapt_if_new(*train.rows[:2])
-        self.remember_encoder()
-        self._warn_if_not_savable()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
-            callbacks.insert(0, StopOnNonFinite())
-        else:
-            stop = StopOnNonFinite()
-            stop.set_model(self)
-            callbacks.callbacks.insert(0, stop)
-        metrics.set_directions(callbacks, self)
-        with feed.errors(), val_feed.errors():
+        with resuming(callbacks, self) as place, feed.errors(), val_feed.errors():
+            self._adapt_if_new(*train.rows[:2])
+            workers.agree(self.distribute_strategy, self.changing_variables)
+            self.remember_encoder()
+            self._warn_if_not_savable()
+            first = [StopOnNonFinite()]
+            if place is not None:
+                first.insert(0, Follow(place, steps_per_epoch))
+                initial_epoch = max(initial_epoch, place.epoch)
+            _insert(callbacks, first, self)
+            metrics.set_directions(callbacks, self)
             history = super().fit(
-                train.batches(),
+                train.batches() if place is None else train.batches_from(place, steps_per_epoch),
                 epochs=epochs,
                 verbose=verbose,
                 callbacks=callbacks,
@@ -195,3 +199,12 @@ class CheckedModel(keras.Model):
             except (TypeError, NotImplementedError, ValueError) as error:
                 reason = " ".join(str(error).split("Example:")[0].split())
                 warnings.warn(f"`save` will not work: {reason} (`save_weights` keeps the weights.)", stacklevel=3)
+
+
+def _insert(callbacks, first, model):
+    """Puts `first` before the other callbacks."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in first:
+            callback.set_model(model)
+        callbacks = callbacks.callbacks
+    callbacks[:0] = first

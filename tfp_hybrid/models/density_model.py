@@ -241,8 +241,18 @@ class DensityModel(EncodedModel):
         weights = self.trainable_weights
         gradients = tape.gradient(scaled_loss, weights)
         with _compat.gradients_freed_with_graph():
-            self.optimizer.apply(gradients, weights)
+            self._apply(gradients, weights)
         return self._logs(x, y, y_pred, sample_weight, training=True)
+
+    def _apply(self, gradients, weights):
+        """Updates the weights; gradients are summed over replicas before they are clipped, as on one device."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            self.optimizer.apply(gradients, weights)
+            return
+        given = [gradient for gradient in gradients if gradient is not None]
+        sums = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, given))
+        _compat.take_summed_gradients(self.optimizer)
+        self.optimizer.apply([None if one is None else next(sums) for one in gradients], weights)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -279,7 +289,17 @@ class DensityModel(EncodedModel):
         return _share_of_global_mean(total, count, replicas) + penalty / replicas, y_pred
 
     def _logs(self, x, y, y_pred, sample_weight, training):
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        return self.reducible(self.compute_metrics(x, y, y_pred, sample_weight))
+
+    @property
+    def symbolic_batch(self) -> tuple:
+        """`(x, y, None)` of no particular rows."""
+        spec, head = self.inputs_spec, self.head
+        x = keras.KerasTensor((None, *spec.shape), spec.dtype.name)
+        y = None
+        if head is not None:
+            y = keras.KerasTensor((None, *head.event_shape), "int32" if head.integer_labels else head.variable_dtype)
+        return x, y, None
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`."""

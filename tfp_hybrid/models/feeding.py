@@ -12,18 +12,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import arguments
+from tfp_hybrid import _compat, arguments, workers
 from tfp_hybrid.models import checks, feature_cache
 from tfp_hybrid.pipeline import batches
 from tfp_hybrid.tables import frames
 
-Batches = tf.data.Dataset | keras.utils.PyDataset | Iterator
+Batches = tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset | Iterator
 """A data set or a generator of batches."""
+
+_DATA_SETS = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset, types.GeneratorType)
 
 
 def is_array(x) -> bool:
     """Returns whether x holds all rows at once; False for data sets and generators, which yield batches."""
-    return not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, types.GeneratorType))
+    return not isinstance(x, _DATA_SETS)
 
 
 @dataclasses.dataclass
@@ -158,7 +160,13 @@ class Feed:
         return self.stream(x)
 
     def stream(self, data: Batches) -> Batches:
-        """Returns a data set or generator like `data` that checks each batch as it is read."""
+        """Returns a data set or generator like `data` that checks each batch as it is read.
+
+        TensorFlow cannot put a check into a data set that is distributed over replicas; it is returned as it is.
+        """
+        data = _of_equal_length(data, self.model.distribute_strategy)
+        if isinstance(data, tf.distribute.DistributedDataset):
+            return data
         if isinstance(data, tf.data.Dataset):
             return data.enumerate().map(self._checked_tensors)
         if isinstance(data, keras.utils.PyDataset):
@@ -227,12 +235,12 @@ class Feed:
         return _packed((x, y, sample_weight))
 
 
-def in_batches(rows: tuple, batch_size: int | None, shuffle: bool = False) -> tf.data.Dataset:
+def in_batches(rows: tuple, batch_size: int | None, shuffle: bool = False, order_seed=None) -> tf.data.Dataset:
     """Returns batches of the checked `(x, y, sample_weight)`, or of features in place of x; others may be None."""
     x, *rest = rows
     if not feature_cache.is_cached(x):
-        return batches(_packed(rows), batch_size, shuffle)
-    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, shuffle)
+        return batches(_packed(rows), batch_size, shuffle, order_seed)
+    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, shuffle, order_seed)
     return data.map(lambda features, *columns: (feature_cache.as_cached(features), *columns))
 
 
@@ -254,7 +262,7 @@ def first_batch(data: Batches) -> tuple[tuple, Batches]:
     """Reads the first batch of a data set or generator.
 
     Args:
-      data: A `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
+      data: A data set or a generator of batches.
 
     Returns:
       The batch as `(x, y, sample_weight)`; and the data including that batch, to be used in place of `data`: reading a
@@ -266,6 +274,9 @@ def first_batch(data: Batches) -> tuple[tuple, Batches]:
     if isinstance(data, tf.data.Dataset):
         _check_elements(data)
         batch = next(iter(data.take(1)), None)
+    elif isinstance(data, tf.distribute.DistributedDataset):
+        batch = next(iter(data), None)
+        batch = None if batch is None else tf.nest.map_structure(_rows_of_replicas, batch)
     elif isinstance(data, keras.utils.PyDataset):
         batch = data[0] if data.num_batches != 0 else None
     else:
@@ -274,6 +285,28 @@ def first_batch(data: Batches) -> tuple[tuple, Batches]:
     if batch is None:
         raise ValueError("x is an empty data set; wanted at least one batch.")
     return keras.utils.unpack_x_y_sample_weight(batch), data
+
+
+def _of_equal_length(data, strategy):
+    """Returns the data; without their length, where it is not the same on all workers.
+
+    Keras would end the epoch of a worker that has fewer batches, and the others would wait for it.
+    """
+    if not workers.is_multi_worker(strategy) or not hasattr(data, "cardinality"):
+        return data
+    length = int(data.cardinality() if callable(data.cardinality) else data.cardinality)
+    (of_chief,) = workers.of_chief(strategy, [length])
+    if not workers.any_worker(strategy, length != of_chief):
+        return data
+    if isinstance(data, tf.distribute.DistributedDataset):
+        return _compat.of_unknown_length(data)
+    return tf.data.Dataset.range(1).flat_map(lambda _: data).with_options(data.options())
+
+
+def _rows_of_replicas(values):
+    """The rows that the replicas of this worker have of a batch."""
+    parts = values.values if isinstance(values, tf.distribute.DistributedValues) else (values,)
+    return tf.concat(parts, 0)
 
 
 def _without_none(columns):

@@ -1,29 +1,11 @@
-"""The callback that stops training when it diverges, and the state that it restores."""
+"""`StopOnNonFinite`: stops training when it diverges."""
 
 import math
 
 import keras
 import numpy as np
 
-
-class State:
-    """A copy of the variables of a compiled model and of its optimizer.
-
-    Args:
-      model: A compiled Keras model.
-    """
-
-    def __init__(self, model: keras.Model):
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        variables = getattr(model, "changing_variables", model.variables)
-        self._variables = [*variables, *model.optimizer.variables]
-        self._values = [keras.ops.convert_to_numpy(variable).copy() for variable in self._variables]
-
-    def restore(self):
-        """Assigns the copied values to the variables."""
-        for variable, value in zip(self._variables, self._values, strict=True):
-            variable.assign(value)
+from tfp_hybrid.callbacks.state import State
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

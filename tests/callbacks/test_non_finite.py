@@ -7,7 +7,7 @@ from helpers import blobs, randomize, tiny_model, weights_of
 import tfp_hybrid as hy
 from tfp_hybrid import heads
 from tfp_hybrid.bijectors import FusedBijector, FusedChain
-from tfp_hybrid.models.callbacks import StopOnNonFinite
+from tfp_hybrid.callbacks import StopOnNonFinite
 
 BAD = 777.0  # passes all checks, and breaks what is below
 
