@@ -19,10 +19,8 @@ from tfp_hybrid.uncertainty.monitoring.tally import Tally, histograms
 from tfp_hybrid.uncertainty.monitoring.windows import start_of, window_of_rows
 from tfp_hybrid.uncertainty.rejector import Rejector
 
-_COLUMNS = (
-    "start", "rows", "abstention_rate", "non_finite", "mean", "p5", "p50", "p95",
-    "ks_p_value", "cliffs_delta", "abstentions_p_value", "abstention_change",
-)  # fmt: skip
+_SUMMARY = ("rows", "abstention_rate", "non_finite", "mean", "p5", "p50", "p95")
+_TESTS = ("ks_p_value", "cliffs_delta", "abstentions_p_value", "abstention_change")
 _NEAR = 1e-5  # of a threshold, relatively, where a server's rounding may decide
 
 
@@ -150,9 +148,9 @@ class Monitor:
         return {"Infinity": self._total.above, "-Infinity": self._total.below, "NaN": self._total.nan}
 
     @property
-    def mean(self) -> float:
-        """The mean of the finite scores, which is exact but for its last rounding; NaN without any."""
-        return self._total.mean
+    def is_by_time(self) -> bool:
+        """Whether the windows are of time, not of rows."""
+        return self._setup.is_by_time
 
     def quantiles(self, q) -> np.ndarray:
         """Returns quantiles of the finite scores, within 1 %; NaN without any.
@@ -185,37 +183,40 @@ class Monitor:
         Raises:
           ValueError: If a monitor has no rows, or the monitors are of different rejectors.
         """
-        if other is None:
-            return _tests(self._setup.reference, self._total)
-        self._setup.check_same(other._setup)
-        return _tests(other._total, self._total)
+        if other is not None:
+            self._setup.check_same(other._setup)
+        for monitor in (self, other):
+            if monitor is not None and not monitor.rows:
+                raise ValueError(f"{monitor!r} has no rows; wanted at least one to test.")
+        return _tests(self._setup.reference if other is None else other._total, self._total)
+
+    def summary(self) -> dict:
+        """Returns "rows", "abstention_rate", "non_finite" (the number of such scores), and of the finite scores "mean",
+        "p5", "p50" and "p95", their percentiles, of all rows; NaN where there are none."""
+        return _summary(self._total)
+
+    def held_out(self) -> dict:
+        """Returns the same as `summary`, of the held-out rows that the threshold was chosen on."""
+        return _summary(self._setup.reference)
 
     def windows(self) -> pd.DataFrame:
         """Returns a table with a row for each window.
 
-        Its columns are "start" (in UTC, or the number of the first row), "rows", "abstention_rate", "non_finite" (the
-        number of such scores), "mean" and "p5", "p50" and "p95" (of the finite scores; percentiles are within 1 % of
-        the held-out scores in rank, and rough beyond them: within 20 %, or a factor of two or more if the scores of the
-        window span more than eight orders of magnitude), and for each test against the held-out rows, as in `tests`,
-        its p-value and effect size: "ks_p_value" and "cliffs_delta", "abstentions_p_value" and "abstention_change".
-        The p-values are of each window alone: without drift, one in twenty is below 0.05.
+        Its columns are "start" (in UTC, or the number of the first row), those of `summary`, and for each of `tests`
+        against the held-out rows its p-value and effect size: "ks_p_value" and "cliffs_delta", "abstentions_p_value"
+        and "abstention_change". The p-values are of each window alone: without drift, one in twenty is below 0.05.
+
+        Percentiles are within 1 % of the held-out scores in rank, and rough beyond these scores: within 20 %, or a
+        factor of two or more if the scores of the window span more than eight orders of magnitude.
         """
-        return pd.DataFrame(
-            [self._row(index, tally) for index, tally in self._state()[1].items()], columns=list(_COLUMNS)
-        )
+        rows = [self._row(index, tally) for index, tally in self._state()[1].items()]
+        return pd.DataFrame(rows, columns=["start", *_SUMMARY, *_TESTS])
 
     def _row(self, index, tally):
         ks, abstentions = _tests(self._setup.reference, tally)
-        cells = (
-            start_of(index, self._setup.window),
-            tally.rows,
-            tally.abstentions / tally.rows,
-            tally.rows - tally.finite,
-            tally.mean,
-            *tally.sketch.quantiles(np.array([0.05, 0.5, 0.95])).tolist(),
-            *(ks.p_value, ks.effect_size, abstentions.p_value, abstentions.effect_size),
-        )
-        return dict(zip(_COLUMNS, cells, strict=True))
+        found = ks.p_value, ks.effect_size, abstentions.p_value, abstentions.effect_size
+        start = start_of(index, self._setup.window)
+        return {"start": start} | _summary(tally) | dict(zip(_TESTS, found, strict=True))
 
     def to_json(self) -> str:
         """Returns the state as JSON; monitors of the same rows give the same text."""
@@ -318,6 +319,13 @@ class Monitor:
             f"Monitor({self.title!r}, {total.rows:,} rows, {share}, {len(windows)} windows of "
             f"{self._setup.window_text})"
         )
+
+
+def _summary(tally):
+    rate = tally.abstentions / tally.rows if tally.rows else np.nan
+    percentiles = tally.sketch.quantiles(np.array([0.05, 0.5, 0.95])).tolist()
+    found = tally.rows, rate, tally.rows - tally.finite, tally.mean, *percentiles
+    return dict(zip(_SUMMARY, found, strict=True))
 
 
 def _tests(reference, new):
