@@ -2,25 +2,23 @@
 
 import numpy as np
 import pytest
-from helpers import blobs, tiny_model
+from helpers import blobs
 from prometheus_client.parser import text_string_to_metric_families
 
-from tfp_hybrid.uncertainty import Monitor, NegativeLogProb, Rejector
+from tfp_hybrid.uncertainty import Monitor
 
-X, _ = blobs(2000)
+X, _ = blobs(4000)
 LABELS = {"model": 'churn "2" \\ new\nline'}
 
 
 @pytest.fixture(scope="module")
-def rejector():
-    rejector = Rejector(tiny_model(), NegativeLogProb())
-    rejector.compile(run_eagerly=True)  # tracing takes longer than these few batches
-    return rejector.fit_threshold(X[:1000], quantile=0.98)
+def rejector(tiny_rejector):
+    return tiny_rejector
 
 
 @pytest.fixture(scope="module")
 def answers(rejector):
-    found = rejector.predict(X[1000:], verbose=0)
+    found = rejector.predict(X[1000:2000], verbose=0)
     found["score"][:6] = [np.inf, np.inf, np.inf, -np.inf, -np.inf, np.nan]
     found["abstain"][:6] = [True, True, True, False, False, True]
     return found

@@ -5,25 +5,18 @@ import json
 
 import numpy as np
 import pytest
-from helpers import blobs, tiny_model
+from helpers import blobs
 
-from tfp_hybrid.uncertainty import Monitor, NegativeLogProb, Rejector
+from tfp_hybrid.uncertainty import Monitor
 
-X, _ = blobs(1000)
-
-
-def eager_rejector(**rule):
-    rejector = Rejector(tiny_model(), NegativeLogProb())
-    rejector.compile(run_eagerly=True)  # tracing takes longer than these few batches
-    return rejector.fit_threshold(X[:500], **rule)
+X, _ = blobs(4000)
 
 
 @pytest.fixture(scope="module")
-def monitor():
-    rejector = eager_rejector(quantile=0.95)
-    answers = rejector.predict(X[500:], verbose=0)
+def monitor(tiny_rejector):
+    answers = tiny_rejector.predict(X[1000:1500], verbose=0)
     answers["score"][3], answers["abstain"][3] = np.inf, True
-    return Monitor(rejector, window=100).update(answers)
+    return Monitor(tiny_rejector, window=100).update(answers)
 
 
 @pytest.fixture
@@ -139,8 +132,12 @@ def test_paths_are_checked(monitor, tmp_path):
         monitor.save(tmp_path / "file" / "day.json")
 
 
-def test_a_threshold_that_keeps_nothing_is_written():
-    rejector = eager_rejector(coverage=0)
-    monitor = Monitor(rejector).update(rejector.predict(X[:10], verbose=0))
-    assert monitor.threshold == -np.inf and monitor.abstentions == 10
-    assert Monitor.from_json(monitor.to_json()) == monitor
+def test_a_threshold_that_keeps_nothing_is_written(tiny_rejector):
+    threshold = float(tiny_rejector.threshold)
+    tiny_rejector.threshold.assign(-np.inf)  # as by a coverage of 0
+    try:
+        monitor = Monitor(tiny_rejector).update(tiny_rejector.predict(X[:10], verbose=0))
+    finally:
+        tiny_rejector.threshold.assign(threshold)
+    assert monitor.threshold == -np.inf and monitor.abstentions == 10 == monitor.rows
+    assert Monitor.from_json(monitor.to_json()) == monitor and "-Inf" in monitor.prometheus()

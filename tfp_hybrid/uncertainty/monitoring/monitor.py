@@ -52,15 +52,16 @@ class Monitor:
 
     Example:
 
-    >>> from tfp_hybrid.uncertainty import Monitor, Rejector
+    >>> from tfp_hybrid.uncertainty import Monitor, NegativeLogProb, Rejector
     >>> model = HybridModel(flow_distribution(bijectors.RealNVP((2,))), heads.Categorical(3))
     >>> x = np.random.default_rng(0).normal(size=(3000, 2)).astype("float32")
-    >>> rejector = Rejector(model).fit_threshold(x[:1000], quantile=0.99)
+    >>> rejector = Rejector(model, NegativeLogProb()).fit_threshold(x[:1000], quantile=0.99)
     >>> workers = [Monitor(rejector, window=500), Monitor(rejector, window=500)]
     >>> for worker, rows in zip(workers, (x[1000:2000], x[2000:])):
     ...     _ = worker.update(rejector.predict(rows, verbose=0))
-    >>> sum(workers)
-    Monitor('combined', 2,000 rows, 1.0 % abstentions, 2 windows of 500 rows)
+    >>> day = sum(workers)
+    >>> day.rows, day.windows()["rows"].tolist()
+    (2000, [1000, 1000])
     """
 
     def __init__(
@@ -176,9 +177,9 @@ class Monitor:
           other: A monitor of the same rejector, the reference; by default, the held-out rows of the rejector.
 
         Returns:
-          "KS", the test of `drift.ks_test` on the counts of cells: its statistic is that of the scores or at most 0.01
-          less, its p-value that of the scores or more. And "abstentions", a chi-square test of the shares (for few
-          rows, Fisher's exact test), whose effect size is the change of the share.
+          "KS", the test of `drift.ks_test` on the counts of cells: its statistic is at most that of the scores (against
+          the held-out rows, less than it by at most 0.01), its p-value at least. And "abstentions", a chi-square test
+          of the shares (for few rows, Fisher's exact test), whose effect size is the change of the share.
 
         Raises:
           ValueError: If a monitor has no rows, or the monitors are of different rejectors.
@@ -210,7 +211,9 @@ class Monitor:
         factor of two or more if the scores of the window span more than eight orders of magnitude.
         """
         rows = [self._row(index, tally) for index, tally in self._state()[1].items()]
-        return pd.DataFrame(rows, columns=["start", *_SUMMARY, *_TESTS])
+        kinds = dict.fromkeys([*_SUMMARY, *_TESTS], float) | {"rows": "int64", "non_finite": "int64"}
+        kinds = {"start": "datetime64[us, UTC]" if self.is_by_time else "int64"} | kinds
+        return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
     def _row(self, index, tally):
         ks, abstentions = _tests(self._setup.reference, tally)

@@ -18,7 +18,9 @@ class Sketch:
 
     Of more than `most` occupied cells, pairs of buckets are merged (`shift` grows by one) until there are at most
     `most`. The number of occupied cells grows with the set of numbers for every `shift`, so the last `shift`, and with
-    it the whole state, is a function of the numbers: merging is commutative and associative, bit for bit.
+    it the whole state, is a function of the numbers: merging is commutative and associative, bit for bit. (The package
+    ddsketch has buckets like the first ones alone, in an array whose offset depends on the order, with a sum in
+    floating point, and adds one number at a time.)
 
     Args:
       edges: Increasing finite numbers, `(k,)`. A cell ends with its edge included.
