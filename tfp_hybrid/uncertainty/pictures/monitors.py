@@ -27,7 +27,7 @@ def monitor_windows(monitors: dict[str, Monitor], significance: float = 0.05) ->
         of rows.
     """
     tables = {name: monitor.windows() for name, monitor in monitors.items()}
-    if not any(np.isfinite(table["p50"].to_numpy(float)).any() for table in tables.values()):
+    if not any(np.isfinite(table["p50"]).any() for table in tables.values()):
         raise ValueError("monitors has no window with a finite score; wanted at least one.")
     if len({monitor.is_by_time for monitor in monitors.values()}) > 1:
         raise ValueError("monitors has windows of time and of rows; wanted one of both.")
@@ -40,6 +40,8 @@ def monitor_windows(monitors: dict[str, Monitor], significance: float = 0.05) ->
     shares.axhline(100 * held_out["abstention_rate"], color="0.55", linewidth=1)
     scores.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label="threshold")
     for (name, table), colour in zip(tables.items(), COLOURS, strict=False):
+        if table.empty:
+            continue
         _draw_scores(scores, table, name, colour)
         _draw_shares(shares, table, colour, significance)
     _scale(scores, tables.values(), held_out)
