@@ -64,6 +64,6 @@ def test_nothing_to_draw_is_an_error(tiny_rejector, monitors):
     for none in ({}, {"empty": empty}, {"infinite": infinite}):
         with pytest.raises(ValueError, match="monitors has no window with a finite score"):
             pictures.monitor_windows(none)
-    with pytest.raises(ValueError, match="windows of time and of rows"):
+    with pytest.raises(ValueError, match="different windows '1:00:00' and '100 rows'"):
         pictures.monitor_windows(monitors | {"rows": empty})
     pictures.monitor_windows(monitors | {"empty": Monitor(tiny_rejector, window=HOUR)})

@@ -33,12 +33,13 @@ class Monitor:
     process without a model, can do all that a new one can.
 
     Everything in it is a whole number or an exact sum. So monitors of the same rejector can be added in any order and
-    grouping, and give the same state as one monitor that saw all of the rows (`to_json` returns the same text).
+    grouping, and give the same state as one monitor that saw all of the rows (`to_json` returns the same text; windows
+    of rows need `at` for that).
 
     Scores are counted in cells (`monitoring.sketch.Sketch`), cut at the percentiles of the held-out scores and at
-    numbers of 7 binary digits. So a quantile is within 1 % of the exact one (0.8 %; of its own size, whatever its sign;
-    if more than 6,144 cells are occupied, which 10 million scores of a Cauchy distribution do not need, twice that),
-    and within 1 % in rank, where the scores are distributed like the held-out ones.
+    numbers of 7 binary digits. So a quantile differs from the exact one by at most 0.8 % of its size, whatever its
+    sign; and by at most 1 % in rank, where the scores are distributed like the held-out ones. If more than 6,144 cells
+    are occupied, the 0.8 % doubles; 10 million scores of a Cauchy distribution occupy 4,200.
 
     Args:
       rejector: A `Rejector` with a threshold.
@@ -82,7 +83,7 @@ class Monitor:
         monitor._set(*parts)
         return monitor
 
-    def update(self, answers: Mapping, at=None) -> "Monitor":
+    def update(self, answers: Mapping | pd.DataFrame, at=None) -> "Monitor":
         """Counts a batch.
 
         Several threads may call it at once.
@@ -117,7 +118,7 @@ class Monitor:
             return Monitor._made(self._setup, *self._state())
         if not isinstance(other, Monitor):
             return NotImplemented
-        self._setup.check_same(other._setup)
+        self.check_same(other)
         (total, windows), (other_total, other_windows) = self._state(), other._state()
         return Monitor._made(self._setup, total + other_total, self._setup.added(windows, other_windows))
 
@@ -154,7 +155,7 @@ class Monitor:
         return self._setup.is_by_time
 
     def quantiles(self, q) -> np.ndarray:
-        """Returns quantiles of the finite scores, within 1 %; NaN without any.
+        """Returns quantiles of the finite scores, within 1 % of their size; NaN without any.
 
         The quantile of q is the smallest score that a share q of all is at or below (`numpy.quantile` with
         `method="inverted_cdf"`).
@@ -185,15 +186,22 @@ class Monitor:
           ValueError: If a monitor has no rows, or the monitors are of different rejectors.
         """
         if other is not None:
-            self._setup.check_same(other._setup)
+            self.check_same(other)
         for monitor in (self, other):
             if monitor is not None and not monitor.rows:
                 raise ValueError(f"{monitor!r} has no rows; wanted at least one to test.")
         return _tests(self._setup.reference if other is None else other._total, self._total)
 
+    def check_same(self, other: "Monitor"):
+        """Raises ValueError unless both are of the same rejector, with the same windows, and so can be added."""
+        self._setup.check_same(other._setup)
+
     def summary(self) -> dict:
-        """Returns "rows", "abstention_rate", "non_finite" (the number of such scores), and of the finite scores "mean",
-        "p5", "p50" and "p95", their percentiles, of all rows; NaN where there are none."""
+        """Returns numbers of all rows.
+
+        They are "rows", "abstention_rate", "non_finite" (the number of such scores), and of the finite scores "mean" and
+        the percentiles "p5", "p50" and "p95"; NaN where there are none.
+        """
         return _summary(self._total)
 
     def held_out(self) -> dict:

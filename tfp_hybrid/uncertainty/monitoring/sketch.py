@@ -3,7 +3,6 @@
 import numpy as np
 
 _LARGEST_SHIFT = 61  # leaves at most eight buckets of all numbers
-_INVERTED_CDF_DIGITS = 9  # of a rank, beyond which it is rounding
 
 
 class Sketch:
@@ -75,6 +74,8 @@ class Sketch:
 
     def at(self, shift: int) -> "Sketch":
         """Returns the same numbers in the buckets of a larger shift."""
+        if shift == self.shift:
+            return self
         coarse = Sketch(self.edges, self.shift, self.most, self.indices, self.counts)
         coarse._coarsen(shift)
         return coarse
@@ -88,7 +89,7 @@ class Sketch:
         if not len(self.indices):
             return np.full(np.shape(q), np.nan)
         total = len(self)
-        ranks = np.clip(np.ceil(np.round(np.asarray(q) * total, _INVERTED_CDF_DIGITS)), 1, total)
+        ranks = np.clip(np.ceil(np.asarray(q) * total), 1, total)
         places = np.searchsorted(np.cumsum(self.counts), ranks)
         low, high = (_values(keys)[places] for keys in self._bounds())
         with np.errstate(divide="ignore", over="ignore"):

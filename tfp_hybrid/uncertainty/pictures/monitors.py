@@ -1,5 +1,7 @@
 """Plots of monitors: the scores and abstentions of their windows."""
 
+import itertools
+
 import matplotlib.figure
 import numpy as np
 import scipy.stats
@@ -19,27 +21,27 @@ def monitor_windows(monitors: dict[str, Monitor], significance: float = 0.05) ->
     significance, divided by their number.
 
     Args:
-      monitors: A dictionary from names to monitors, such as those of two days.
+      monitors: A dictionary from names to monitors of one rejector, such as those of two days.
       significance: The false-alarm rate of all windows of a monitor together.
 
     Raises:
-      ValueError: If there are no monitors, if no window has a finite score, or if some have windows of time and others
-        of rows.
+      ValueError: If there are no monitors, if no window has a finite score, or if their rejectors or windows differ.
     """
     tables = {name: monitor.windows() for name, monitor in monitors.items()}
     if not any(np.isfinite(table["p50"]).any() for table in tables.values()):
         raise ValueError("monitors has no window with a finite score; wanted at least one.")
-    if len({monitor.is_by_time for monitor in monitors.values()}) > 1:
-        raise ValueError("monitors has windows of time and of rows; wanted one of both.")
     first = next(iter(monitors.values()))
+    for monitor in monitors.values():
+        first.check_same(monitor)
     held_out = first.held_out()
     figure = matplotlib.figure.Figure(figsize=(7.6, 5.4))
     scores, shares = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     scores.axhspan(held_out["p5"], held_out["p95"], color="0.88", label="held-out rows")
     scores.axhline(held_out["p50"], color="0.55", linewidth=1)
     shares.axhline(100 * held_out["abstention_rate"], color="0.55", linewidth=1)
-    scores.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label="threshold")
-    for (name, table), colour in zip(tables.items(), COLOURS, strict=False):
+    if np.isfinite(first.threshold):
+        scores.axhline(first.threshold, color="black", linewidth=1, linestyle="--", label="threshold")
+    for (name, table), colour in zip(tables.items(), itertools.cycle(COLOURS), strict=False):
         if table.empty:
             continue
         _draw_scores(scores, table, name, colour)
