@@ -199,8 +199,8 @@ class Monitor:
     def summary(self) -> dict:
         """Returns numbers of all rows.
 
-        They are "rows", "abstention_rate", "non_finite" (the number of such scores), and of the finite scores "mean" and
-        the percentiles "p5", "p50" and "p95"; NaN where there are none.
+        They are "rows", "abstention_rate", "non_finite" (the number of such scores), and of the finite scores "mean"
+        and the percentiles "p5", "p50" and "p95"; NaN where there are none.
         """
         return _summary(self._total)
 
