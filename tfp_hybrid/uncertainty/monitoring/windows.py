@@ -10,7 +10,7 @@ from tfp_hybrid import arguments
 from tfp_hybrid.uncertainty.monitoring.tally import Tally
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_FARTHEST = 2**62  # of a row, or of a microsecond
+_FARTHEST = 2**62  # number of a row
 
 
 def check_window(window: datetime.timedelta | int):
