@@ -63,6 +63,16 @@ def real_data():
     return DATA
 
 
+@pytest.fixture(scope="session")
+def tiny_rejector():
+    """A rejector of -log p(x) that keeps 96 % of `blobs(4000)[0][:1000]`; not to be changed."""
+    from helpers import blobs, tiny_model
+
+    from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
+
+    return Rejector(tiny_model(), NegativeLogProb()).fit_threshold(blobs(4000)[0][:1000], quantile=0.96)
+
+
 @pytest.fixture
 def policy():
     """Sets a global dtype policy; the one before comes back."""

@@ -130,8 +130,8 @@ def score(
 @app.command(epilog=options.DRIFT_EXAMPLES)
 def drift(
     context: typer.Context,
-    model: options.Model,
-    file: options.Inputs,
+    model: options.Before,
+    file: options.After,
     reference: options.Reference = None,
     classifier: options.Classifier = False,
     significance: Annotated[float, typer.Option(min=0, max=1, help="False-alarm rate.")] = 0.05,
@@ -144,6 +144,8 @@ def drift(
 
     Without it, only the scores of the rejector are: by KS their distributions, by typicality their means.
     Another population with the same scores is not detected: "no" means as likely as the held-out rows, not the same.
+
+    Two monitors of production, files of uncertainty.Monitor, are compared with each other: scores and abstentions.
     """
     with errors():
         options.check_files(model, file, reference)

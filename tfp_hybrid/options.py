@@ -72,6 +72,14 @@ Dataset = Annotated[
 ]
 Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
 Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file.")]
+Before = Annotated[
+    pathlib.Path,
+    typer.Argument(help="Folder of a run, or file of a saved model or rejector; or a monitor, a .json file."),
+]
+After = Annotated[
+    pathlib.Path,
+    typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file; or another monitor."),
+]
 Target = Annotated[str | None, typer.Option(help="For a table: the name of the column to predict.")]
 Task = Annotated[
     str | None,
@@ -171,4 +179,5 @@ DRIFT_EXAMPLES = _examples(
     "drift runs/flights today.parquet --reference held_out.parquet",
     "drift runs/flights today.parquet",
     "drift runs/digits new_images.npz --picture drift.png --json",
+    "drift monday.json tuesday.json --picture days.png",
 )

@@ -6,13 +6,18 @@ import os
 import pathlib
 
 
-def dumps(value) -> str:
+def dumps(value, indent: int | None = 1) -> str:
     """Formats `value` as JSON, with infinities and NaN as the strings "Infinity", "-Infinity" and "NaN".
 
     Protobuf's JSON uses the same strings, and `float` parses them. Unlike null, they cannot be mistaken for missing
     values.
+
+    Args:
+      value: Dictionaries, lists, numbers, texts, booleans and None.
+      indent: The number of spaces for each level; None for one line without spaces.
     """
-    return json.dumps(_without_non_finite(value), indent=1, allow_nan=False)
+    separators = (",", ":") if indent is None else None
+    return json.dumps(_without_non_finite(value), indent=indent, separators=separators, allow_nan=False)
 
 
 def read(path: os.PathLike | str) -> dict:

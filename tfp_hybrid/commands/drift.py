@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from tfp_hybrid.commands import monitors
 from tfp_hybrid.commands.inputs import read_inputs
 from tfp_hybrid.commands.saved import load_model, load_rejector
 from tfp_hybrid.commands.targets import Target
@@ -25,7 +26,7 @@ def drift(
     significance: float = 0.05,
     picture: str | os.PathLike | None = None,
 ) -> dict:
-    """Tests whether the inputs in a file are distributed like held-out training rows.
+    """Tests whether the inputs in a file are distributed like held-out training rows, or two monitors are alike.
 
     With a file of such rows, `reference`, a `drift.DriftDetector` compares z, the scores, the predictions and the
     columns of the inputs with theirs.
@@ -34,24 +35,29 @@ def drift(
     the default one after `train`: the KS test compares their distributions, and the typicality test their means.
     Inputs from another population with the same scores are not detected.
 
+    Two `.json` files of `uncertainty.Monitor` are compared without a model: the scores of the second with those of the
+    first by the KS test, and the shares of abstentions.
+
     Args:
-      model: Folder of a run, or file of a saved model or rejector.
-      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file.
+      model: Folder of a run, or file of a saved model or rejector; or of the monitor that is the reference.
+      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file; or a second monitor.
       reference: A file of inputs without drift that were not used in training, at best ten times as many; or None.
       classifier: Whether to train a classifier to distinguish the inputs from the reference, too.
       significance: False-alarm rate: of each test, or with `reference` of all tests together. Drift is reported if the
         p-value is lower.
       picture: A `.png`, `.svg` or `.pdf` file for a picture; None draws nothing. It shows both distributions of the
-        score; or with `reference` how far each column moved, if the inputs are vectors.
+        score; or with `reference` how far each column moved, if the inputs are vectors; or of monitors their windows.
 
     Returns:
       A dict with "score", the title of the score; "reference_rows" and "rows", the numbers of held-out and new inputs;
       and "tests", a list with a dict of "name", "statistic", "p_value", "effect_size" and "drifted" for each test.
       With `reference`, "tests" and "columns" are lists with a dict for each row of the tables of `DriftReport`, and
-      "p_value" and "drifted" are the result of all tests together. Means of dates are text, as in ISO 8601.
+      "p_value" and "drifted" are the result of all tests together. Means of dates are text, as in ISO 8601. For
+      monitors, "monitors" is a list with the `Monitor.summary` of both, and "file".
 
     Raises:
-      ValueError: If a file cannot be read or written, or the model cannot take the inputs.
+      ValueError: If a file cannot be read or written, if the model cannot take the inputs, or if the monitors are of
+        different rejectors.
     """
     picture = None if picture is None else pathlib.Path(picture)
     if picture is not None and picture.suffix not in (".png", ".svg", ".pdf"):
@@ -62,6 +68,13 @@ def drift(
         raise ValueError(f"--significance is {significance}; wanted a rate between 0 and 1.")
     if classifier and reference is None:
         raise ValueError("--classifier needs --reference; wanted a file of inputs that were held out.")
+    paths = pathlib.Path(model), pathlib.Path(file)
+    if any(map(monitors.is_monitor, paths)):
+        if reference is not None:
+            raise ValueError(
+                f"--reference is {reference}; wanted none, since two monitors are compared with each other."
+            )
+        return monitors.compare(*paths, significance, picture)
     loaded, metrics = load_model(model)
     rejector = load_rejector(model, loaded)
     names, target = metrics.get("feature_names"), Target.from_metrics(metrics)

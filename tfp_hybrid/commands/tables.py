@@ -78,6 +78,8 @@ def metrics_tables(metrics: dict[str, dict]) -> list[Table]:
 def drift_tables(answer: dict) -> list[Table]:
     """Returns the tables of the result of `drift`."""
     title = f"{answer['rows']:,} inputs against {answer['reference_rows']:,} held-out ones"
+    if "monitors" in answer:
+        return _monitor_tables(answer)
     if "columns" not in answer:
         rows = [(test["name"], "", _drift_cells(test, "p_value")) for test in answer["tests"]]
         columns = ("statistic", "p-value", "effect size", "drift")
@@ -100,6 +102,24 @@ def drift_tables(answer: dict) -> list[Table]:
         columns += ("corrected p-value", "drift")
         tables.append(Table(title, columns, rows, verdict, heading="column"))
     return tables
+
+
+def _monitor_tables(answer):
+    title = f"{answer['rows']:,} rows against {answer['reference_rows']:,} earlier ones, by {answer['score']}"
+    rows = [(test["name"], "", _drift_cells(test, "p_value")) for test in answer["tests"]]
+    tests = Table(title, ("statistic", "p-value", "effect size", "drift"), rows, BLIND_SPOT, heading="test")
+    rows = [(monitor["file"], "", _monitor_cells(monitor)) for monitor in answer["monitors"]]
+    columns = ("rows", "abstains", "not finite", "mean", "5 %", "median", "95 %")
+    if not any(monitor["non_finite"] for monitor in answer["monitors"]):
+        rows = [(*row[:2], row[2][:2] + row[2][3:]) for row in rows]
+        columns = columns[:2] + columns[3:]
+    return [tests, Table("scores", columns, rows, heading="monitor")]
+
+
+def _monitor_cells(monitor):
+    share = f"{number(monitor['abstention_rate'], 2, 100)} %"
+    numbers = (f"{monitor[name]:.4g}" for name in ("mean", "p5", "p50", "p95"))
+    return [f"{monitor['rows']:,}", share, f"{monitor['non_finite']:,}", *numbers]
 
 
 def _drift_cells(test, p_value):

@@ -10,7 +10,7 @@ from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, tempera
 from tfp_hybrid.uncertainty.decomposition import Decomposition, decompose
 from tfp_hybrid.uncertainty.explain import explain
 from tfp_hybrid.uncertainty.importance import column_importance
-from tfp_hybrid.uncertainty.monitoring import BrierScore, ExpectedCalibrationError, OODMonitor
+from tfp_hybrid.uncertainty.monitoring import Monitor
 from tfp_hybrid.uncertainty.rejector import Rejector
 from tfp_hybrid.uncertainty.risk_coverage import RiskCoverage, aurc, e_aurc, risk_coverage_curve
 from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, score_table
@@ -42,6 +42,7 @@ from tfp_hybrid.uncertainty.scores import (
     default_score,
     log_prob_map,
 )
+from tfp_hybrid.uncertainty.training import BrierScore, ExpectedCalibrationError, OODMonitor
 
 __all__ = [
     "Aleatoric",
@@ -63,6 +64,7 @@ __all__ = [
     "LevelLogProb",
     "LikelihoodRatio",
     "MaxProbability",
+    "Monitor",
     "NegativeLogProb",
     "OODMonitor",
     "PredictiveEntropy",

@@ -15,6 +15,7 @@ from tfp_hybrid.uncertainty.pictures.curves import (
 from tfp_hybrid.uncertainty.pictures.decomposition import decomposition
 from tfp_hybrid.uncertainty.pictures.drift import drift_columns, drift_picture
 from tfp_hybrid.uncertainty.pictures.images import answers, extremes, heat_maps, image_grid
+from tfp_hybrid.uncertainty.pictures.monitors import monitor_windows
 from tfp_hybrid.uncertainty.pictures.queries import query_curves
 from tfp_hybrid.uncertainty.pictures.regret import regret_curves
 from tfp_hybrid.uncertainty.pictures.style import png, save, styled, svg
@@ -35,6 +36,7 @@ __all__ = [
     "image_grid",
     "learning_curves",
     "log_prob_histograms",
+    "monitor_windows",
     "png",
     "precision_recall_curves",
     "query_curves",
