@@ -39,7 +39,7 @@ def test_files_without_an_object_are_explained(tmp_path, text, message):
 @pytest.mark.nightly
 def test_metrics_of_a_run_are_json_where_a_density_overflows(tmp_path, monkeypatch):
     infinite = {"auroc": 0.5, "fpr95": float("nan"), "nll": float("inf"), "entropy": float("-inf")}
-    monkeypatch.setattr(predictions, "ood_metrics", lambda *answers: infinite)
+    monkeypatch.setattr(predictions, "ood_metrics", lambda *answers, column: infinite)
     train("simulation", tmp_path / "run", epochs=1, ood=("noise",))
     text = (tmp_path / "run" / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -208,9 +208,9 @@ def take_summed_gradients(optimizer: keras.optimizers.Optimizer):
     inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
-def of_unknown_length(data: tf.distribute.DistributedDataset) -> tf.distribute.DistributedDataset:
-    """Makes a distributed data set one of unknown length, which Keras reads to its end; returns it."""
-    data._cardinality = tf.data.UNKNOWN_CARDINALITY
+def of_length(data: tf.distribute.DistributedDataset, length: int) -> tf.distribute.DistributedDataset:
+    """Tells Keras another length of a distributed data set, which it reads so many times; returns the data set."""
+    data._cardinality = length
     return data
 
 

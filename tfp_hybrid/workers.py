@@ -30,7 +30,14 @@ def of_chief(strategy: tf.distribute.Strategy, values: Sequence) -> list:
     """
     if not is_multi_worker(strategy):
         return list(values)
-    return _sums(strategy, [tf.convert_to_tensor(value) for value in values], only_first=True)
+    tensors = [tf.convert_to_tensor(value) for value in values]
+
+    def here():
+        context = tf.distribute.get_replica_context()
+        mine = context.replica_id_in_sync_group == 0
+        return [context.all_reduce("SUM", tf.where(mine, tensor, tf.zeros_like(tensor))) for tensor in tensors]
+
+    return _on_replicas(strategy, here)
 
 
 def agree(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable | tf.Variable]):
@@ -44,22 +51,28 @@ def agree(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable |
             variable.assign(value)
 
 
-def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
-    """Returns whether the flag is set on any of the workers, each of which must call this."""
+def of_each(strategy: tf.distribute.Strategy, number: int) -> list[int]:
+    """Returns the whole numbers of all workers, each of which must call this; one for each replica."""
     if not is_multi_worker(strategy):
-        return flag
-    return bool(_sums(strategy, [tf.constant(int(flag))])[0] > 0)
-
-
-def _sums(strategy, tensors, only_first=False):
-    """The sums over all replicas, or the values of the first one."""
+        return [number]
+    replicas = strategy.num_replicas_in_sync
 
     def here():
         context = tf.distribute.get_replica_context()
-        mine = context.replica_id_in_sync_group == 0 if only_first else True
-        # On a device: a collective operation wants to know which.
-        return [context.all_reduce("SUM", tf.where(mine, tensor, tf.zeros_like(tensor))) for tensor in tensors]
+        return context.all_reduce(
+            "SUM", number * tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=tf.int64)
+        )
 
+    return _on_replicas(strategy, here).numpy().tolist()
+
+
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Returns whether the flag is set on any of the workers, each of which must call this."""
+    return any(of_each(strategy, int(flag)))
+
+
+def _on_replicas(strategy, here):
+    """Runs a function on the replicas of this worker; returns what the first one finds."""
     with strategy.scope():
-        sums = tf.function(lambda: strategy.run(here))()
-    return [strategy.experimental_local_results(value)[0] for value in sums]
+        found = tf.function(lambda: strategy.run(here), autograph=False)()
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], found)

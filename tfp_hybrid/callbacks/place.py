@@ -1,10 +1,10 @@
 """`Place`: where training is in its data."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 
 @dataclasses.dataclass
@@ -15,13 +15,11 @@ class Place:
       seed: Determines the order of the rows in each epoch.
       epoch: The number of epochs that are done.
       batch: The number of batches of this epoch that are done.
-      passed: The number of batches that the next iteration over the data passes over.
     """
 
     seed: int
     epoch: int = 0
     batch: int = 0
-    passed: int = dataclasses.field(default=0, init=False)
 
     @classmethod
     def new(cls) -> "Place":
@@ -36,18 +34,9 @@ class Place:
         """Returns a seed of the order of the rows in this epoch, `(2,)`."""
         return np.array([self.seed, self.epoch], np.int64)
 
-    def without_passed(self, data: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns the data without the first batches where `passed` says so."""
-
-        def rest(_):
-            passed = tf.numpy_function(lambda: np.int64(self.passed), [], tf.int64)
-            return data.skip(tf.ensure_shape(passed, ()))
-
-        return tf.data.Dataset.range(1).flat_map(rest).with_options(data.options())
-
 
 class Follow(keras.callbacks.Callback):
-    """Moves a place along with training.
+    """Moves a place along with training, which passes over the batches before it.
 
     Args:
       place: The place at which training begins or goes on.
@@ -56,18 +45,31 @@ class Follow(keras.callbacks.Callback):
 
     def __init__(self, place: Place, steps_per_epoch: int | None = None):
         super().__init__()
-        self._place, self._steps, self._is_first = place, steps_per_epoch or 0, True
+        self._place, self._passed = place, place.batch
+        self._before = place.epoch * (steps_per_epoch or 0)  # batches of former epochs
+
+    def passing_over(self, train: Callable) -> Callable:
+        """Returns Keras' function that trains on the next batches of an iterator, which first passes over some."""
+
+        def function(iterator):
+            for _ in range(self._before):
+                next(iterator)
+            self._before = 0
+            if not self._passed:
+                return train(iterator)
+            for _ in range(min(self._passed, self.model.steps_per_execution)):
+                next(iterator)
+                self._passed -= 1
+            return {} if self._passed else self.model.get_metrics_result()
+
+        return function
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None):
-        place = self._place
-        if epoch != place.epoch:
-            place.epoch, place.batch = epoch, 0
-        self._done = place.batch
-        place.passed = epoch * self._steps + place.batch if self._is_first else 0
-        self._is_first = False
+        if epoch != self._place.epoch:
+            self._place.epoch, self._place.batch, self._passed = epoch, 0, 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None):
-        self._place.batch = self._done + batch + 1
+        self._place.batch = max(self._place.batch, batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None):
-        self._place.epoch, self._place.batch, self._place.passed = epoch + 1, 0, 0
+        self._place.epoch, self._place.batch, self._passed = epoch + 1, 0, 0

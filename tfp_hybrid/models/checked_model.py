@@ -99,10 +99,12 @@ class CheckedModel(_compat.DistributedModel):
             if place is not None:
                 first.insert(0, Follow(place, steps_per_epoch))
                 initial_epoch = max(initial_epoch, place.epoch)
+                self.make_train_function()
+                self.train_function = first[0].passing_over(self.train_function)
             _insert(callbacks, first, self)
             metrics.set_directions(callbacks, self)
             history = super().fit(
-                train.batches() if place is None else train.batches_from(place, steps_per_epoch),
+                train.batches(place),
                 epochs=epochs,
                 verbose=verbose,
                 callbacks=callbacks,
@@ -113,6 +115,8 @@ class CheckedModel(_compat.DistributedModel):
                 validation_steps=validation_steps,
                 validation_freq=validation_freq,
             )
+        if place is not None:
+            self.make_train_function(force=True)
         self.check_encoder()
         return history
 

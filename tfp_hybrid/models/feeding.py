@@ -288,19 +288,19 @@ def first_batch(data: Batches) -> tuple[tuple, Batches]:
 
 
 def _of_equal_length(data, strategy):
-    """Returns the data; without their length, where it is not the same on all workers.
+    """Returns the data, of the length that the longest data of all workers have.
 
-    Keras would end the epoch of a worker that has fewer batches, and the others would wait for it.
+    Keras would end the epoch of a worker that has fewer batches, and the others would wait for it. TensorFlow gives it
+    batches without rows instead.
     """
     if not workers.is_multi_worker(strategy) or not hasattr(data, "cardinality"):
         return data
-    length = int(data.cardinality() if callable(data.cardinality) else data.cardinality)
-    (of_chief,) = workers.of_chief(strategy, [length])
-    if not workers.any_worker(strategy, length != of_chief):
+    lengths = workers.of_each(strategy, int(data.cardinality() if callable(data.cardinality) else data.cardinality))
+    if len(set(lengths)) == 1:
         return data
-    if isinstance(data, tf.distribute.DistributedDataset):
-        return _compat.of_unknown_length(data)
-    return tf.data.Dataset.range(1).flat_map(lambda _: data).with_options(data.options())
+    if not isinstance(data, tf.distribute.DistributedDataset):
+        data = strategy.experimental_distribute_dataset(data)
+    return _compat.of_length(data, max(lengths) if min(lengths) >= 0 else min(lengths))
 
 
 def _rows_of_replicas(values):

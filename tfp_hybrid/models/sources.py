@@ -29,36 +29,12 @@ class Source:
     batch_size: int | None = None
     shuffle: bool = False
 
-    def batches(self) -> feeding.Batches:
-        """Returns checked batches."""
+    def batches(self, place: Place | None = None) -> feeding.Batches:
+        """Returns checked batches; of an array that is shuffled, in the order of a place, if one is given."""
         if self.stream is None:
-            return feeding.in_batches(self.rows, self.batch_size, self.shuffle)
+            order_seed = None if place is None else place.order_seed
+            return feeding.in_batches(self.rows, self.batch_size, self.shuffle, order_seed)
         return self.feed.stream(self.stream)
-
-    def batches_from(self, place: Place, steps: int | None) -> feeding.Batches:
-        """Returns checked batches, of which the first iteration passes over those that are before a place.
-
-        Args:
-          place: The place.
-          steps: How many batches an epoch has, if that was given.
-
-        Raises:
-          ValueError: If batches have to be passed over, but the data set is none of TensorFlow's.
-        """
-        if self.stream is None:
-            data = feeding.in_batches(self.rows, self.batch_size, self.shuffle, place.order_seed)
-        else:
-            data = self.feed.stream(self.stream)
-        if not place.batch and not (steps and place.epoch):
-            return data
-        if not isinstance(data, tf.data.Dataset) or (steps and self.stream is None):
-            raise ValueError(
-                f"x is a {type(self.stream or self.rows[0]).__name__}"
-                + (f" and steps_per_epoch is {steps}" if steps else "")
-                + f", in which training cannot go on at batch {place.batch} of epoch {place.epoch}; wanted arrays"
-                " without `steps_per_epoch`, or a `tf.data.Dataset`."
-            )
-        return place.without_passed(data)
 
     def is_finite(self, steps: int | None) -> bool:
         """Returns whether all rows can be read; `steps` is how many batches an epoch has, if that was given."""
