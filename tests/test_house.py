@@ -29,6 +29,7 @@ ROOMS = (
     "trusted",
     "registry",
     "datasets",
+    "exporting",
     "execution pipeline files strict_json arguments moments fingerprint",
     "_compat _backend",
 )

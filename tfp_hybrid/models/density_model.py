@@ -12,10 +12,10 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
-from tfp_hybrid.execution import graph_function, is_for_xla
+from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feature_cache, feeding, metrics
+from tfp_hybrid.models import checks, feature_cache, feeding, metrics, served
 from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
@@ -129,7 +129,7 @@ class DensityModel(EncodedModel):
 
     def encode_checked(self, x, training: bool = False) -> Encoding:
         """Encodes a tensor without checking it, as a function of its own: what surrounds it does not change a bit."""
-        if not training and not is_for_xla():
+        if not training and not is_inlined():
             return Encoding(self, x, *self._compiled_pass(x))
         return self._encoding(x, training)
 
@@ -281,10 +281,10 @@ class DensityModel(EncodedModel):
     def _logs(self, x, y, y_pred, sample_weight, training):
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
-    def export(self, filepath, *args, input_signature=None, **kwargs):
-        """As `keras.Model.export`."""
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """As `keras.Model.export`; what the artifact answers is in `served`."""
         self.check_encoder()
-        super().export(filepath, *args, input_signature=input_signature or self.input_signature, **kwargs)
+        served.export(self, self, served.answers, {}, filepath, format, verbose, input_signature, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)
