@@ -1,8 +1,10 @@
 """ONNX files, written by tf2onnx, and checked."""
 
+import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -47,10 +49,7 @@ def write_onnx(
         name: tensor.name for name, tensor in zip(sorted(traced.structured_outputs), frozen.outputs, strict=True)
     }
     names = sorted(outputs, key=lambda name: (name != _FIRST, name))
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # what it logs, without an error, is checked below
-    try:
+    with _silent("tf2onnx", "tensorflow"):  # what they log, without an error, is checked below
         model, _ = tf2onnx.convert.from_graph_def(
             frozen.graph.as_graph_def(),
             input_names=[frozen.inputs[0].name],
@@ -58,8 +57,6 @@ def write_onnx(
             tensors_to_rename={frozen.inputs[0].name: x.name} | {outputs[name]: name for name in names},
             opset=opset,
         )
-    finally:
-        logger.setLevel(level)
     _check(onnx, model, opset)
     described = {name: meanings[name] for name in (x.name, *names) if name in meanings}
     onnx.helper.set_model_props(model, {"signature": json.dumps(described)})
@@ -78,6 +75,20 @@ def _check(onnx, model, opset):
         try:
             onnx.checker.check_model(model, full_check=True)
         except Exception as error:  # its errors have no base class of their own
-            reason = " ".join(str(error).split())[:300]
+            found = re.search(r"op_type: ?(\w+), node name: ?([^)]+)\)", str(error))
+            reason = f"{found[1]} ({found[2]}) for its types" if found else " ".join(str(error).split())[:300]
     if reason:
         raise ValueError(f"The model cannot be written as ONNX: opset {opset} has no counterpart of {reason}.")
+
+
+@contextlib.contextmanager
+def _silent(*names):
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

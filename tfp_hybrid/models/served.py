@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid.execution import traced_plainly
-from tfp_hybrid.exporting import onnx
+from tfp_hybrid.exporting import litert, onnx
 from tfp_hybrid.exporting.saved_model import Endpoint, write_saved_model
 from tfp_hybrid.heads import decomposition
 
@@ -152,6 +152,8 @@ def export(
         write_saved_model(filepath, exported, _endpoints(exported, served, x), MEANINGS, about)
     elif format == "onnx":
         onnx.write_onnx(filepath, served.call, x, MEANINGS, **kwargs)
+    elif format == "litert":
+        litert.write_litert(filepath, served, x, **kwargs)
     else:
         with traced_plainly():
             keras.Model.export(served, filepath, format, verbose=False, input_signature=[x], **kwargs)

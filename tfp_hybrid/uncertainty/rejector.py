@@ -86,15 +86,16 @@ class Rejector(keras.Model):
 
     def _judgement(self, encoding: Encoding) -> dict[str, tf.Tensor]:
         scores = evaluate(self.score, encoding)
-        # Before a threshold is chosen it is NaN, and all inputs are rejected.
-        abstain = tf.logical_not(tf.cast(scores, tf.float64) <= tf.convert_to_tensor(self.threshold))
+        # Before a threshold is chosen it is NaN, and all inputs are rejected. It is one of such scores.
+        abstain = tf.logical_not(scores <= tf.cast(self.threshold, scores.dtype))
         return {"score": scores, "abstain": abstain}
 
     def _served(self, encoding: Encoding) -> dict[str, tf.Tensor]:
         """What an exported rejector answers."""
         found = served.answers(encoding) | self._judgement(encoding)
-        at_most = count_at_most(self.reference, tf.cast(found["score"], tf.float64))
-        return found | {"percentile": 100 * (1 - tf.cast(at_most, tf.float64) / len(self.reference))}
+        size = len(self.reference)
+        higher = size - count_at_most(self.reference, found["score"])
+        return found | {"percentile": tf.cast(higher, tf.float32) * (100 / size)}
 
     def fit_threshold(
         self,
@@ -311,6 +312,7 @@ def count_at_most(ordered: np.ndarray, values: tf.Tensor) -> tf.Tensor:
     It is `tf.searchsorted(ordered, values, "right")` as a bisection of plain operations, which every format knows.
     """
     size, count = len(ordered), tf.zeros_like(values, tf.int32)
+    ordered = tf.constant(ordered, values.dtype)
     for step in reversed([2**i for i in range(size.bit_length())]):
         more = count + step
         reached = (more <= size) & (tf.gather(ordered, tf.minimum(more, size) - 1) <= values)
