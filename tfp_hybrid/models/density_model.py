@@ -15,7 +15,7 @@ from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feature_cache, feeding, metrics, served
+from tfp_hybrid.models import checks, feature_cache, feeding, metrics
 from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
@@ -280,11 +280,6 @@ class DensityModel(EncodedModel):
 
     def _logs(self, x, y, y_pred, sample_weight, training):
         return self.compute_metrics(x, y, y_pred, sample_weight)
-
-    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
-        """As `keras.Model.export`; what the artifact answers is in `served`."""
-        self.check_encoder()
-        served.export(self, self, served.answers, {}, filepath, format, verbose, input_signature, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)

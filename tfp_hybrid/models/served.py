@@ -1,5 +1,6 @@
 """What an exported model answers: everything about x and y in finite numbers, by TensorFlow operations alone."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -56,7 +57,7 @@ def _uncertainty(head, encoding, mean):
     try:
         if mean.shape.rank == 2 and head.integer_labels:
             return encoding.p_y.entropy()
-        return encoding.p_y.stddev()
+        return tf.ensure_shape(encoding.p_y.stddev(), (None, *head.event_shape))
     except NotImplementedError:
         return None
 
@@ -80,9 +81,10 @@ def finite(found: dict[str, tf.Tensor], are_valid: tf.Tensor) -> dict[str, tf.Te
         if value.dtype == tf.bool:
             result[name] = value | ~valid
             continue
-        value, worst = tf.cast(value, tf.float32), HIGHEST if name in _HIGH_IS_WORSE else LOWEST
-        worst = 0.0 if name == "percentile" else worst
-        value = tf.where(valid & ~tf.math.is_nan(value), value, tf.constant(worst, tf.float32))
+        worst = 0.0 if name == "percentile" else HIGHEST if name in _HIGH_IS_WORSE else LOWEST
+        # By way of NaN: tf2onnx makes a sum of products of other choices, which is NaN if the one not chosen is.
+        value = tf.where(valid, tf.cast(value, tf.float32), tf.constant(math.nan, tf.float32))
+        value = tf.where(tf.math.is_nan(value), tf.constant(worst, tf.float32), value)
         result[name] = tf.clip_by_value(value, LOWEST, HIGHEST)
     return result
 
@@ -109,7 +111,7 @@ class Served(keras.Model):
         rows = tf.shape(x)[0], tf.shape(y)[0]
         tf.debugging.assert_equal(*rows, "x and y have different numbers of rows.")
         encoding = self.model.encode_checked(x)
-        log_prob = encoding.p_y.log_prob(self.model.head.prepare_labels(y))
+        log_prob = tf.ensure_shape(encoding.p_y.log_prob(self.model.head.prepare_labels(y)), (None,))
         return finite({"log_prob_y": log_prob}, are_inputs(x, self.model))
 
     def images(self, image_bytes) -> dict[str, tf.Tensor]:
