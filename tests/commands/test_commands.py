@@ -51,8 +51,15 @@ def test_export_writes_what_it_returns(folder, tmp_path):
 def test_export_to_formats(folder, tmp_path):
     result = typer.testing.CliRunner().invoke(app, ["export", str(folder), "--format", "tflite"])
     assert result.exit_code == 1 and "wanted one of saved_model, onnx, litert" in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.nightly
+def test_export_to_onnx(folder):
+    """By the usual score of a rejector it is refused, in one line; without it, it is written."""
     pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
-    printed("export", folder, "--format", "onnx")
+    result = typer.testing.CliRunner().invoke(app, ["export", str(folder), "--format", "onnx"])
+    assert result.exit_code == 1 and "LowerBound" in result.stderr and not (folder / "model.onnx").exists()
+    printed("export", folder / "model.keras", "--format", "onnx")
     assert (folder / "model.onnx").stat().st_size > 1000
 
 

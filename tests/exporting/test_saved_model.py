@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import blobs, randomize, tiny_model
 
 import tfp_hybrid as hy
-from tfp_hybrid import bayes, commands, uncertainty
+from tfp_hybrid import bayes, uncertainty
 from tfp_hybrid.exporting import warmup
 from tfp_hybrid.uncertainty import Rejector
 
@@ -44,24 +44,23 @@ def signatures(folder):
     del loaded
 
 
-@pytest.mark.parametrize("rows", [1, 1000])
-def test_answers_are_those_of_the_package(rows, rejector, signatures):
-    x = NEW[:rows]
-    found = {name: value.numpy() for name, value in signatures["serving_default"](x=tf.constant(x)).items()}
-    expected = rejector.predict(x, verbose=0)
-    np.testing.assert_allclose(found["prediction"], expected["prediction"], **CLOSE)
-    np.testing.assert_allclose(found["prediction"], rejector.model.predict(x, verbose=0), **CLOSE)
-    np.testing.assert_allclose(found["log_prob_x"], rejector.model.log_prob(x), **CLOSE)
-    np.testing.assert_allclose(found["uncertainty"], scipy.stats.entropy(expected["prediction"], axis=-1), **CLOSE)
-    parts = uncertainty.decompose(rejector.model, x)
-    np.testing.assert_allclose(found["aleatoric"], parts.aleatoric, **CLOSE)
-    np.testing.assert_allclose(found["epistemic"], parts.epistemic, **CLOSE)
-    np.testing.assert_allclose(found["score"], expected["score"], **CLOSE)
-    np.testing.assert_allclose(found["percentile"], rejector.percentile(found["score"]), atol=1e-4)
-    np.testing.assert_array_equal(found["abstain"], expected["abstain"])
-    y = np.arange(rows) % 2
-    late = signatures["log_prob_y"](x=tf.constant(x), y=tf.constant(y, tf.int32))["log_prob_y"]
-    np.testing.assert_allclose(late, np.log(expected["prediction"][np.arange(rows), y]), **CLOSE)
+def test_answers_are_those_of_the_package(rejector, signatures):
+    """For a batch of 1,000 rows, and of one."""
+    expected, parts = rejector.predict(NEW, batch_size=1000, verbose=0), uncertainty.decompose(rejector.model, NEW)
+    expected |= {"aleatoric": parts.aleatoric, "epistemic": parts.epistemic}
+    expected["log_prob_x"] = rejector.model.log_prob(NEW)
+    expected["uncertainty"] = scipy.stats.entropy(expected["prediction"], axis=-1)
+    np.testing.assert_allclose(expected["prediction"], rejector.model.predict(NEW, verbose=0), **CLOSE)
+    for rows in (1000, 1):
+        found = signatures["serving_default"](x=tf.constant(NEW[:rows]))
+        percentile = found.pop("percentile")
+        np.testing.assert_allclose(percentile, rejector.percentile(found["score"]), atol=1e-4)
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            np.testing.assert_allclose(value, expected[name][:rows], **CLOSE, err_msg=name)
+        y = np.arange(rows) % 2
+        late = signatures["log_prob_y"](x=tf.constant(NEW[:rows]), y=tf.constant(y, tf.int32))["log_prob_y"]
+        np.testing.assert_allclose(late, np.log(expected["prediction"][np.arange(rows), y]), **CLOSE)
 
 
 def test_all_numbers_are_finite(rejector, signatures):
@@ -122,20 +121,6 @@ def test_a_density_answers_log_p_alone(tmp_path):
     np.testing.assert_allclose(layer(tf.constant(NEW)), density.predict(NEW, verbose=0), **CLOSE)
 
 
-def test_features_are_not_called_x(tmp_path):
-    encoder = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    flow = hy.bijectors.RealNVP((2,), couplings=1, hidden_units=(8,))
-    model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal(), encoder=encoder)
-    model.export(tmp_path / "1", verbose=False)
-    loaded = tf.saved_model.load(tmp_path / "1")
-    images = np.random.default_rng(0).integers(256, size=(5, 4, 4, 3)).astype("uint8")
-    data = tf.stack([tf.io.encode_png(image) for image in images])
-    found = loaded.signatures["images"](image_bytes=data)
-    assert found.keys() == {"prediction", "uncertainty", "log_prob_features"}
-    np.testing.assert_allclose(found["prediction"], model.predict(images, verbose=0), **CLOSE)
-    np.testing.assert_allclose(found["log_prob_features"], model.log_prob(images), rtol=1e-5)
-
-
 def test_what_stood_there_stays_if_it_fails(folder, tmp_path, monkeypatch):
     older = shutil.copytree(folder, tmp_path / "1")
     before = {path: path.read_bytes() for path in older.rglob("*") if path.is_file()}
@@ -154,14 +139,3 @@ def test_other_files_are_not_replaced(tmp_path):
     with pytest.raises(ValueError, match="holds something else; wanted a new or empty folder"):
         tiny_model(couplings=1).export(tmp_path, verbose=False)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_the_table_of_score_says_the_same(folder, rejector, signatures, tmp_path):
-    rejector.model.save(tmp_path / "model.keras")
-    rejector.save(tmp_path / "rejector.keras")
-    np.savez(tmp_path / "new.npz", x=NEW[:50])
-    table = commands.score(tmp_path, tmp_path / "new.npz")
-    found = signatures["serving_default"](x=tf.constant(NEW[:50]))
-    for name in ("uncertainty", "aleatoric", "epistemic", "log_prob_x", "score"):
-        np.testing.assert_allclose(found[name], table[name], **CLOSE)
-    np.testing.assert_allclose(found["percentile"], table["percentile"], atol=0.006)

@@ -1,6 +1,8 @@
 """What an exported model answers, evaluated in the package: every head, and numbers that are always finite."""
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -62,8 +64,6 @@ def test_what_predict_refuses_is_no_input():
 
 
 def test_holes_of_tables_are_inputs():
-    import pandas as pd
-
     columns = tables.Columns.from_frame(pd.DataFrame({"a": [1.5, None, 2.25, 3.0], "b": ["u", "v", "u", "v"]}))
     size = columns.latent_shape[0]
     flow = hy.bijectors.FusedChain([columns, hy.bijectors.ActNorm((size,))], (2,))
@@ -73,3 +73,14 @@ def test_holes_of_tables_are_inputs():
     found = Served(density, answers)(x)["log_prob_x"]
     np.testing.assert_allclose(found[0], density.log_prob(x[:1])[0], rtol=1e-5)
     assert found[1] == LOWEST
+
+
+def test_features_are_not_called_x():
+    """And an encoder takes images as files."""
+    encoder = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model = tiny_model(hy.heads.Normal(), couplings=1, encoder=encoder)
+    images = np.random.default_rng(0).integers(256, size=(5, 4, 4, 3)).astype("uint8")
+    found = Served(model, answers).images(tf.stack([tf.io.encode_png(image) for image in images]))
+    assert found.keys() == {"prediction", "uncertainty", "log_prob_features"}
+    np.testing.assert_allclose(found["prediction"], model.predict(images, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(found["log_prob_features"], model.log_prob(images), rtol=1e-5)

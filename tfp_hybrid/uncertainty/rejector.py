@@ -85,7 +85,7 @@ class Rejector(keras.Model):
         return {"prediction": self.model.head.mean(encoding.p_y), **self._judgement(encoding)}
 
     def _judgement(self, encoding: Encoding) -> dict[str, tf.Tensor]:
-        scores = evaluate(self.score, encoding)
+        scores = tf.ensure_shape(evaluate(self.score, encoding), (None,))  # arrays of a score have no static shape
         # Before a threshold is chosen it is NaN, and all inputs are rejected. It is one of such scores.
         abstain = tf.logical_not(scores <= tf.cast(self.threshold, scores.dtype))
         return {"score": scores, "abstain": abstain}
