@@ -175,6 +175,21 @@ def test_a_folder_is_replaced_when_it_is_complete(tmp_path):
     assert contents(tmp_path) == {"a/b/marker": "new", "a/b/inside/more": "new"}
 
 
+def test_the_older_folder_comes_back_if_the_newer_cannot_be_renamed(tmp_path, monkeypatch):
+    write_folder(tmp_path / "b", "old")
+    rename = os.rename
+
+    def fail(source, target):
+        if source.name.startswith(".new_"):
+            raise OSError(5, "broken")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match=r"b cannot be written \(broken\)"):
+        write_folder(tmp_path / "b", "new")
+    assert contents(tmp_path) == {"b/marker": "old", "b/inside/more": "old"}
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     for left in (".new_b", ".old_b"):
         (tmp_path / left).mkdir()

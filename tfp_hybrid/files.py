@@ -86,6 +86,8 @@ def replacing_folder(path: os.PathLike | str, marker: str) -> Iterator[pathlib.P
         _sync_folder(path.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except BaseException as error:
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
