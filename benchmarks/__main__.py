@@ -99,6 +99,19 @@ def scoring(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick
 
 
 @app.command()
+def latency(
+    requests: Annotated[int, typer.Option(min=1, help="Number of single rows.")] = 5000,
+    out: Out = RESULTS,
+    seed: Seed = 0,
+    quick: Quick = False,
+):
+    """Measures the latency of one row through a SavedModel, with all answers and with the prediction alone."""
+    from benchmarks.latency import latency
+
+    latency(_run("latency", out, 1, 0.0, seed, quick), requests)
+
+
+@app.command()
 def checking(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
     """Measures the time of checking inputs against that of `predict`."""
     from benchmarks.checking import checking

@@ -116,7 +116,7 @@ def test_json_is_that_of_the_standard(folder, tmp_path):
     assert "Infinity" in " ".join(invoke("drift", "--help").output.split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "score", "drift", "export"])
 def test_help_has_examples(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0 and "Examples" in result.output and f"tfp-hybrid {command}" in result.output
@@ -130,6 +130,7 @@ def test_help_has_examples(command):
         (("evaluate", "OUT", "digits"), "There is no model"),
         (("score", "OUT", "rows.npz"), "There is no model"),
         (("drift", "OUT", "rows.npz"), "There is no model"),
+        (("export", "OUT"), "There is no model"),
     ],
 )
 def test_mistakes_are_one_line_and_status_1(arguments, message, tmp_path):

@@ -31,6 +31,18 @@ def test_xla_context_is_known():
     assert seen == {"graph": False, "xla": True, "eager": False}
 
 
+def test_a_frozen_function_has_neither_variables_nor_captured_tensors():
+    """Without it, what an ONNX graph needs besides its input would be more inputs of it."""
+    scale, shift = tf.Variable(2.0), tf.constant(np.arange(200.0, dtype="float32"))
+    spec = tf.TensorSpec((None, 200), tf.float32)
+    frozen = _compat.frozen(tf.function(lambda x: scale * x + shift, input_signature=[spec]).get_concrete_function())
+    assert len(frozen.inputs) == 1 and not {"ReadVariableOp", "PartitionedCall"} & {
+        node.op for node in frozen.graph.as_graph_def().node
+    }
+    (found,) = frozen(tf.ones((1, 200)))
+    np.testing.assert_array_equal(found, 2 + np.arange(200.0)[np.newaxis])
+
+
 @_compat.custom_gradient
 def cubed(x):
     return x**3, lambda dy: 3 * x**2 * dy

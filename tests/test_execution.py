@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import tiny_model
 
-from tfp_hybrid.execution import graph_function, parts_for_cores
+from tfp_hybrid.execution import graph_function, parts_for_cores, traced_plainly
 
 
 def parts(rows, columns=3, **options):
@@ -66,3 +67,18 @@ def test_whole_in_eager_execution_under_xla_and_for_other_ranks():
 def test_whole_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"])
     assert len(parts(4096)[1]) == 1
+
+
+def test_traced_plainly_there_are_no_functions_inside():
+    """What ONNX and LiteRT cannot take."""
+
+    def operations():
+        traced = tf.function(lambda x: model.encode_checked(x).log_prob, autograph=False)
+        graph = traced.get_concrete_function(tf.TensorSpec((None, 2), tf.float32)).graph.as_graph_def()
+        return {node.op for node in graph.node}
+
+    model = tiny_model(couplings=1)
+    with traced_plainly():
+        plain = operations()
+    assert not {"PartitionedCall", "StatefulPartitionedCall", "SplitV"} & plain and "MatMul" in plain
+    assert {"PartitionedCall", "StatefulPartitionedCall"} & operations(), "as ever afterwards"

@@ -149,3 +149,61 @@ def test_a_file_is_no_folder(tmp_path):
         with pytest.raises(ValueError, match="file"), files.locked(tmp_path / place):
             pass
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def write_folder(path, text, error=None):
+    with files.replacing_folder(path, "marker") as beside:
+        (beside / "marker").write_text(text)
+        (beside / "inside").mkdir()
+        (beside / "inside" / "more").write_text(text)
+        if error:
+            raise error
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_replaced_when_it_is_complete(tmp_path):
+    write_folder(tmp_path / "a" / "b", "old")
+    with pytest.raises(OSError, match=r"b cannot be written \(full\)"):
+        write_folder(tmp_path / "a" / "b", "new", OSError(28, "full"))
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "a" / "b", "new", KeyboardInterrupt())
+    assert contents(tmp_path) == {"a/b/marker": "old", "a/b/inside/more": "old"}
+    write_folder(tmp_path / "a" / "b", "new")
+    assert contents(tmp_path) == {"a/b/marker": "new", "a/b/inside/more": "new"}
+
+
+def test_the_older_folder_comes_back_if_the_newer_cannot_be_renamed(tmp_path, monkeypatch):
+    write_folder(tmp_path / "b", "old")
+    rename = os.rename
+
+    def fail(source, target):
+        if source.name.startswith(".new_"):
+            raise OSError(5, "broken")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match=r"b cannot be written \(broken\)"):
+        write_folder(tmp_path / "b", "new")
+    assert contents(tmp_path) == {"b/marker": "old", "b/inside/more": "old"}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for left in (".new_b", ".old_b"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "half").write_text("")
+    write_folder(tmp_path / "b", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for path in (tmp_path, tmp_path / "mine"):
+        with pytest.raises(ValueError, match="wanted a new or empty folder, or one with marker"):
+            write_folder(path, "new")
+    assert contents(tmp_path) == {"mine": "mine"}
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", "new")
+    assert (tmp_path / "empty" / "marker").read_text() == "new"

@@ -30,6 +30,7 @@ ROOMS = (
     "trusted",
     "registry",
     "datasets",
+    "exporting",
     "execution pipeline workers files strict_json arguments moments fingerprint",
     "_compat _backend",
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow.python.framework import ops
+from tensorflow.python.framework import convert_to_constants, ops
 from tensorflow.python.ops import control_flow_util
 from tensorflow_probability.python.bijectors import chain, invert
 from tensorflow_probability.python.internal import cache_util
@@ -267,3 +267,8 @@ def autoregressive_arguments(network: tfp.bijectors.AutoregressiveNetwork) -> di
 def stored_argument(value, name: str):
     """Returns the constructor argument `name` of a TFP object, which keeps it under this name or `_name`."""
     return getattr(value, name, getattr(value, f"_{name}", None))
+
+
+def frozen(function: tf.types.experimental.ConcreteFunction) -> tf.types.experimental.ConcreteFunction:
+    """Returns a traced function with its variables, and the tensors that it captured, as constants."""
+    return convert_to_constants.convert_variables_to_constants_v2(function)

@@ -10,11 +10,10 @@ import pandas as pd
 import tensorflow as tf
 
 from tfp_hybrid import arguments
-from tfp_hybrid.heads import Head
+from tfp_hybrid.heads import Head, decomposition
 from tfp_hybrid.heads.posterior import NormalInverseGamma, Posterior
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.models.encoding import encode_batches
-from tfp_hybrid.uncertainty import decomposition
 from tfp_hybrid.uncertainty.scores.base import check_classifier, check_head
 
 __all__ = ["BALD", "Entropy", "Margin", "Query", "Random", "Variance", "simulate"]

@@ -160,6 +160,28 @@ def drift(
             _wrote(str(picture))
 
 
+@app.command(epilog=options.EXPORT_EXAMPLES)
+def export(
+    context: typer.Context,
+    model: options.Model,
+    format: Annotated[str, typer.Option(help="saved_model, for TensorFlow Serving; onnx; or litert.")] = "saved_model",
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of the SavedModel, or file; by default served/1, model.onnx or model.tflite."),
+    ] = None,
+):
+    """Writes a model for other programs, which need neither this package nor Keras.
+
+    It answers with prediction, uncertainty and log p(x), and with a rejector with score, percentile and abstain.
+    """
+    with errors():
+        options.check_files(model)
+        start_tensorflow(context.obj)
+        from tfp_hybrid import commands
+
+        _wrote(commands.export(model, format=format, out=out)["path"])
+
+
 def _wrote(what):
     typer.echo(f"Wrote {what}.", err=True)  # the standard output is the table or the JSON alone
 

@@ -44,6 +44,28 @@ def traced_for_accelerator() -> Iterator[None]:
         _TRACED_FOR_ACCELERATOR.reset(token)
 
 
+_TRACED_PLAINLY = contextvars.ContextVar("traced_plainly", default=False)
+
+
+def is_inlined() -> bool:
+    """Returns whether functions that are called in the one being traced become part of it."""
+    return is_for_xla() or _TRACED_PLAINLY.get()
+
+
+@contextlib.contextmanager
+def traced_plainly() -> Iterator[None]:
+    """Returns a context manager in which functions are traced for formats that know neither functions nor our CPU.
+
+    There are no functions inside, and no variants that are fast on the CPU of this machine.
+    """
+    token = _TRACED_PLAINLY.set(True)
+    try:
+        with traced_for_accelerator():
+            yield
+    finally:
+        _TRACED_PLAINLY.reset(token)
+
+
 # Measured on two cores with 64 hidden units: the activations of a part stay in the caches, and a part is large enough
 # to outweigh the fixed cost of an operation.
 MIN_ROWS_PER_PART, PARTS_PER_CORE, MAX_PARTS = 512, 2, 8

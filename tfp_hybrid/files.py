@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import socket
 import time
 import warnings
@@ -16,6 +17,7 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 _TEMPORARY_PREFIX = ".new_"  # begins the name of a file that is being written
+_REPLACED_PREFIX = ".old_"  # begins the name of a folder that is being replaced
 
 
 @contextlib.contextmanager
@@ -44,6 +46,49 @@ def replacing(path: os.PathLike | str) -> Iterator[pathlib.Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: os.PathLike | str, marker: str) -> Iterator[pathlib.Path]:
+    """Returns a context manager that puts a folder in its place once it is complete.
+
+    It yields an empty temporary folder beside the path. On exit, the files in it are flushed to disk, and it is
+    renamed. If an error occurs, it is removed and the old folder remains. (A folder cannot be exchanged in one step: a
+    process killed between two renames leaves the new folder complete under its temporary name, and the old one, as
+    ".old_" and its name, beside it.)
+
+    Args:
+      path: The folder to replace or create. Missing folders above it are created.
+      marker: The name of a file by which an older folder is known, which may be replaced.
+
+    Raises:
+      ValueError: If the path is a file, or a folder with something else in it.
+      OSError: If the folder cannot be written; the message names it.
+    """
+    path = pathlib.Path(path).resolve()
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / marker).is_file()):
+        raise ValueError(f"{path} holds something else; wanted a new or empty folder, or one with {marker}.")
+    temporary, replaced = (path.with_name(prefix + path.name) for prefix in (_TEMPORARY_PREFIX, _REPLACED_PREFIX))
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        shutil.rmtree(replaced, ignore_errors=True)
+        if path.exists():
+            os.rename(path, replaced)
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException as error:
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
         raise

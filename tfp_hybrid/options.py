@@ -175,6 +175,10 @@ SCORE_EXAMPLES = _examples(
     "score runs/flights today.csv --out scores.csv --abstain-below 5",
     "score runs/churn new.csv --explain",
 )
+EXPORT_EXAMPLES = _examples(
+    "export runs/digits",
+    "export runs/digits --format onnx --out digits.onnx",
+)
 DRIFT_EXAMPLES = _examples(
     "drift runs/flights today.parquet --reference held_out.parquet",
     "drift runs/flights today.parquet",

@@ -57,6 +57,16 @@ def test_compare(tmp_path, monkeypatch):
     assert (tmp_path / "compare_glow.png").stat().st_size > 1000
 
 
+@pytest.mark.nightly
+def test_latency(tmp_path):
+    printed, written = run("latency", tmp_path)
+    assert written["requests"] == 20
+    for rows in written["milliseconds"].values():
+        assert rows.keys() == {"all answers", "the prediction alone"}
+        assert all(0 < row["p50"] <= row["p99"] for row in rows.values())
+    assert "the prediction alone" in printed
+
+
 @pytest.mark.integration
 def test_scoring(tmp_path):
     printed, written = run("scoring", tmp_path)

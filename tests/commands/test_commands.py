@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import typer.testing
+from helpers import tiny_model
 
 from tfp_hybrid import commands, datasets, files, recipes, strict_json
 from tfp_hybrid.cli import app
@@ -31,6 +33,36 @@ def folder(tmp_path_factory):
     Rejector(model).fit_threshold(dataset.validation[0], quantile=0.9).save(folder / "rejector.keras")
     np.savez(folder / "new.npz", x=dataset.test[0][:50] + 1)
     return folder
+
+
+def test_export_writes_what_it_returns(folder, tmp_path):
+    returned = commands.export(folder, out=tmp_path / "served" / "2")
+    written = json.loads((tmp_path / "served" / "2" / "signature.json").read_text())
+    assert returned == {"path": str(tmp_path / "served" / "2")} | written
+    x = datasets.load("simulation").test[0][:50].astype("float32")
+    served = tf.saved_model.load(returned["path"]).signatures["serving_default"](x=tf.constant(x))
+    assert served.keys() == returned["signatures"]["serving_default"]["outputs"].keys()
+    np.savez(tmp_path / "new.npz", x=x)
+    table = commands.score(folder, tmp_path / "new.npz")
+    for name in ("prediction", "uncertainty", "log_prob_x"):
+        np.testing.assert_allclose(served[name], table[name], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(served["abstain"], table["abstain"])
+
+
+def test_export_to_formats(folder, tmp_path):
+    result = typer.testing.CliRunner().invoke(app, ["export", str(folder), "--format", "tflite"])
+    assert result.exit_code == 1 and "wanted one of saved_model, onnx, litert" in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.nightly
+def test_export_to_onnx(folder, tmp_path):
+    """What ONNX lacks is said in one line, and nothing is written."""
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    result = typer.testing.CliRunner().invoke(app, ["export", str(folder), "--format", "onnx"])
+    assert result.exit_code == 1 and "LowerBound" in result.stderr and not (folder / "model.onnx").exists()
+    tiny_model(couplings=1).save(tmp_path / "model.keras")
+    printed("export", tmp_path, "--format", "onnx")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "model.onnx"}
 
 
 def test_evaluate_returns_what_is_printed(folder):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import typer.testing
 
 from tfp_hybrid import commands, files
@@ -56,6 +57,26 @@ def run(tmp_path_factory):
     assert "Classification of 2 classes, because the target is text." in result.stderr
     assert "category of 3 levels" in result.stderr and "circle, 0 to 24" in result.stderr
     return folder / "run", folder
+
+
+def test_an_exported_run_says_what_its_columns_are(run, tmp_path):
+    folder, tables_folder = run
+    signature = commands.export(folder, out=tmp_path / "1")
+    assert (signature["target"], signature["classes"]) == ("leaves", ["no", "yes"])
+    columns = {column["name"]: column for column in signature["columns"]}
+    assert columns["plan"]["levels"] and "circle" in columns["hour"]["kind"] and "levels" not in columns["age"]
+    table = pd.read_parquet(tables_folder / "new.parquet")[:50]
+    codes = table[list(columns)].copy()
+    for name, column in columns.items():
+        if "levels" in column:
+            codes[name] = codes[name].map(column["levels"].index)
+    codes["since"] = (pd.to_datetime(codes["since"]) - pd.Timestamp(0)) / pd.Timedelta("1D")
+    x = tf.constant(codes.to_numpy(float), signature["signatures"]["serving_default"]["inputs"]["x"]["dtype"])
+    served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](x=x)
+    expected = commands.score(folder, tables_folder / "new.parquet")[:50]
+    found = np.array(signature["classes"])[np.argmax(served["prediction"], -1)]
+    np.testing.assert_array_equal(found, expected["prediction"])
+    np.testing.assert_allclose(served["log_prob_x"], expected["log_prob_x"], rtol=1e-5, atol=1e-4)
 
 
 def test_a_run_leaves_its_files_and_nothing_else(run):

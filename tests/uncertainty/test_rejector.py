@@ -7,7 +7,7 @@ from helpers import blobs, integer_model, randomize, tiny_model
 import tfp_hybrid as hy
 from tfp_hybrid import uncertainty
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
-from tfp_hybrid.uncertainty.rejector import _threshold_of_risk
+from tfp_hybrid.uncertainty.rejector import _threshold_of_risk, count_at_most
 
 X, Y = blobs(400)
 
@@ -248,3 +248,12 @@ def test_made_and_loaded_under_a_strategy(tmp_path):
         answers = rejector.predict(x, verbose=0)
         for name, values in wanted.predict(x, verbose=0).items():
             np.testing.assert_allclose(answers[name], values, rtol=1e-5)
+
+
+def test_counts_are_those_of_a_search():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 3, 64, 1000):
+        ordered = np.sort(rng.normal(size=size).round(1))  # with ties
+        values = np.r_[rng.normal(size=200).round(1), ordered[0], ordered[-1], -np.inf, np.inf]
+        found = count_at_most(ordered, tf.constant(values))
+        np.testing.assert_array_equal(found, np.searchsorted(ordered, values, side="right"))

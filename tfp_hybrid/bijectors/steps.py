@@ -15,7 +15,7 @@ from tfp_hybrid.bijectors import description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.recompute import pull_back, recomputed_inverse
 from tfp_hybrid.bijectors.weights import networks_of
-from tfp_hybrid.execution import is_for_xla, parts_for_cores
+from tfp_hybrid.execution import is_inlined, parts_for_cores
 from tfp_hybrid.interop import find_weights
 
 tfb = tfp.bijectors
@@ -133,7 +133,7 @@ class Steps(FusedBijector):
         """
         key = function.__name__, *options.values()  # a name, not the function, since `tf.Module` sorts keys
         call = functools.partial(self._call_step, function, options)
-        if is_for_xla():
+        if is_inlined():
             # A function passes constants, such as axes, to its gradient. XLA would then treat all inputs of the
             # gradient as constants, and compile it again for each batch.
             return call

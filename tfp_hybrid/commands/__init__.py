@@ -1,4 +1,4 @@
-"""The commands of `tfp-hybrid` as functions: `train`, `evaluate`, `score` and `drift`.
+"""The commands of `tfp-hybrid` as functions: `train`, `evaluate`, `score`, `drift` and `export`.
 
 Each function takes plain arguments, returns a dict or a DataFrame, and raises ValueError for invalid input. For
 example:
@@ -9,11 +9,13 @@ example:
     metrics = commands.evaluate("runs/digits", "digits", ood=["inverted"])
     table = commands.score("runs/digits", "new.npz")
     tests = commands.drift("runs/digits", "new.npz")
+    signature = commands.export("runs/digits")
 """
 
 from tfp_hybrid.commands.drift import drift
 from tfp_hybrid.commands.evaluate import evaluate
+from tfp_hybrid.commands.export import export
 from tfp_hybrid.commands.score import score
 from tfp_hybrid.commands.train import train
 
-__all__ = ["drift", "evaluate", "score", "train"]
+__all__ = ["drift", "evaluate", "export", "score", "train"]

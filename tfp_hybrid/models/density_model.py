@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
-from tfp_hybrid.execution import graph_function, is_for_xla
+from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feature_cache, feeding, metrics
@@ -129,7 +129,7 @@ class DensityModel(EncodedModel):
 
     def encode_checked(self, x, training: bool = False) -> Encoding:
         """Encodes a tensor without checking it, as a function of its own: what surrounds it does not change a bit."""
-        if not training and not is_for_xla():
+        if not training and not is_inlined():
             return Encoding(self, x, *self._compiled_pass(x))
         return self._encoding(x, training)
 
@@ -300,11 +300,6 @@ class DensityModel(EncodedModel):
         if head is not None:
             y = keras.KerasTensor((None, *head.event_shape), "int32" if head.integer_labels else head.variable_dtype)
         return x, y, None
-
-    def export(self, filepath, *args, input_signature=None, **kwargs):
-        """As `keras.Model.export`."""
-        self.check_encoder()
-        super().export(filepath, *args, input_signature=input_signature or self.input_signature, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)

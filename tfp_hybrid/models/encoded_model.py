@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.execution import graph_function
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import encoders, feature_cache, input_spec
+from tfp_hybrid.models import encoders, feature_cache, input_spec, served
 from tfp_hybrid.models.checked_model import CheckedModel
 from tfp_hybrid.models.input_spec import InputSpec
 
@@ -210,6 +210,29 @@ class EncodedModel(CheckedModel):
         """Notes the weights of a frozen encoder, with which the density is being fitted."""
         if self.encoder is not None:
             self.encoder_fingerprint.assign(_UNKNOWN if self.train_encoder else self.current_fingerprint())
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """As `keras.Model.export`, with everything that the model knows about x as outputs.
+
+        The signature `serving_default` of a SavedModel has "prediction", "uncertainty" (and with a posterior of the
+        head "aleatoric" and "epistemic") and "log_prob_x" ("log_prob_features" if there is an encoder); a density has
+        the last alone. `log_prob_y` takes labels that come late, and `images` PNG files, where inputs are images of
+        bytes. `serve` returns what a call of the model does. All numbers but those of `serve` are finite, as
+        `signature.json` in the folder explains. ONNX and LiteRT files have the outputs of `serving_default`.
+
+        Args:
+          filepath: The folder of a SavedModel, which is written beside and renamed; or a file.
+          format: "tf_saved_model", "onnx", "litert", or another format of Keras.
+          verbose: Whether to print where the artifact is; None prints it.
+          input_signature: A list with the spec of the input; batches of any size if None.
+          **kwargs: "opset_version" for "onnx", and what Keras takes for its formats.
+
+        Raises:
+          ValueError: If the folder holds something else, or if the format lacks an operation of the model.
+          ImportError: If the package that writes the format is not installed.
+        """
+        self.check_encoder()
+        served.export(self, self, served.answers, {}, filepath, format, verbose, input_signature, **kwargs)
 
     def encoder_config(self) -> dict:
         """Returns the part of the model's configuration that describes its encoder; empty without one."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import HybridModel, checks, feeding
+from tfp_hybrid.models import Encoding, HybridModel, checks, feeding, served
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
@@ -82,13 +82,20 @@ class Rejector(keras.Model):
 
     def call(self, x) -> dict[str, tf.Tensor]:
         encoding = self.model.encode_checked(tf.convert_to_tensor(x))
-        scores = evaluate(self.score, encoding)
-        return {
-            "prediction": self.model.head.mean(encoding.p_y),
-            "score": scores,
-            # Before a threshold is chosen it is NaN, and all inputs are rejected.
-            "abstain": tf.logical_not(tf.cast(scores, tf.float64) <= tf.convert_to_tensor(self.threshold)),
-        }
+        return {"prediction": self.model.head.mean(encoding.p_y), **self._judgement(encoding)}
+
+    def _judgement(self, encoding: Encoding) -> dict[str, tf.Tensor]:
+        scores = tf.ensure_shape(evaluate(self.score, encoding), (None,))  # arrays of a score have no static shape
+        # Before a threshold is chosen it is NaN, and all inputs are rejected. It is one of such scores.
+        abstain = tf.logical_not(scores <= tf.cast(self.threshold, scores.dtype))
+        return {"score": scores, "abstain": abstain}
+
+    def _served(self, encoding: Encoding) -> dict[str, tf.Tensor]:
+        """What an exported rejector answers."""
+        found = served.answers(encoding) | self._judgement(encoding)
+        size = len(self.reference)
+        higher = size - count_at_most(self.reference, found["score"])
+        return found | {"percentile": tf.cast(higher, tf.float32) * (100 / size)}
 
     def fit_threshold(
         self,
@@ -233,10 +240,17 @@ class Rejector(keras.Model):
             return (classes != y).reshape(len(y), -1).any(-1).astype(float)
         return ((prediction - y) ** 2).reshape(len(y), -1).sum(-1).astype(float)
 
-    def export(self, filepath, *args, input_signature=None, **kwargs):
-        """As `keras.Model.export`; raises ValueError if there is no threshold, or if it is no longer valid."""
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """As `DensityModel.export`, with "score", "percentile" and "abstain" among the answers.
+
+        The endpoint "serve" of a SavedModel has what the rejector returns when it is called.
+
+        Raises:
+          ValueError: If there is no threshold, or if it is no longer valid; and as `DensityModel.export`.
+        """
         self.check_fitted()
-        super().export(filepath, *args, input_signature=input_signature or self.model.input_signature, **kwargs)
+        about = {"score": self.score.title, "threshold": float(self.threshold.numpy())}
+        served.export(self, self.model, self._served, about, filepath, format, verbose, input_signature, **kwargs)
 
     def fit(self, *args, **kwargs):
         """Raises ValueError: the hybrid model is trained, not the rejector."""
@@ -290,6 +304,20 @@ def _threshold_of_risk(scores, losses, risk):
     if not possible.any():
         raise ValueError(f"risk is {risk}; wanted at least {risks.min():.6g}, the lowest of any threshold on x.")
     return candidates[possible][-1]
+
+
+def count_at_most(ordered: np.ndarray, values: tf.Tensor) -> tf.Tensor:
+    """Returns how many of the ordered numbers are at most each of `values`, `(n,)`, int32.
+
+    It is `tf.searchsorted(ordered, values, "right")` as a bisection of plain operations, which every format knows.
+    """
+    size, count = len(ordered), tf.zeros_like(values, tf.int32)
+    ordered = tf.constant(ordered, values.dtype)
+    for step in reversed([2**i for i in range(size.bit_length())]):
+        more = count + step
+        reached = (more <= size) & (tf.gather(ordered, tf.minimum(more, size) - 1) <= values)
+        count = tf.where(reached, more, count)
+    return count
 
 
 def _nan(shape, dtype=None):

@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid import heads
+from tfp_hybrid.heads import decomposition
 from tfp_hybrid.models import Encoding
-from tfp_hybrid.uncertainty import decomposition
 from tfp_hybrid.uncertainty.scores.base import Score, check_head
 
 _register = keras.saving.register_keras_serializable(package="tfp_hybrid")

@@ -1,0 +1,1 @@
+"""Files for other programs: SavedModels for TensorFlow Serving, and ONNX."""
