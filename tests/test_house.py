@@ -15,7 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
-    "estimators active bandits",
+    "estimators active bandits serving",
     "uncertainty",
     "bayes",
     "models",
@@ -29,7 +29,7 @@ ROOMS = (
     "trusted",
     "registry",
     "datasets",
-    "execution pipeline files strict_json arguments moments fingerprint",
+    "execution pipeline files strict_json archives arguments moments fingerprint",
     "_compat _backend",
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}

@@ -12,7 +12,7 @@ from tfp_hybrid import arguments, datasets, files, recipes, strict_json
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, epoch_batches, fit, resumed
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import METRICS
+from tfp_hybrid.serving.saved import METRICS
 
 CONFIG = "config.json"
 
