@@ -11,7 +11,7 @@ from tfp_hybrid.models import DensityModel
 from tfp_hybrid.uncertainty import Aleatoric, Epistemic, NegativeLogProb, Rejector
 from tfp_hybrid.uncertainty.scores.base import evaluate
 
-_FEWEST_ROWS, _MOST_ROWS, _VALUES = 16, 2**13, 2**18  # of a batch
+_FEWEST_ROWS, _MOST_ROWS, _VALUES = 16, 2**12, 2**18  # of a batch
 
 
 class Answers:
