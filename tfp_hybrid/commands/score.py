@@ -39,8 +39,8 @@ def score(
         with rows that are drawn from the model.
 
     Returns:
-      The answers of `serving.Scorer`, one row for each input. With `explain`, there is also "because", up to three names
-      of columns.
+      The answers of `serving.Scorer`, one row for each input. With `explain`, also "because", up to three names of
+      columns.
 
     Raises:
       ValueError: If a file cannot be read or written, or the model cannot take the inputs.

@@ -39,10 +39,11 @@ class Scorer:
         the order of rows.
 
     Call arguments:
-      table: A pandas DataFrame, a `pyarrow.Table` or `RecordBatch`, or a dict of arrays, with a column for each feature.
-        They are found by name if the model knows their names, and are taken in their order otherwise (for images, row
-        by row). Columns that the model does not know, but `keep` names, are no inputs, nor is the target of a run on a
-        table. Whole inputs, such as images, are one array "x" of a dict, `(n, *input_shape)`, or a column "x" of lists.
+      table: A pandas DataFrame, a `pyarrow.Table` or `RecordBatch`, or a dict of arrays, with a column for each
+        feature. Columns are found by name if the model knows their names, and are taken in their order otherwise (for
+        images, row by row). The columns `keep` are inputs only if the model knows their names; the target of a run on a
+        table is none. Whole inputs, such as images, are one array "x" of a dict, `(n, *input_shape)`, or a column "x"
+        of lists of an Arrow table.
 
     Returns:
       A table of the same kind, whose rows are in the order of the inputs: the columns `keep`, then the answers. A

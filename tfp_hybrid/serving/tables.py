@@ -39,8 +39,8 @@ def array(table, name: str, shape: Sequence[int | None]) -> np.ndarray | None:
             values = column.flatten()
             if len(values) != len(column) * np.prod(shape):
                 raise ValueError(
-                    f"table: the lists of the column {name!r} have {len(values):,} values in {len(column):,} rows; wanted "
-                    f"{np.prod(shape)} in each, an input of shape {tuple(shape)} row by row."
+                    f"table: the lists of the column {name!r} have {len(values):,} values in {len(column):,} rows; "
+                    f"wanted {np.prod(shape)} in each, an input of shape {tuple(shape)} row by row."
                 )
             return values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
     return None
