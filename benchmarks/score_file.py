@@ -54,7 +54,7 @@ def score_file(
         shutil.rmtree(place)
     result["ratio"] = result["rows_per_second"] / result["bare_rows_per_second"]
     run.write(
-        model=f"RealNVP {COUPLINGS} couplings, {len(HIDDEN)} x {HIDDEN[0]} hidden, HeteroscedasticNormal, Rejector by -log p(x)",
+        model=f"RealNVP {COUPLINGS} couplings, {len(HIDDEN)} x {HIDDEN[0]} hidden, HeteroscedasticNormal, -log p(x)",
         rows=rows,
         file_bytes=size,
         **result,

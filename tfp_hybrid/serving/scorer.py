@@ -7,8 +7,6 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from tfp_hybrid.models import DensityModel, checks
 from tfp_hybrid.serving import saved, tables
@@ -105,16 +103,6 @@ class Scorer:
     def feature_names(self) -> tuple[str, ...] | None:
         """The names of the columns of the inputs; None if columns are taken in their order."""
         return self._loaded[2]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The names and types of the answers, without `keep`; the model is loaded for it."""
-        return pa.table(self._empty).schema
-
-    @property
-    def meta(self) -> pd.DataFrame:
-        """A DataFrame of the answers, without `keep` and without rows; the model is loaded for it."""
-        return pd.DataFrame(self._empty)
 
     def inputs(self, table) -> np.ndarray:
         """Returns the checked inputs in a table, `(n, *input_shape)`.
