@@ -28,9 +28,10 @@ def assert_same(found, expected):
     np.testing.assert_array_equal(found["abstain"], expected["abstain"])
 
 
-def test_ray(run, parquet, expected):
+def test_ray(run, parquet, expected, monkeypatch):
     """With two actors, which hold the model."""
     ray = pytest.importorskip("ray", reason="ray, of the extra scale, is not installed")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers wait for all other tests
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
     try:
         rows = ray.data.read_parquet(str(parquet))
