@@ -10,6 +10,7 @@ from benchmarks import cases, contestants
 from benchmarks.export_stablehlo import export
 from benchmarks.gpu.commands import app as gpu
 from benchmarks.run import Run
+from benchmarks.score_file import score_file
 from benchmarks.stream import stream
 
 app = typer.Typer(
@@ -211,6 +212,7 @@ def _known(names, known, option):
 
 
 app.command()(stream)
+app.command()(score_file)
 app.command()(export)
 app.add_typer(gpu, name="gpu")
 

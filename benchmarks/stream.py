@@ -45,13 +45,13 @@ def stream(
         advance("writing the table", 0)
         path = pathlib.Path(folder) / "flights.parquet"
         try:
-            size = _in_new_process(_write_table, path, steps * batch, data_dir)
+            size = in_new_process(_write_table, path, steps * batch, data_dir)
         except ConnectionError as error:
             raise typer.BadParameter(str(error)) from None
         results = {}
         for mode, title in MODES.items():
             advance(title)
-            results[mode] = _in_new_process(_measure, mode, path, batch, seed)
+            results[mode] = in_new_process(_measure, mode, path, batch, seed)
         advance()
     ratio = results["streamed"]["rows_per_second"] / results["in memory"]["rows_per_second"]
     cpu = results["in memory"]["cpu_microseconds_per_row"] / results["streamed"]["cpu_microseconds_per_row"]
@@ -68,7 +68,8 @@ def stream(
     _print(results, steps * batch, batch, ratio, cpu)
 
 
-def _in_new_process(function, *arguments):
+def in_new_process(function, *arguments):
+    """Returns what a function returns in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn, initializer=_silence) as pool:
         return pool.submit(function, *arguments).result()

@@ -12,8 +12,8 @@ from sklearn.model_selection import KFold, cross_val_predict
 from tfp_hybrid import files, recipes
 from tfp_hybrid.commands import checkpoint
 from tfp_hybrid.commands.progress import CONSOLE, TrainingBar
-from tfp_hybrid.commands.saved import MODEL
 from tfp_hybrid.datasets.dataset import Split
+from tfp_hybrid.serving.saved import MODEL
 
 tfd = tfp.distributions
 

@@ -12,7 +12,7 @@ import numpy as np
 from tfp_hybrid import datasets, files, recipes, strict_json
 from tfp_hybrid.commands import checkpoint, fitting, provenance
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import MODEL
+from tfp_hybrid.serving.saved import MODEL
 from tfp_hybrid.uncertainty import pictures
 
 SETTINGS = "settings.json"

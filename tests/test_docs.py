@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tfp_hybrid
-from tfp_hybrid import bijectors, commands, datasets, heads, networks, recipes, tables, uncertainty
+from tfp_hybrid import bijectors, commands, datasets, heads, networks, recipes, serving, tables, uncertainty
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -100,7 +100,7 @@ def test_the_site_has_a_page_for_every_public_name(tmp_path):
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     pages = {path.stem for path in (tmp_path / "api" / "generated").glob("*.html")}
-    public = (bijectors, commands, datasets, heads, networks, recipes, tables, uncertainty)
+    public = (bijectors, commands, datasets, heads, networks, recipes, serving, tables, uncertainty)
     for module in (tfp_hybrid, *public):
         for name in module.__all__:
             item = getattr(module, name)

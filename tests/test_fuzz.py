@@ -18,7 +18,8 @@ from helpers import integer_model, tiny_model
 from hypothesis import strategies as st
 
 import tfp_hybrid as hy
-from tfp_hybrid.commands import inputs, saved
+from tfp_hybrid.commands import inputs
+from tfp_hybrid.serving import saved
 from tfp_hybrid.uncertainty import detection, drift
 
 DOCUMENTED = (ValueError, FloatingPointError)

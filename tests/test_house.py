@@ -15,7 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
-    "estimators active bandits",
+    "estimators active bandits serving",
     "uncertainty",
     "bayes",
     "models",
@@ -31,7 +31,7 @@ ROOMS = (
     "registry",
     "datasets",
     "exporting",
-    "execution pipeline workers files strict_json arguments moments fingerprint",
+    "execution pipeline workers files strict_json archives arguments moments fingerprint",
     "_compat _backend",
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names.split()}

@@ -104,27 +104,40 @@ def evaluate(
 def score(
     context: typer.Context,
     model: options.Model,
-    file: options.Inputs,
+    file: options.Rows,
     out: Annotated[
         pathlib.Path | None, typer.Option(help="A .csv or .parquet file for the table; by default, prints CSV.")
     ] = None,
     abstain_below: options.AbstainBelow = None,
     explain: options.Explain = False,
+    shard: options.Shard = None,
+    keep: options.Keep = None,
 ):
     """Predicts each row of a file, with its uncertainty, log p(x), percentile and whether to abstain.
 
     The percentile is among the held-out rows; 0 is the least likely.
+
+    From .csv and .parquet files to --out FILE.parquet, any number of rows is scored in bounded memory. A run that was
+    killed resumes if it is started again.
     """
-    with errors():
+    with errors(lambda: "Run the same command again to continue." if options.is_stream(file, out, explain) else ""):
         options.check_files(model, file)
+        streams = options.is_stream(file, out, explain)
+        part = options.parse_shard(shard)
+        options.check_stream(streams, shard, keep)
         start_tensorflow(context.obj)
         from tfp_hybrid import commands
 
+        if streams:
+            chosen = {"abstain_below": abstain_below, "keep": keep or (), "shard": part}
+            out, rows = commands.score_file(model, file, out, **chosen)
+            _wrote(f"{rows:,} rows to {out}")
+            return
         table = commands.score(model, file, out=out, abstain_below=abstain_below, explain=explain)
         if out is None:
             print(table.to_csv(index=False, float_format="%.6g"), end="")
         else:
-            _wrote(f"{len(table)} rows to {out}")
+            _wrote(f"{len(table):,} rows to {out}")
 
 
 @app.command(epilog=options.DRIFT_EXAMPLES)

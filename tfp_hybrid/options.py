@@ -3,6 +3,7 @@
 import ast
 import difflib
 import pathlib
+import re
 from typing import Annotated
 
 import typer
@@ -52,6 +53,30 @@ def check_files(model: pathlib.Path, *inputs: pathlib.Path | None):
             raise ValueError(f"{file} does not exist; wanted a .npz, .csv or .parquet file.")
 
 
+def is_stream(file: pathlib.Path, out: pathlib.Path | None, explain: bool) -> bool:
+    """Returns whether `score` reads a table block by block, rather than as a whole."""
+    return file.suffix != ".npz" and out is not None and out.suffix == ".parquet" and not explain
+
+
+def check_stream(streams: bool, shard: str | None, keep: list[str] | None):
+    """Raises ValueError for options of `score` that are for tables that are read block by block."""
+    for name, value in {"--shard": shard, "--keep": " ".join(keep or ())}.items():
+        if value and not streams:
+            raise ValueError(
+                f"{name} {value} is given; wanted a .csv or .parquet file, and --out FILE.parquet without --explain."
+            )
+
+
+def parse_shard(shard: str | None) -> tuple[int, int] | None:
+    """Returns the index and the number of shards; raises ValueError if `shard` is not "i/n" with 0 <= i < n."""
+    if shard is None:
+        return None
+    parts = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not parts or not int(parts[1]) < int(parts[2]):
+        raise ValueError(f"--shard is {shard!r}; wanted i/n with i from 0 to n - 1, such as 0/64 to 63/64.")
+    return int(parts[1]), int(parts[2])
+
+
 def _print_version(wanted):
     if wanted:
         print(f"tfp-hybrid {tfp_hybrid.__version__}")
@@ -79,6 +104,21 @@ Before = Annotated[
 After = Annotated[
     pathlib.Path,
     typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file; or another monitor."),
+]
+Rows = Annotated[
+    pathlib.Path,
+    typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file, or a folder of such tables."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Score the I-th of N runs of row groups, I from 0 to N - 1, and add the number to the name of --out: for "
+        "array jobs.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None, typer.Option(help="A column that is copied to --out, such as a key of the rows. Repeatable.")
 ]
 Target = Annotated[str | None, typer.Option(help="For a table: the name of the column to predict.")]
 Task = Annotated[
@@ -174,6 +214,7 @@ SCORE_EXAMPLES = _examples(
     "score runs/digits new_images.npz",
     "score runs/flights today.csv --out scores.csv --abstain-below 5",
     "score runs/churn new.csv --explain",
+    "score runs/flights all.parquet --out scores.parquet --keep id --shard 3/64",
 )
 EXPORT_EXAMPLES = _examples(
     "export runs/digits",

@@ -4,12 +4,16 @@ import pandas as pd
 import pytest
 
 import tfp_hybrid as hy
-from tfp_hybrid.commands import saved
 from tfp_hybrid.commands.inputs import read_inputs
-from tfp_hybrid.commands.score import prediction_table
+from tfp_hybrid.serving import saved
+from tfp_hybrid.serving.answers import Answers
 from tfp_hybrid.uncertainty import MaxProbability, NegativeLogProb, Rejector
 
 NAMES = ("width", "height")
+
+
+def answers(model, x, rejector, abstain_below=None):
+    return pd.DataFrame(Answers(model, rejector)(x, abstain_below))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_files_of_each_kind_are_read(model, tmp_path, suffix):
 def test_scores_equal_the_model_and_the_reference(model):
     held_out = np.random.default_rng(1).normal(size=(1000, 2)).astype("float32")
     rejector = Rejector(model, NegativeLogProb()).fit_threshold(held_out, quantile=0.8)
-    table = prediction_table(model, ROWS, rejector, abstain_below=30.0)
+    table = answers(model, ROWS, rejector, abstain_below=30.0)
     reference = model.log_prob(held_out)
     probabilities, log_prob = model.predict(ROWS, verbose=0), np.asarray(model.distribution.log_prob(ROWS))
     np.testing.assert_array_equal(table["prediction"], probabilities.argmax(-1))
@@ -44,7 +48,7 @@ def test_scores_equal_the_model_and_the_reference(model):
     percentile = [100 * np.mean(reference < value) for value in table["log_prob_x"]]
     np.testing.assert_allclose(table["percentile"], percentile, atol=0.01)
     np.testing.assert_array_equal(table["abstain"], np.asarray(percentile) < 30)
-    by_threshold = prediction_table(model, ROWS, rejector)["abstain"]
+    by_threshold = answers(model, ROWS, rejector)["abstain"]
     np.testing.assert_array_equal(by_threshold, np.asarray(percentile) < 20)
     np.testing.assert_allclose(table["uncertainty"], np.log(3), rtol=1e-5)  # an untrained head is uniform
 
@@ -59,7 +63,7 @@ def test_a_posterior_adds_the_parts_of_the_uncertainty(tmp_path):
     rejector = Rejector(regressor, NegativeLogProb()).fit_threshold(x, quantile=0.9)
     for table in (
         hy.commands.score(tmp_path / "model.keras", tmp_path / "rows.csv"),
-        prediction_table(regressor, ROWS, rejector),
+        answers(regressor, ROWS, rejector),
     ):
         assert list(table.columns[2:5]) == ["epistemic", "aleatoric", "log_prob_x"]
         np.testing.assert_allclose(table["uncertainty"] ** 2, table["epistemic"] + table["aleatoric"], rtol=1e-4)
@@ -104,7 +108,7 @@ def test_files_that_cannot_be_scored_are_explained(model, tmp_path, name, messag
 def test_a_density_that_overflows_abstains(model):
     """Weights that push z beyond float32: log p(x) is NaN, the least likely input there is."""
     far = np.full((2, 2), 3e38, "float32")
-    table = prediction_table(model, far, Rejector(model, NegativeLogProb()).fit_threshold(ROWS, quantile=1.0))
+    table = answers(model, far, Rejector(model, NegativeLogProb()).fit_threshold(ROWS, quantile=1.0))
     assert not np.isfinite(table["log_prob_x"]).any()
     assert (table["percentile"] == 0).all() and table["abstain"].all()
 
@@ -112,7 +116,7 @@ def test_a_density_that_overflows_abstains(model):
 def test_a_vector_response_has_a_column_for_each_entry():
     flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
     model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Normal((2,)))
-    table = prediction_table(model, ROWS, None)
+    table = answers(model, ROWS, None)
     assert list(table) == ["prediction_0", "prediction_1", "uncertainty_0", "uncertainty_1", "log_prob_x"]
 
 
@@ -120,7 +124,7 @@ def test_a_rejector_by_another_score_shows_it(model, tmp_path):
     Rejector(model, MaxProbability()).fit_threshold(ROWS, quantile=0.5).save(tmp_path / "mine.keras")
     loaded, metrics = saved.load_model(tmp_path / "mine.keras")
     rejector = saved.load_rejector(tmp_path / "mine.keras", loaded)
-    table = prediction_table(loaded, ROWS, rejector)
+    table = answers(loaded, ROWS, rejector)
     np.testing.assert_allclose(table["score"], 1 - table["probability"], atol=1e-5)
     assert metrics == {}
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from tfp_hybrid.commands.table_files import check_stray_text, is_table, read_rows, read_table
-from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.tables import Columns
+from tfp_hybrid.tables.targets import Target
 
 TABLE = pd.DataFrame({"code": ["007", "A12", None], "size": [1.5, None, 2.5], "open": [True, False, True]})
 

@@ -15,7 +15,7 @@ from tfp_hybrid import commands, files
 from tfp_hybrid.cli import app
 from tfp_hybrid.commands import table_training
 from tfp_hybrid.commands.table_training import _split as split_rows
-from tfp_hybrid.commands.targets import Target
+from tfp_hybrid.tables.targets import Target
 
 pytestmark = pytest.mark.integration
 

@@ -80,7 +80,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         model.build_metrics()
         self.place, self._metric_values = self._restored()
         self._unsaved, self._before, self._signal = 0, self.place.batch, 0
-        with _handling((signal.SIGTERM, signal.SIGINT), self._on_signal) as self._former:
+        with _handling((signal.SIGTERM, signal.SIGINT), self._on_signal) as former:
+            self._former = former
             yield self.place
 
     def _on_signal(self, number, frame):

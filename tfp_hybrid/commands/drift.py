@@ -8,10 +8,10 @@ import numpy as np
 
 from tfp_hybrid.commands import monitors
 from tfp_hybrid.commands.inputs import read_inputs
-from tfp_hybrid.commands.saved import load_model, load_rejector
-from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.models import DensityModel
+from tfp_hybrid.serving.saved import load_model, load_rejector
 from tfp_hybrid.tables import Date
+from tfp_hybrid.tables.targets import Target
 from tfp_hybrid.uncertainty import drift as tests
 from tfp_hybrid.uncertainty import pictures
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from tfp_hybrid import datasets
 from tfp_hybrid.commands import detection_report, predictions, report
-from tfp_hybrid.commands.saved import load_model, load_rejector
 from tfp_hybrid.commands.table_files import is_table, read_rows
 from tfp_hybrid.commands.table_report import table_metrics
-from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
+from tfp_hybrid.serving.saved import load_model, load_rejector
+from tfp_hybrid.tables.targets import Target
 from tfp_hybrid.uncertainty import Combined, LikelihoodRatio, NegativeLogProb
 from tfp_hybrid.uncertainty import pictures as drawing
 

@@ -5,8 +5,8 @@ import pathlib
 
 from tfp_hybrid import files, strict_json
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import load_model, load_rejector
 from tfp_hybrid.exporting.saved_model import DESCRIPTION
+from tfp_hybrid.serving.saved import load_model, load_rejector
 
 FORMATS = {  # of the command: Keras' name, and where it is written by default
     "saved_model": ("tf_saved_model", "served/1"),

@@ -11,7 +11,7 @@ from tfp_hybrid import arguments, datasets, files, recipes, strict_json, workers
 from tfp_hybrid.commands import distribution, predictions
 from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, fit
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import METRICS
+from tfp_hybrid.serving.saved import METRICS
 
 CONFIG = "config.json"
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tfp_hybrid.archives import open_archive
 from tfp_hybrid.commands import table_files
-from tfp_hybrid.commands.archives import open_archive
-from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.models import HybridModel, checks, input_spec
 from tfp_hybrid.tables import frames
+from tfp_hybrid.tables.targets import Target
 
 
 def read_inputs(
@@ -53,7 +53,7 @@ def read_inputs(
     if isinstance(x, pd.DataFrame):
         names, header = model.feature_names or feature_names, tuple(map(str, x))
         if not names:
-            _check_order(header, path)
+            check_order(header, path)
             frames.check_once(header, path)
         if not names and x.shape[1] != np.prod(shape):
             raise ValueError(f"{path} has {x.shape[1]} columns; wanted {np.prod(shape)} for inputs of shape {shape}.")
@@ -94,7 +94,7 @@ def _read_parquet(path, shape):
     return table_files.read_parquet(path)
 
 
-def _check_order(header, path):
+def check_order(header: Sequence[str], path: os.PathLike):
     """Raises ValueError for numbered columns out of order, since a model without names takes columns by position."""
     if all(map(_is_number, header)):
         if header != tuple(map(str, range(len(header)))):

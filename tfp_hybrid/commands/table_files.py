@@ -1,5 +1,6 @@
 """`read_table` and `read_rows`: tables of any kind of column, from `.csv` and `.parquet` files."""
 
+import io
 import os
 import pathlib
 import tokenize
@@ -12,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfp_hybrid.commands.targets import Target
 from tfp_hybrid.tables import Category, Columns, frames
 from tfp_hybrid.tables.kinds import is_text
+from tfp_hybrid.tables.targets import Target
 
 # zipfile (which raises RuntimeError for a password), numpy, pandas and pyarrow raise these for damaged files.
 DAMAGED = (
@@ -76,12 +77,15 @@ def read_rows(path: os.PathLike, columns: Columns, target: Target | None = None)
     Raises:
       ValueError: If the file cannot be read, a column is missing or unknown, or a value is of another kind.
     """
-    text = [column.name for column in columns.columns if _is_of_text(column.kind)]
-    if target is not None and target.is_text:
-        text.append(target.name)
-    frame = read_table(path, text)
+    frame = read_table(path, text_columns(columns, target))
     y = frame.pop(target.name) if target is not None and target.name in frame else None
     return columns.to_array(frame, str(path)), y
+
+
+def text_columns(columns: Columns | None, target: Target | None) -> list[str]:
+    """Returns the names of columns that stay text even if all values in a file look like numbers."""
+    text = [] if columns is None else [column.name for column in columns.columns if _is_of_text(column.kind)]
+    return text + ([target.name] if target is not None and target.is_text else [])
 
 
 def check_stray_text(frame: pd.DataFrame, path: os.PathLike):
@@ -103,20 +107,33 @@ def check_stray_text(frame: pd.DataFrame, path: os.PathLike):
             )
 
 
-def read_csv(path: pathlib.Path, text: Collection[str] = ()) -> pd.DataFrame:
-    """Reads a `.csv` file; columns of the names `text` stay text."""
-    try:  # the names are read separately, because pandas would rename a second `a` to `a.1`
-        first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+def read_csv(source: pathlib.Path | bytes, text: Collection[str] = ()) -> pd.DataFrame:
+    """Reads a `.csv` file, or the content of one; columns of the names `text` stay text."""
+    names = csv_names(source)  # read separately, because pandas would rename a second `a` to `a.1`
+    try:
         types = {name: str for name in text}
-        table = pd.read_csv(path, index_col=False, low_memory=False, dtype=types)
-    except pd.errors.EmptyDataError:
-        raise ValueError("it is empty; wanted a line of names and rows below it.") from None
+        table = pd.read_csv(_opened(source), index_col=False, low_memory=False, dtype=types)
     except pd.errors.ParserError as error:  # without `index_col=False`, longer rows would turn a column into the index
         raise ValueError(f"a row has more values than there are names. {error}") from None
     for name in table.columns.difference(list(text)):
         if is_text(table[name]) and (table[name] == "").any():  # pandas has given up on an integer that is too large
             table[name] = _without_blanks(table[name])
-    return table.set_axis(first.iloc[0].tolist(), axis=1)
+    return table.set_axis(names, axis=1)
+
+
+def csv_names(source: pathlib.Path | bytes) -> list[str]:
+    """Returns the names of the columns of a `.csv` file, or of the content of one."""
+    try:
+        first = pd.read_csv(_opened(source), header=None, nrows=2, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        raise ValueError("it is empty; wanted a line of names and rows below it.") from None
+    except pd.errors.ParserError as error:
+        raise ValueError(f"a row has more values than there are names. {error}") from None
+    return first.iloc[0].tolist()
+
+
+def _opened(source):
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _without_blanks(column):

@@ -14,12 +14,12 @@ from tfp_hybrid import files, strict_json, uncertainty
 from tfp_hybrid.commands import predictions, provenance, table_files, table_report
 from tfp_hybrid.commands.fitting import CONFIG, Config
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.commands.table_report import table_metrics
-from tfp_hybrid.commands.targets import CLASSIFICATION, TASKS, Target
 from tfp_hybrid.datasets import Dataset
 from tfp_hybrid.estimators import HybridClassifier, HybridRegressor
+from tfp_hybrid.serving.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.tables import Category, infer_kinds
+from tfp_hybrid.tables.targets import CLASSIFICATION, TASKS, Target
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 
 KEPT = 0.98

@@ -10,10 +10,10 @@ from tfp_hybrid import datasets, files, recipes, strict_json, workers
 from tfp_hybrid.commands import distribution, fitting, predictions, provenance, report, table_files
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.progress import CONSOLE
-from tfp_hybrid.commands.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.commands.table_training import train_on_table
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
+from tfp_hybrid.serving.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.uncertainty import Rejector
 
 KEPT = 0.98

@@ -291,16 +291,6 @@ class DensityModel(EncodedModel):
     def _logs(self, x, y, y_pred, sample_weight, training):
         return self.reducible(self.compute_metrics(x, y, y_pred, sample_weight))
 
-    @property
-    def symbolic_batch(self) -> tuple:
-        """`(x, y, None)` of no particular rows."""
-        spec, head = self.inputs_spec, self.head
-        x = keras.KerasTensor((None, *spec.shape), spec.dtype.name)
-        y = None
-        if head is not None:
-            y = keras.KerasTensor((None, *head.event_shape), "int32" if head.integer_labels else head.variable_dtype)
-        return x, y, None
-
     def save(self, filepath, *args, **kwargs):
         check_savable(self, filepath)
         self.check_encoder()

@@ -87,6 +87,16 @@ class EncodedModel(CheckedModel):
         return [keras.InputSpec(shape=(None, *self.inputs_spec.shape), dtype=self.inputs_spec.dtype.name)]
 
     @property
+    def symbolic_batch(self) -> tuple:
+        """`(x, y, None)` of no particular rows."""
+        spec, head = self.inputs_spec, self.head
+        x = keras.KerasTensor((None, *spec.shape), spec.dtype.name)
+        y = None
+        if head is not None:
+            y = keras.KerasTensor((None, *head.event_shape), "int32" if head.integer_labels else head.variable_dtype)
+        return x, y, None
+
+    @property
     def feature_names(self) -> tuple[str, ...] | None:
         """The names of the entries of x, if x is a vector and they are known; saved with the model.
 

@@ -6,7 +6,7 @@ import pytest
 from helpers import change_config, tiny_model
 
 import tfp_hybrid as hy
-from tfp_hybrid.commands import saved
+from tfp_hybrid.serving import saved
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfp_hybrid.commands.targets import Target
+from tfp_hybrid.tables.targets import Target
 
 
 def of(values, task=None):

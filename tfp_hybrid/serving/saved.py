@@ -1,5 +1,6 @@
 """Loading saved models and rejectors, from single files or from the folder of a run."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,11 +8,11 @@ import pathlib
 import keras
 
 from tfp_hybrid import strict_json
-from tfp_hybrid.commands.archives import open_archive
-from tfp_hybrid.commands.targets import CLASSIFICATION, TASKS
+from tfp_hybrid.archives import open_archive
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.models import DensityModel, HybridModel
 from tfp_hybrid.serialization import check_format
+from tfp_hybrid.tables.targets import CLASSIFICATION, TASKS
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty import Rejector
 
@@ -19,11 +20,12 @@ _OURS = ("tfp_hybrid>HybridModel", "tfp_hybrid>DensityModel", "tfp_hybrid>Reject
 MODEL, REJECTOR, METRICS = "model.keras", "rejector.keras", "metrics.json"
 
 
-def load_model(path: str | os.PathLike) -> tuple[HybridModel, dict]:
+def load_model(path: str | os.PathLike, of: type[DensityModel] = HybridModel) -> tuple[DensityModel, dict]:
     """Loads a model and the metrics next to it.
 
     Args:
-      path: Folder of a run, or file of a `HybridModel` or a `Rejector`.
+      path: Folder of a run, or file of a model or a `Rejector`.
+      of: What kind of model is wanted.
 
     Returns:
       The model, and the metrics, which are empty if there are none.
@@ -34,10 +36,12 @@ def load_model(path: str | os.PathLike) -> tuple[HybridModel, dict]:
     file = _file(path, MODEL)
     model = _load(file)
     model = model.model if isinstance(model, Rejector) else model
+    if not isinstance(model, of):
+        raise ValueError(f"{file} has a {type(model).__name__}; wanted a {of.__name__} or a Rejector.")
     return model, _metrics(file.with_name(METRICS))
 
 
-def load_rejector(path: str | os.PathLike, model: HybridModel) -> Rejector | None:
+def load_rejector(path: str | os.PathLike, model: DensityModel) -> Rejector | None:
     """Loads the rejector of a model.
 
     Args:
@@ -63,6 +67,22 @@ def load_rejector(path: str | os.PathLike, model: HybridModel) -> Rejector | Non
     return rejector
 
 
+def digest(path: str | os.PathLike) -> str:
+    """Returns a checksum of the files that `load_model` and `load_rejector` read.
+
+    Raises:
+      ValueError: If there is no model.
+    """
+    file = _file(path, MODEL)
+    if not file.is_file():
+        raise _absent(file)
+    found = hashlib.sha256()
+    for part in dict.fromkeys((file, _file(path, REJECTOR), file.with_name(METRICS))):
+        if part.is_file():
+            found.update(hashlib.sha256(part.read_bytes()).digest())
+    return found.hexdigest()
+
+
 def _file(path, name):
     path = pathlib.Path(path)
     return path / name if path.is_dir() else path
@@ -70,7 +90,7 @@ def _file(path, name):
 
 def _load(file):
     if not file.is_file():
-        raise ValueError(f"There is no model at {file}; wanted a file that `tfp-hybrid train` wrote.")
+        raise _absent(file)
     try:
         with open_archive(file) as archive:
             config = json.loads(archive.read("config.json"))
@@ -84,9 +104,13 @@ def _load(file):
         model = keras.models.load_model(file)
     except Exception as error:  # the classes and functions that the file names raise errors of any type
         raise _damaged(file, error) from error
-    if not isinstance(model, (HybridModel, Rejector)):
+    if not isinstance(model, (DensityModel, Rejector)):
         raise ValueError(f"{file} has a {type(model).__name__}; wanted a HybridModel or a Rejector.")
     return model
+
+
+def _absent(file):
+    return ValueError(f"There is no model at {file}; wanted a file that `tfp-hybrid train` wrote.")
 
 
 def _damaged(file, error):
