@@ -56,7 +56,7 @@ def of_integers(callbacks, seed):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("save_freq, saved", [(1, (1, 3)), (4, (1, 3)), ("epoch", (1, 0))])
+@pytest.mark.parametrize("save_freq, saved", [(4, (1, 3)), ("epoch", (1, 0))])
 def test_a_killed_training_ends_as_if_it_had_not_been(tmp_path, save_freq, saved, capsys):
     wanted, history = of_integers([BackupAndRestore(tmp_path / "peace")], seed=0)
     path = tmp_path / "state"
@@ -97,6 +97,7 @@ def test_steps_of_a_data_set_without_end(tmp_path):
     assert_same(got, wanted)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # as Keras says of every generator
 def test_batches_of_a_generator_are_passed_over(tmp_path):
     x, y = blobs(32)
 
@@ -115,7 +116,7 @@ def test_batches_of_a_generator_are_passed_over(tmp_path):
 def killed_once(tmp_path):
     path = tmp_path / "state"
     with pytest.raises(Killed):
-        tiny_model().fit(*blobs(32), 8, verbose=0, callbacks=[KillAt(3), BackupAndRestore(path, 1)])
+        tiny_model().fit(*blobs(32), 8, shuffle=False, verbose=0, callbacks=[KillAt(3), BackupAndRestore(path, 1)])
     return path
 
 
@@ -129,9 +130,8 @@ def test_what_cannot_go_on_is_said_before_any_work(tmp_path):
         with pytest.raises(ValueError, match=message):
             model.fit(x, y, 8, verbose=0, callbacks=[BackupAndRestore(place)])
     with pytest.raises(ValueError, match="another model or optimizer"):
-        other, x = integers()
-        other.compile("adam")
-        other.fit(x, np.arange(30) % 2, verbose=0, callbacks=[BackupAndRestore(path)])
+        other, images = integers()
+        other.fit(images, np.arange(30) % 2, verbose=0, callbacks=[BackupAndRestore(path)])
     with pytest.raises(ValueError, match="other `metrics`"):
         model.compile(model.optimizer, metrics=["accuracy"])
         model.fit(x, y, 8, verbose=0, callbacks=[BackupAndRestore(path)])

@@ -53,43 +53,40 @@ def assert_equal(found, wanted, tolerance=1e-5):
         np.testing.assert_allclose(found[name], wanted[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-EQUAL = [{"do": "equal", "flow": "real_nvp", "optimizer": "adam"}]
-JOBS = [{"do": "shuffled"}, {"do": "of_other_data"}, {"do": "noise"}]
+EQUAL = {"do": "equal", "flow": "real_nvp", "optimizer": "adam"}
+
+
+@pytest.mark.integration
+def test_two_workers_train_as_one_process(tmp_path):
+    """On batches with a weight for each row, of which the last has two rows for one worker and one for the other."""
+    ((one,),) = results([EQUAL], tmp_path, 1)
+    assert one["fit_loss"][-1] < one["fit_loss"][0]
+    two = results([EQUAL, {"do": "noise"}], tmp_path, 2)
+    for worker in two:
+        assert_equal(worker[0], one)
+    first, second = (worker[1]["noise"] for worker in two)
+    assert first.shape == (1, 3, 2, 2, 1) and ((0 <= first) & (first < 1)).all()
+    assert np.unique([first, second]).size == 2 * first.size, "each replica draws its own"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return results(EQUAL + JOBS, tmp_path_factory.mktemp("two"), 2)
+    return results([{"do": "shuffled"}, {"do": "of_other_data"}], tmp_path_factory.mktemp("two"), 2)
 
 
-@pytest.mark.integration
-def test_two_workers_train_as_one_process(two, tmp_path):
-    """On batches with a weight for each row, of which the last has one row for one worker and two for the other."""
-    ((one,),) = results(EQUAL, tmp_path, 1)
-    assert one["fit_loss"][-1] < one["fit_loss"][0]
-    for worker in two:
-        assert_equal(worker[0], one)
-
-
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_shuffled_rows_count_once_without_a_seed(two):
-    first, second = (worker[1] for worker in two)
+    first, second = (worker[0] for worker in two)
     assert_equal(first, second, 0)
     np.testing.assert_allclose(first["epochs"], first["rows"], rtol=1e-5)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_workers_with_other_rows_stay_equal(two):
-    first, second = (worker[2] for worker in two)
+    """Also with other numbers of batches."""
+    first, second = (worker[1] for worker in two)
     assert_equal(first, second, 0)
     assert np.abs(np.diff(first["epochs"], axis=0)).max() > 1e-3
-
-
-@pytest.mark.integration
-def test_replicas_draw_other_noise(two):
-    first, second = (worker[3]["noise"] for worker in two)
-    assert first.shape == (1, 3, 2, 2, 1) and ((0 <= first) & (first < 1)).all()
-    assert np.unique([first, second]).size == 2 * first.size
 
 
 @pytest.mark.nightly
