@@ -208,7 +208,9 @@ def test_signals_save_and_say_how_to_continue(number, status, tmp_path, monkeypa
     def signalled(self, batch, logs=None):
         if int(self.model.optimizer.iterations) == 27:  # in the second epoch
             os.kill(os.getpid(), number)
+        on_train_batch_end(self, batch, logs)
 
+    on_train_batch_end = fitting.Checkpoint.on_train_batch_end
     # A process that was started in the background ignores SIGINT.
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     before = signal.signal(number, usual)

@@ -11,7 +11,7 @@ from tfp_hybrid.cli import app
 from tfp_hybrid.commands import distribution, train
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_two_workers_train_what_one_process_does(tmp_path):
     command = [sys.executable, "-m", "tfp_hybrid.cli", "train", "simulation", "--epochs", "2", "--ood", "noise"]
     command += ["--workers", "2", "--out", str(tmp_path / "two")]
