@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import worker
 
 WORKER = pathlib.Path(__file__).with_name("worker.py")
 
@@ -56,17 +58,42 @@ def assert_equal(found, wanted, tolerance=1e-5):
 EQUAL = {"do": "equal", "flow": "real_nvp", "optimizer": "adam"}
 
 
+def two_devices():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
+
+
+@pytest.fixture(scope="module")
+def one():
+    """A training by one device: five epochs of batches that two replicas share unequally, with weights of rows."""
+    found = worker.equal(tf.distribute.get_strategy(), "real_nvp", "adam")
+    assert found["fit_loss"][-1] < found["fit_loss"][0]
+    return found
+
+
 @pytest.mark.integration
-def test_two_workers_train_as_one_process(tmp_path):
-    """On batches with a weight for each row, of which the last has two rows for one worker and one for the other."""
-    ((one,),) = results([EQUAL], tmp_path, 1)
-    assert one["fit_loss"][-1] < one["fit_loss"][0]
-    two = results([EQUAL, {"do": "noise"}], tmp_path, 2)
-    for worker in two:
-        assert_equal(worker[0], one)
-    first, second = (worker[1]["noise"] for worker in two)
+def test_two_workers_train_as_one_device(one, tmp_path):
+    processes = results([EQUAL, {"do": "noise"}], tmp_path, 2)
+    for equal, _ in processes:
+        assert_equal(equal, one)
+    first, second = (noise["noise"] for _, noise in processes)
     assert first.shape == (1, 3, 2, 2, 1) and ((0 <= first) & (first < 1)).all()
     assert np.unique([first, second]).size == 2 * first.size, "each replica draws its own"
+
+
+@pytest.mark.integration
+def test_two_devices_train_as_one(one):
+    assert_equal(worker.equal(two_devices(), "real_nvp", "adam"), one)
+
+
+@pytest.mark.integration
+def test_a_replica_without_rows_changes_nothing():
+    x, y, _ = (column[:17] for column in worker.rows())
+    weights = []
+    for strategy in (two_devices(), tf.distribute.get_strategy()):
+        model = worker.model_of(strategy)
+        model.fit(x, y, 16, shuffle=False, verbose=0)
+        weights.append(worker.weights_of(model))
+    assert_equal(*weights)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +103,7 @@ def two(tmp_path_factory):
 
 @pytest.mark.nightly
 def test_shuffled_rows_count_once_without_a_seed(two):
-    first, second = (worker[0] for worker in two)
+    first, second = (found[0] for found in two)
     assert_equal(first, second, 0)
     np.testing.assert_allclose(first["epochs"], first["rows"], rtol=1e-5)
 
@@ -84,7 +111,7 @@ def test_shuffled_rows_count_once_without_a_seed(two):
 @pytest.mark.nightly
 def test_workers_with_other_rows_stay_equal(two):
     """Also with other numbers of batches."""
-    first, second = (worker[1] for worker in two)
+    first, second = (found[1] for found in two)
     assert_equal(first, second, 0)
     assert np.abs(np.diff(first["epochs"], axis=0)).max() > 1e-3
 
@@ -93,7 +120,7 @@ def test_workers_with_other_rows_stay_equal(two):
 @pytest.mark.parametrize("flow", ["real_nvp", "glow"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_two_workers_train_any_flow_with_any_optimizer(flow, optimizer, tmp_path):
-    jobs = [{"do": "equal", "flow": flow, "optimizer": optimizer}]
-    ((one,),) = results(jobs, tmp_path, 1)
-    for (worker,) in results(jobs, tmp_path, 2):
-        assert_equal(worker, one)
+    wanted = worker.equal(tf.distribute.get_strategy(), flow, optimizer)
+    for (found,) in results([{"do": "equal", "flow": flow, "optimizer": optimizer}], tmp_path, 2):
+        assert_equal(found, wanted)
+    assert_equal(worker.equal(two_devices(), flow, optimizer), wanted)

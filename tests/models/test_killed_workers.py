@@ -1,16 +1,12 @@
 """Two workers, of which one or both are killed again and again, end with the weights of a training in peace."""
 
-import pathlib
 import random
 import signal
-import sys
 import time
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "models"))
-from test_workers import results, start  # noqa: E402
+from test_workers import results, start
 
 KILLS, SECONDS = 20, 60
 
