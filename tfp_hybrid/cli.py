@@ -1,4 +1,4 @@
-"""The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`.
+"""The command line: `tfp-hybrid train`, `evaluate`, `score`, `drift`, `export`.
 
 Each command imports what it needs, so that `--help` does not wait for TensorFlow.
 """
@@ -55,10 +55,13 @@ def train(
         options.check_trainable(dataset)
         options.check_workers(dataset, workers)
         start_tensorflow(context.obj)
-        from tfp_hybrid import commands
-        from tfp_hybrid.commands import distribution, tables
+        from tfp_hybrid import commands, files
+        from tfp_hybrid.commands import distribution, fitting, tables
 
         if workers > 1 and not distribution.is_worker():
+            if out.exists():
+                with files.locked(out):
+                    fitting.check_folder(out, resume)
             return distribution.run_workers(sys.argv[1:], workers)
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}

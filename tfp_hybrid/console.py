@@ -33,8 +33,9 @@ def start_tensorflow(verbose: bool = False):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # later on, only errors
     with contextlib.nullcontext() if verbose else _kept_back():
         tensorflow = importlib.import_module("tensorflow")
-        if not os.environ.get("TF_CONFIG"):  # with it, TensorFlow wants to hear of the other workers first
-            tensorflow.config.list_logical_devices()
+        if os.environ.get("TF_CONFIG"):  # with it, TensorFlow wants to hear of the other workers first
+            importlib.import_module("tfp_hybrid.commands.distribution").strategy()
+        tensorflow.config.list_logical_devices()
         for name in ("registered", "commands"):  # the console script has not imported them with the package
             importlib.import_module(f"tfp_hybrid.{name}")
 

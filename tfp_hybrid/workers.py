@@ -1,5 +1,6 @@
 """Several workers: processes that train one model together, under a `tf.distribute` strategy."""
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -37,7 +38,7 @@ def of_chief(strategy: tf.distribute.Strategy, values: Sequence) -> list:
         mine = context.replica_id_in_sync_group == 0
         return [context.all_reduce("SUM", tf.where(mine, tensor, tf.zeros_like(tensor))) for tensor in tensors]
 
-    return _on_replicas(strategy, here)
+    return _on_replicas(strategy, here)()
 
 
 def agree(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable | tf.Variable]):
@@ -55,15 +56,7 @@ def of_each(strategy: tf.distribute.Strategy, number: int) -> list[int]:
     """Returns the whole numbers of all workers, each of which must call this; one for each replica."""
     if not is_multi_worker(strategy):
         return [number]
-    replicas = strategy.num_replicas_in_sync
-
-    def here():
-        context = tf.distribute.get_replica_context()
-        return context.all_reduce(
-            "SUM", number * tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=tf.int64)
-        )
-
-    return _on_replicas(strategy, here).numpy().tolist()
+    return _gather(strategy)(tf.constant(number, tf.int64)).numpy().tolist()
 
 
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
@@ -71,8 +64,25 @@ def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     return any(of_each(strategy, int(flag)))
 
 
+@functools.cache  # `any_worker` is asked after every step
+def _gather(strategy):
+    """Makes a function that gathers one number of each replica."""
+
+    def here(number):
+        context = tf.distribute.get_replica_context()
+        place = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync, dtype=tf.int64)
+        return context.all_reduce("SUM", number * place)
+
+    return _on_replicas(strategy, here)
+
+
 def _on_replicas(strategy, here):
-    """Runs a function on the replicas of this worker; returns what the first one finds."""
-    with strategy.scope():
-        found = tf.function(lambda: strategy.run(here), autograph=False)()
-    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], found)
+    """Makes a function that runs `here` on the replicas of this worker, and returns what the first one finds."""
+    run = tf.function(lambda *args: strategy.run(here, args), autograph=False)
+
+    def function(*args):
+        with strategy.scope():
+            found = run(*args)
+        return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], found)
+
+    return function

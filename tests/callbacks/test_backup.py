@@ -105,10 +105,11 @@ def test_batches_of_a_generator_are_passed_over(tmp_path):
         for first in range(0, 32, 8):
             yield x[first : first + 8], y[first : first + 8]
 
-    wanted = tiny_model()
+    wanted, got, path = tiny_model(), tiny_model(), tmp_path / "state"
     wanted.fit(batches(), verbose=0)
+    with pytest.raises(Killed):
+        got.fit(batches(), verbose=0, callbacks=[KillAt(3), BackupAndRestore(path, 1)])
     got = tiny_model()
-    path = killed_once(tmp_path)
     got.fit(batches(), verbose=0, callbacks=[BackupAndRestore(path)])
     assert_same(got, wanted)
 
@@ -128,15 +129,72 @@ def test_what_cannot_go_on_is_said_before_any_work(tmp_path):
     x, y = blobs(32)
     for place, message in ((tmp_path / "text", "is not a state that it has saved"), (tmp_path, "a folder; wanted")):
         with pytest.raises(ValueError, match=message):
-            model.fit(x, y, 8, verbose=0, callbacks=[BackupAndRestore(place)])
+            model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[BackupAndRestore(place)])
     with pytest.raises(ValueError, match="another model or optimizer"):
         other, images = integers()
         other.fit(images, np.arange(30) % 2, verbose=0, callbacks=[BackupAndRestore(path)])
     with pytest.raises(ValueError, match="other `metrics`"):
         model.compile(model.optimizer, metrics=["accuracy"])
-        model.fit(x, y, 8, verbose=0, callbacks=[BackupAndRestore(path)])
+        model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[BackupAndRestore(path)])
     for one, other in zip(weights_of(model), before, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_other_settings_are_refused(tmp_path):
+    path = killed_once(tmp_path)
+    x, y = blobs(32)
+    cases = [
+        ((x, y, 16), {}, "batch_size was 8 and is now 16"),
+        ((x[:30], y[:30], 8), {}, "rows was 32 and is now 30"),
+        ((x, y, 8), {"shuffle": True}, "shuffle was False and is now True"),
+        ((x, y, 8), {"steps_per_epoch": 4}, "steps_per_epoch is 4, but x is an array"),
+    ]
+    for data, options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            tiny_model().fit(*data, **{"shuffle": False} | options, verbose=0, callbacks=[BackupAndRestore(path)])
+    with pytest.raises(ValueError, match="optimizer was Adam and is now Adamax"):
+        model = tiny_model(optimizer=keras.optimizers.Adamax())
+        model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[BackupAndRestore(path)])
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_data_that_end_before_the_place(tmp_path):
+    path = tmp_path / "state"
+    x, y = blobs(32)
+
+    def batches(count):
+        return ((x[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8]) for i in range(count))
+
+    model = tiny_model()
+    with pytest.raises(Killed):
+        model.fit(batches(4), verbose=0, callbacks=[KillAt(4), BackupAndRestore(path, 1)])
+    with pytest.raises(ValueError, match="x ended before batch 3 of epoch 0"):
+        model.fit(batches(2), verbose=0, callbacks=[BackupAndRestore(path)])
+    before = int(model.optimizer.iterations)
+    model.fit(x, y, 8, verbose=0)  # passes over nothing
+    assert int(model.optimizer.iterations) == before + 4
+
+
+def test_callbacks_see_metrics_for_batches_that_are_passed_over(tmp_path):
+    seen = []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])))
+    callbacks = [note, BackupAndRestore(killed_once(tmp_path))]
+    tiny_model().fit(*blobs(32), 8, shuffle=False, verbose=0, callbacks=callbacks)
+    assert [batch for batch, _ in seen] == [0, 1, 2, 3]
+    assert seen[0][1] == seen[1][1] != seen[2][1]
+
+
+def test_a_signal_after_the_last_step_is_obeyed(tmp_path):
+    interrupting = keras.callbacks.LambdaCallback(on_train_end=lambda logs: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        tiny_model().fit(*blobs(8), verbose=0, callbacks=[BackupAndRestore(tmp_path / "a"), interrupting])
+
+
+def test_a_model_of_keras_is_told_of_keras_callback(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="BackupAndRestore is for models of tfp_hybrid"):
+        model.fit(np.zeros((4, 2)), np.zeros(4), verbose=0, callbacks=[BackupAndRestore(tmp_path / "a")])
 
 
 def test_wrong_arguments():
@@ -144,7 +202,7 @@ def test_wrong_arguments():
         with pytest.raises(ValueError, match="`path` is"):
             BackupAndRestore(path)
     for save_freq in (0, 1.5, "batch", True):
-        with pytest.raises(ValueError, match="save_freq is"):
+        with pytest.raises(ValueError, match="save_freq`? is"):
             BackupAndRestore("state", save_freq)
     with pytest.raises(ValueError, match="holds 2 of BackupAndRestore"):
         tiny_model().fit(*blobs(8), callbacks=[BackupAndRestore("a"), BackupAndRestore("b")], verbose=0)
@@ -160,7 +218,8 @@ def test_a_full_disk_leaves_the_old_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="state cannot be written"):
-        tiny_model().fit(*blobs(32), 8, epochs=2, verbose=0, callbacks=[BackupAndRestore(path, 1)])
+        backup = BackupAndRestore(path, 1)
+        tiny_model().fit(*blobs(32), 8, epochs=2, shuffle=False, verbose=0, callbacks=[backup])
     assert path.read_bytes() == kept
     assert [one.name for one in tmp_path.iterdir()] == ["state"]
 

@@ -218,3 +218,19 @@ def test_the_command_scores_a_shard(run, parquet, tmp_path):
 def test_options_are_checked(run, parquet, options, message):
     result = invoke(run.folder, parquet, *options)
     assert result.exit_code == 1 and message in result.stderr.replace("\n", " ")
+
+
+def test_the_input_is_never_written_over(run, parquet, tmp_path):
+    kept = parquet.read_bytes()
+    for file, out in ((parquet, parquet), (parquet.parent, parquet.parent / "s.parquet")):
+        with pytest.raises(ValueError, match="is among the tables to score"):
+            commands.score_file(run.folder, file, out)
+    assert parquet.read_bytes() == kept and [path.name for path in parquet.parent.iterdir()] == [parquet.name]
+
+
+def test_a_run_without_a_finished_part_does_not_stand_in_the_way(run, tmp_path):
+    run.rows[:50].assign(**{run.rows.columns[0]: "text"}).to_csv(tmp_path / "bad.csv", index=False)
+    run.rows[:50].to_csv(tmp_path / "good.csv", index=False)
+    with pytest.raises(ValueError):
+        commands.score_file(run.folder, tmp_path / "bad.csv", tmp_path / "s.parquet")
+    assert commands.score_file(run.folder, tmp_path / "good.csv", tmp_path / "s.parquet")[1] == 50

@@ -30,20 +30,23 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     The file is written beside and renamed: a kill at any moment leaves the old state or the new one. Several workers
     save and resume together: the chief writes and reads the file, and gives its state to the others. After training the
-    file stays, so a `fit` with the same `epochs` has nothing left to do; remove it to train anew.
+    file stays, so a `fit` with the same `epochs` has nothing left to do; remove it to train anew. One file is for one
+    training at a time.
 
     On SIGTERM, with which cluster managers ask for an end, and on SIGINT (Ctrl-C), the state is saved after the current
-    step, of all workers if one of them got the signal; then the signal does what it would have done. A second one does
-    not wait for the step.
+    step, of all workers if one of them got the signal; then the signal does what it would have done. The same signal
+    again does not wait.
 
-    What other callbacks remember, such as the patience of `keras.callbacks.EarlyStopping`, is not saved.
+    What other callbacks remember, such as the patience of `keras.callbacks.EarlyStopping`, is not saved; a training
+    that was stopped early goes on. For the batches that are passed over, callbacks see the metrics of the epoch so far.
 
     Args:
       path: The file; its folder is created if it is missing. (Of several workers, only the chief uses it.)
       save_freq: "epoch", or the number of steps between two saves, which a kill loses at most.
 
     Raises:
-      ValueError: If `save_freq` is neither; in `fit`, if the file is not such a state or is that of another model.
+      ValueError: If `save_freq` is neither; in `fit`, if the file is not such a state, or is that of another model or
+        of a `fit` with other arguments.
 
     Example:
 
@@ -57,16 +60,19 @@ class BackupAndRestore(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise ValueError(f"BackupAndRestore: `path` is {path!r}; wanted the path of a file.")
+        if isinstance(save_freq, str) and save_freq != "epoch":
+            raise ValueError(f"BackupAndRestore: `save_freq` is {save_freq!r}; wanted 'epoch' or a number of steps.")
         if save_freq != "epoch":
             arguments.check_count(save_freq, "save_freq", 1)
-        self.path, self.save_freq = pathlib.Path(path), save_freq
+        self.path, self.save_freq, self._strategy = pathlib.Path(path), save_freq, None
 
     @contextlib.contextmanager
-    def resuming(self, model: keras.Model) -> Iterator[Place]:
+    def resuming(self, model: keras.Model, settings: dict) -> Iterator[Place]:
         """Restores the state in the file, if there is one, and returns a context manager in which SIGTERM saves first.
 
         Args:
           model: A compiled model of this package, whose `fit` calls this.
+          settings: The arguments of `fit` that must be the same when training goes on.
 
         Yields:
           The place in the data at which to go on.
@@ -75,14 +81,25 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._strategy = model.distribute_strategy
         if self.path.is_dir():
             raise ValueError(f"BackupAndRestore: `path` is {self.path}, a folder; wanted the path of a file.")
+        if settings.get("steps_per_epoch") and "rows" in settings:
+            raise ValueError(
+                f"steps_per_epoch is {settings['steps_per_epoch']}, but x is an array, which training could not go on "
+                "with at a step; wanted a `tf.data.Dataset`, or no `steps_per_epoch`."
+            )
         if workers.is_chief(self._strategy):
             files.check_writable(self.path.parent)
         model.build_metrics()
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self._settings = {"optimizer": type(optimizer).__name__} | settings
         self.place, self._metric_values = self._restored()
         self._unsaved, self._before, self._signal = 0, self.place.batch, 0
-        with _handling((signal.SIGTERM, signal.SIGINT), self._on_signal) as former:
-            self._former = former
-            yield self.place
+        try:
+            with _handling((signal.SIGTERM, signal.SIGINT), self._on_signal) as former:
+                self._former = former
+                yield self.place
+        finally:
+            if self._signal:  # it came after the last step
+                self._obey(self._signal)
 
     def _on_signal(self, number, frame):
         if number == self._signal:  # for the second time
@@ -91,8 +108,15 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def _obey(self, number):
         """Does what the signal would have done."""
+        self._signal = 0
         signal.signal(number, self._former.get(number, signal.SIG_DFL))
         signal.raise_signal(number)
+
+    def on_train_begin(self, logs: dict | None = None):
+        if self._strategy is None:
+            raise ValueError(
+                f"BackupAndRestore is for models of tfp_hybrid, not {self.model!r}; wanted Keras' own callback for it."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None):
         self._before = self.place.batch
@@ -132,6 +156,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             variables = self._variables()
             arrays = [*map(keras.ops.convert_to_numpy, variables), *metrics]
             about = {"format": FORMAT, "shapes": _shapes(variables), "place": self.place.numbers().tolist()}
+            about["settings"] = self._settings
             with files.replacing(self.path) as temporary, open(temporary, "wb") as file:
                 named = {str(number): _storable(array) for number, array in enumerate(arrays)}
                 np.savez(file, **{_ABOUT: json.dumps(about)}, **named)
@@ -157,6 +182,17 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"BackupAndRestore: {self.path} is the state of another model or optimizer; wanted that of "
                 f"{self.model!r}. Remove it, or use another `path`."
             )
+        former = about["settings"]
+        changed = [
+            f"{name} was {former.get(name)} and is now {value}"
+            for name, value in self._settings.items()
+            if former.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"BackupAndRestore: {self.path} is of a training with other settings: {'; '.join(changed)}. Wanted the "
+                "same, or another `path`."
+            )
         values, metric_values = arrays[: len(variables)], arrays[len(variables) :]
         if [value.shape for value in metric_values] != [tuple(metric.shape) for metric in metrics]:
             raise ValueError(
@@ -175,10 +211,11 @@ def _contents(path):
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(str(archive[_ABOUT]))
             arrays = [archive[str(number)] for number in range(len(archive.files) - 1)]
+            about["settings"] = dict(about["settings"])
             return about, Place(*map(int, about["place"])), arrays
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
         raise ValueError(
-            f"BackupAndRestore: {path} is not a state that it has saved ({error}); remove it, or use another `path`."
+            f"BackupAndRestore: {path} is not a state that it has saved; remove it, or use another `path`."
         ) from None
 
 
@@ -204,7 +241,9 @@ def _handling(numbers, handler):
 
 
 @contextlib.contextmanager
-def resuming(callbacks: list | keras.callbacks.CallbackList, model: keras.Model) -> Iterator[Place | None]:
+def resuming(
+    callbacks: list | keras.callbacks.CallbackList, model: keras.Model, settings: dict
+) -> Iterator[Place | None]:
     """Returns a context manager of the place at which to go on: that of a `BackupAndRestore` among the callbacks.
 
     Without one, it is a new place, for several workers, who have to read the same batches; otherwise None.
@@ -212,12 +251,13 @@ def resuming(callbacks: list | keras.callbacks.CallbackList, model: keras.Model)
     Args:
       callbacks: The callbacks of a `fit`.
       model: The model.
+      settings: As for `BackupAndRestore.resuming`.
     """
     found = [one for one in getattr(callbacks, "callbacks", callbacks) if isinstance(one, BackupAndRestore)]
     if len(found) > 1:
         raise ValueError(f"callbacks holds {len(found)} of BackupAndRestore; wanted one.")
     if found:
-        with found[0].resuming(model) as place:
+        with found[0].resuming(model, settings) as place:
             yield place
     elif workers.is_multi_worker(model.distribute_strategy):
         (numbers,) = workers.of_chief(model.distribute_strategy, [Place.new().numbers()])

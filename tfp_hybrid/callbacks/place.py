@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 @dataclasses.dataclass
@@ -40,27 +41,35 @@ class Follow(keras.callbacks.Callback):
 
     Args:
       place: The place at which training begins or goes on.
-      steps_per_epoch: As for `fit`. With it, one iteration over the data goes through all epochs.
+      initial_epoch: As for `fit`, as is `steps_per_epoch`.
+      steps_per_epoch: If given, one iteration over the data goes through all epochs from `initial_epoch` on.
     """
 
-    def __init__(self, place: Place, steps_per_epoch: int | None = None):
+    def __init__(self, place: Place, initial_epoch: int = 0, steps_per_epoch: int | None = None):
         super().__init__()
         self._place, self._passed = place, place.batch
-        self._before = place.epoch * (steps_per_epoch or 0)  # batches of former epochs
+        self._before = max(place.epoch - initial_epoch, 0) * (steps_per_epoch or 0)  # batches of former epochs
 
     def passing_over(self, train: Callable) -> Callable:
-        """Returns Keras' function that trains on the next batches of an iterator, which first passes over some."""
+        """Returns Keras' function that trains on the next batches of an iterator, which first passes over some.
+
+        For these, callbacks see the metrics of the epoch so far.
+        """
 
         def function(iterator):
-            for _ in range(self._before):
-                next(iterator)
-            self._before = 0
-            if not self._passed:
+            if not self._before and not self._passed:
                 return train(iterator)
-            for _ in range(min(self._passed, self.model.steps_per_execution)):
-                next(iterator)
-                self._passed -= 1
-            return {} if self._passed else self.model.get_metrics_result()
+            several = min(self._passed, self.model.steps_per_execution)
+            try:
+                for _ in range(self._before + several):
+                    next(iterator)
+            except (StopIteration, tf.errors.OutOfRangeError):
+                raise ValueError(
+                    f"x ended before batch {self._place.batch} of epoch {self._place.epoch}, where training was to go "
+                    "on; wanted the data of the interrupted training."
+                ) from None
+            self._before, self._passed = 0, self._passed - several
+            return self.model.get_metrics_result() if several else train(iterator)
 
         return function
 

@@ -49,6 +49,7 @@ class Checkpoint(BackupAndRestore):
         return round(self.seconds_before + time.perf_counter() - self._started, 2)
 
     def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
         self._keep()
         self.save()
 
@@ -118,7 +119,7 @@ def fit(
     data = epoch_batches(rows, batch_size, seed, lambda: checkpoint.place.epoch, augment)
     steps = len(rows[0]) // batch_size
     try:
-        with TrainingBar(steps, checkpoint.place.epoch * steps + checkpoint.place.batch) as bar:
+        with TrainingBar(steps, checkpoint.place.epoch * steps) as bar:
             callbacks = [bar, checkpoint]
             model.fit(data, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0, **options)
     except FloatingPointError:

@@ -63,6 +63,8 @@ def score_file(
     check_out(out)
     scorer = Scorer(model, abstain_below, keep)
     found = blocks.files_of(file)
+    if out.resolve() in [path.resolve() for path in found] or out.resolve().parent == file.resolve():
+        raise ValueError(f"--out {out} is among the tables to score, {file}; wanted another place.")
     columns = _columns_to_read(found, scorer)
     try:
         todo = blocks.blocks_of(found, shard or (0, 1))
@@ -148,10 +150,10 @@ def _claim(folder, job):
     if not path.exists():
         for part in folder.glob("*.parquet"):  # of a run that was killed when it had finished
             part.unlink()
-    elif strict_json.read(path) != job:
+    elif any(folder.glob("*.parquet")) and (former := strict_json.read(path)) != job:
+        changed = [name for name, value in job.items() if former.get(name) != value]
         raise ValueError(
-            f"{folder} has parts of another run, with another model, other rows or other options. Delete it, or choose "
-            "another --out."
+            f"{folder} has parts of another run, with another {', '.join(changed)}. Delete it, or choose another --out."
         )
     files.write(path, json.dumps(job, indent=1) + "\n")
 

@@ -36,6 +36,8 @@ def write_onnx(
       ImportError: If tf2onnx is not installed.
       ValueError: If ONNX has no counterpart of an operation; the message names it.
     """
+    if not str(path).endswith(".onnx"):
+        raise ValueError(f"filepath is {str(path)!r}; wanted one that ends in .onnx for the format onnx.")
     try:
         import onnx
         import tf2onnx

@@ -90,33 +90,40 @@ class CheckedModel(_compat.DistributedModel):
         train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
-        with resuming(callbacks, self) as place, feed.errors(), val_feed.errors():
+        settings = train.settings() | {
+            "initial_epoch": initial_epoch,
+            "steps_per_epoch": steps_per_epoch,
+            "steps_per_execution": self.steps_per_execution,
+        }
+        with resuming(callbacks, self, settings) as place, feed.errors(), val_feed.errors():
             self._adapt_if_new(*train.rows[:2])
             workers.agree(self.distribute_strategy, self.changing_variables)
             self.remember_encoder()
             self._warn_if_not_savable()
             first = [StopOnNonFinite()]
             if place is not None:
-                first.insert(0, Follow(place, steps_per_epoch))
+                first.insert(0, Follow(place, initial_epoch, steps_per_epoch))
                 initial_epoch = max(initial_epoch, place.epoch)
-                self.make_train_function()
+                self.make_train_function(force=True)
                 self.train_function = first[0].passing_over(self.train_function)
             _insert(callbacks, first, self)
             metrics.set_directions(callbacks, self)
-            history = super().fit(
-                train.batches(place),
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=callbacks,
-                validation_data=None if held_out is None else held_out.batches(),
-                shuffle=False,  # done
-                initial_epoch=initial_epoch,
-                steps_per_epoch=steps_per_epoch,
-                validation_steps=validation_steps,
-                validation_freq=validation_freq,
-            )
-        if place is not None:
-            self.make_train_function(force=True)
+            try:
+                history = super().fit(
+                    train.batches(place),
+                    epochs=epochs,
+                    verbose=verbose,
+                    callbacks=callbacks,
+                    validation_data=None if held_out is None else held_out.batches(),
+                    shuffle=False,  # done
+                    initial_epoch=initial_epoch,
+                    steps_per_epoch=steps_per_epoch,
+                    validation_steps=validation_steps,
+                    validation_freq=validation_freq,
+                )
+            finally:
+                if place is not None:
+                    self.train_function = None  # the next training is another one
         self.check_encoder()
         return history
 

@@ -7,7 +7,7 @@ import pathlib
 import tensorflow as tf
 
 from tfp_hybrid.callbacks.place import Place
-from tfp_hybrid.models import feeding
+from tfp_hybrid.models import feature_cache, feeding
 from tfp_hybrid.models.feature_cache import FeatureCache
 
 
@@ -35,6 +35,14 @@ class Source:
             order_seed = None if place is None else place.order_seed
             return feeding.in_batches(self.rows, self.batch_size, self.shuffle, order_seed)
         return self.feed.stream(self.stream)
+
+    def settings(self) -> dict:
+        """Returns what decides which rows are in which batch, as far as it is known."""
+        first = self.rows[0]
+        count = len(first[feature_cache.KEY] if feature_cache.is_cached(first) else first)
+        if self.stream is None:
+            return {"rows": count, "batch_size": self.batch_size or 32, "shuffle": bool(self.shuffle)}
+        return {"rows of the first batch": count}
 
     def is_finite(self, steps: int | None) -> bool:
         """Returns whether all rows can be read; `steps` is how many batches an epoch has, if that was given."""

@@ -16,6 +16,9 @@ def names(table) -> list[str]:
       ValueError: If it is not a table.
     """
     if isinstance(table, Mapping):
+        lengths = {name: len(np.atleast_1d(column)) for name, column in table.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"table has columns of {lengths} rows; wanted one number of rows.")
         return list(table)
     if isinstance(table, (pa.Table, pa.RecordBatch)):
         return table.schema.names

@@ -155,7 +155,7 @@ class Monitor:
         return self._setup.is_by_time
 
     def quantiles(self, q) -> np.ndarray:
-        """Returns quantiles of the finite scores, within 1 % of their size; NaN without any.
+        """Returns quantiles of the finite scores, within 0.8 % of their size; NaN without any.
 
         The quantile of q is the smallest score that a share q of all is at or below (`numpy.quantile` with
         `method="inverted_cdf"`).
