@@ -50,10 +50,15 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     Example:
 
+    >>> import tempfile
+    >>> from tfp_hybrid import callbacks
     >>> model = DensityModel(flow_distribution(bijectors.RealNVP((2,))))
     >>> model.compile(keras.optimizers.Adam(1e-3))
-    >>> backup = callbacks.BackupAndRestore(pathlib.Path(tempfile.mkdtemp()) / "training.state", save_freq=100)
-    >>> history = model.fit(np.zeros((64, 2)), epochs=2, callbacks=[backup], verbose=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     backup = callbacks.BackupAndRestore(f"{folder}/training.state", save_freq=100)
+    ...     history = model.fit(np.zeros((64, 2)), epochs=2, callbacks=[backup], verbose=0)
+    >>> history.epoch
+    [0, 1]
     """
 
     def __init__(self, path: os.PathLike | str, save_freq: str | int = "epoch"):
