@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from test_workers import results, start
+from launching import results, start
 
 KILLS, SECONDS = 20, 60
 

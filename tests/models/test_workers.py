@@ -1,52 +1,10 @@
 """Two workers on this machine train as one process does, with Keras' own `fit`."""
 
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import worker
-
-WORKER = pathlib.Path(__file__).with_name("worker.py")
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(jobs, folder, count):
-    """Starts the processes that do the jobs together, each with a folder of its own for results and messages."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    processes = []
-    for index in range(count):
-        out = folder / f"{index}_of_{count}"
-        out.mkdir()
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        env = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"} | ({"TF_CONFIG": json.dumps(task)} if count > 1 else {})
-        with open(out / "log", "w") as log:
-            command = [sys.executable, WORKER, json.dumps(jobs), out]
-            processes.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT))
-    return processes
-
-
-def results(jobs, folder, count):
-    """What each process has found: a list of the results of the jobs."""
-    processes = start(jobs, folder, count)
-    codes = [process.wait(timeout=600) for process in processes]
-    folders = [folder / f"{index}_of_{count}" for index in range(count)]
-    assert codes == [0] * count, "\n".join((place / "log").read_text()[-3000:] for place in folders)
-    return [[dict(np.load(place / f"job_{number}.npz")) for number in range(len(jobs))] for place in folders]
+from launching import results
 
 
 def assert_equal(found, wanted, tolerance=1e-5):
