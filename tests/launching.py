@@ -3,23 +3,14 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 
+from tfp_hybrid.commands.distribution import free_ports
+
 WORKER = pathlib.Path(__file__).with_name("worker.py")
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def start(jobs, folder, count):

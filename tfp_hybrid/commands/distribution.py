@@ -57,7 +57,7 @@ def run_workers(arguments: list[str], count: int):
     Raises:
       ChildProcessError: If one of them fails; the others are then ended.
     """
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     with contextlib.ExitStack() as stack:
         logs = [None] + [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(1, count)]
         processes = []
@@ -101,7 +101,8 @@ def _first_failed(processes):
         time.sleep(0.1)
 
 
-def _free_ports(count):
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that nobody listens to."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
