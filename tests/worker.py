@@ -33,14 +33,14 @@ def flow_of(kind):
     return hy.bijectors.RealNVP((4,), couplings=2, hidden_units=(4,))
 
 
-def model_of(strategy, flow="real_nvp", optimizer="adam", rate=0.05, seed=0):
+def model_of(strategy, flow="real_nvp", optimizer="adam", rate=0.05, seed=0, clipnorm=0.5):
     if seed is not None:
         keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = hy.HybridModel(hy.flow_distribution(flow_of(flow)), hy.heads.Categorical(2), generative_weight=0.5)
         decay = keras.optimizers.schedules.ExponentialDecay(rate, 10, 0.9)
         make = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[optimizer]
-        model.compile(make(decay, clipnorm=0.5), metrics=["accuracy"])
+        model.compile(make(decay, clipnorm=clipnorm), metrics=["accuracy"])
     return model
 
 
@@ -100,6 +100,22 @@ def resumable(strategy, path, epochs=30, pause=0.02):
     return {"loss": model.evaluate(x, y, BATCH, verbose=0)} | weights_of(model)
 
 
+def afterwards(strategy):
+    """What is made of a trained model, here an encoder, a flow and a head: calibration, a posterior, a rejector."""
+    x, y, weight = rows()
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        encoder = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh")])
+        flow = hy.bijectors.RealNVP((3,), couplings=2, hidden_units=(4,))
+        model = hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2), encoder=encoder)
+        model.compile(keras.optimizers.Adam(0.05))
+    model.fit(x, y, BATCH, 3, sample_weight=weight, shuffle=False, verbose=0)
+    hy.uncertainty.calibrate(model, x, y)
+    hy.bayes.fit(model, x, y)
+    rejector = hy.uncertainty.Rejector(model, hy.uncertainty.NegativeLogProb()).fit_threshold(x, quantile=0.9)
+    return dict(rejector.predict(x, BATCH, verbose=0)) | weights_of(model)
+
+
 def noise(strategy):
     """The dequantization noise of each replica, from the same pixels."""
     model = model_of(strategy, "integers")
@@ -118,6 +134,7 @@ def main(jobs, out):
     strategy = (
         tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else tf.distribute.get_strategy()
     )
+    (pathlib.Path(out) / "joined").touch()
     for number, job in enumerate(json.loads(jobs)):
         results = globals()[job.pop("do")](strategy, **job)
         np.savez(pathlib.Path(out) / f"job_{number}.npz", **results)

@@ -152,9 +152,24 @@ def test_other_settings_are_refused(tmp_path):
     for data, options, message in cases:
         with pytest.raises(ValueError, match=message):
             tiny_model().fit(*data, **{"shuffle": False} | options, verbose=0, callbacks=[BackupAndRestore(path)])
-    with pytest.raises(ValueError, match="optimizer was Adam and is now Adamax"):
-        model = tiny_model(optimizer=keras.optimizers.Adamax())
-        model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[BackupAndRestore(path)])
+    heavier = tiny_model()
+    heavier.generative_weight *= 2
+    models = [
+        (tiny_model(optimizer=keras.optimizers.Adamax()), "optimizer was Adam and is now Adamax"),
+        (heavier, "generative_weight was .* and is now"),
+    ]
+    for model, message in models:
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, y, 8, shuffle=False, verbose=0, callbacks=[BackupAndRestore(path)])
+
+
+def test_a_data_set_of_another_length_is_refused(tmp_path):
+    data = tf.data.Dataset.from_tensor_slices(blobs(32)).batch(8)
+    path = tmp_path / "state"
+    with pytest.raises(Killed):
+        tiny_model().fit(data, verbose=0, callbacks=[KillAt(3), BackupAndRestore(path, 1)])
+    with pytest.raises(ValueError, match="batches was 4 and is now 3"):
+        tiny_model().fit(data.take(3), verbose=0, callbacks=[BackupAndRestore(path)])
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")

@@ -54,6 +54,18 @@ def test_a_replica_without_rows_changes_nothing():
     assert_equal(*weights)
 
 
+@pytest.mark.integration
+def test_gradients_are_clipped_once_summed():
+    """One step of SGD at rate 1 is as long as `clipnorm`: neither one for each replica, nor the gradient itself."""
+    x, y, _ = worker.rows()
+    model = worker.model_of(two_devices(), optimizer="sgd", rate=1.0, clipnorm=1e-3)
+    model.adapt(x)
+    before = worker.weights_of(model)
+    model.fit(x, y, 83, shuffle=False, verbose=0)
+    steps = [np.linalg.norm(value - before[name]) for name, value in worker.weights_of(model).items()]
+    assert max(steps) == pytest.approx(1e-3, rel=1e-3), steps
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     return results([{"do": "shuffled"}, {"do": "of_other_data"}], tmp_path_factory.mktemp("two"), 2)
@@ -72,6 +84,13 @@ def test_workers_with_other_rows_stay_equal(two):
     first, second = (found[1] for found in two)
     assert_equal(first, second, 0)
     assert np.abs(np.diff(first["epochs"], axis=0)).max() > 1e-3
+
+
+@pytest.mark.nightly
+def test_what_is_made_of_a_model_that_two_workers_have_trained(tmp_path):
+    wanted = worker.afterwards(tf.distribute.get_strategy())
+    for (found,) in results([{"do": "afterwards"}], tmp_path, 2):
+        assert_equal(found, wanted, 1e-4)
 
 
 @pytest.mark.nightly

@@ -90,11 +90,12 @@ class CheckedModel(_compat.DistributedModel):
         train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else ())]
-        settings = train.settings() | {
+        steps = {
             "initial_epoch": initial_epoch,
             "steps_per_epoch": steps_per_epoch,
             "steps_per_execution": self.steps_per_execution,
         }
+        settings = train.settings() | steps | self.objective_settings
         with resuming(callbacks, self, settings) as place, feed.errors(), val_feed.errors():
             self._adapt_if_new(*train.rows[:2])
             workers.agree(self.distribute_strategy, self.changing_variables)
@@ -194,6 +195,11 @@ class CheckedModel(_compat.DistributedModel):
 
     def __call__(self, x, *args, **kwargs):
         return super().__call__(checks.tensor(x, self), *args, **kwargs)
+
+    @property
+    def objective_settings(self) -> dict:
+        """What the objective depends on beside weights and data, as JSON; a training goes on only with the same."""
+        return {}
 
     def _check_compiled(self, method):
         if not self.compiled:

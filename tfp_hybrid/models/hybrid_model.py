@@ -234,6 +234,12 @@ class HybridModel(DensityModel):
     def _discriminative(self):
         return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
 
+    @property
+    def objective_settings(self) -> dict:
+        weight = self.generative_weight
+        name = type(weight).__name__ if callable(weight) else float(weight)
+        return {"generative_weight": name, "weighting": self.weighting}
+
     def _trace_steps_anew(self):
         for function, make in (
             (self.train_function, self.make_train_function),

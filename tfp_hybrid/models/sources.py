@@ -42,7 +42,8 @@ class Source:
         count = len(first[feature_cache.KEY] if feature_cache.is_cached(first) else first)
         if self.stream is None:
             return {"rows": count, "batch_size": self.batch_size or 32, "shuffle": bool(self.shuffle)}
-        return {"rows of the first batch": count}
+        is_data_set = isinstance(self.stream, tf.data.Dataset)
+        return {"rows of the first batch": count} | ({"batches": int(self.stream.cardinality())} if is_data_set else {})
 
     def is_finite(self, steps: int | None) -> bool:
         """Returns whether all rows can be read; `steps` is how many batches an epoch has, if that was given."""
