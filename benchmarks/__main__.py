@@ -113,6 +113,19 @@ def latency(
 
 
 @app.command()
+def wire(
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps that are measured.")] = 50,
+    out: Out = RESULTS,
+    seed: Seed = 0,
+    quick: Quick = False,
+):
+    """Measures the bytes that two workers exchange in a training step, against the size of the gradients."""
+    from benchmarks.wire import wire
+
+    wire(_run("wire", out, 1, 0.0, seed, quick), steps)
+
+
+@app.command()
 def checking(out: Out = RESULTS, rounds: Rounds = 5, seed: Seed = 0, quick: Quick = False):
     """Measures the time of checking inputs against that of `predict`."""
     from benchmarks.checking import checking

@@ -23,7 +23,7 @@ def test_workers_that_are_killed_again_and_again(tmp_path, capsys):
     """Kills come from when the workers have found each other on, half of them while the state is being written."""
 
     def jobs(name):
-        return [{"do": "resumable", "path": str(tmp_path / name / "state"), "epochs": 200}]
+        return [{"do": "resumable", "path": str(tmp_path / name / "state"), "epochs": 120}]
 
     (tmp_path / "peace").mkdir()
     (wanted,), _ = results(jobs("peace"), tmp_path / "peace", 2)
