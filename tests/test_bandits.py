@@ -106,6 +106,7 @@ def test_arms_take_turns_before_the_first_training():
     assert np.sort(pulled).tolist() == [[0, 1, 2]] * 20 and len(np.unique(pulled, axis=0)) > 3
 
 
+@pytest.mark.nightly
 def test_what_changes_is_learnt_by_forgetting():
     """The best arm changes; with forgetting the bandit follows, and remembers no more than it has to."""
     regrets = {}
@@ -277,7 +278,7 @@ def test_a_saved_bandit_goes_on_alike(tmp_path):
             bandits.ThompsonSampling.load(tmp_path / other)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_a_bandit_with_a_flow_learns():
     """Rewards of 0 and 1; the regret of the last contexts is a fraction of that of random arms."""
     keras.utils.set_random_seed(0)

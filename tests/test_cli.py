@@ -70,6 +70,7 @@ def test_score_takes_a_saved_rejector(folder, tmp_path):
     assert found[0] < 0.1 and found[1] == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.nightly
 def test_evaluate_compares_all_scores(folder, tmp_path):
     drawn = tmp_path / "drawn"
     result = invoke("evaluate", folder, "simulation", "--ood", "noise", "--json", "--pictures", drawn)

@@ -30,6 +30,7 @@ TEXTS = [
 ]
 CODE = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
 WITH_CODE = [path for path in TEXTS if path.parent.name != "contributing" and CODE.search(path.read_text())]
+SLOW = ("posterior", "scikit_learn", "uncertainty")  # half a minute or more each
 PAGES = sorted(path.stem for path in (ROOT / "docs" / "contributing").glob("*.md") if path.stem != "index")
 STEP = re.compile(
     r"^(?:Write|Import it in|Export it in|Add a line to `(?P<table>\w+)` in) `(?P<path>[\w/]+\.py)`"
@@ -75,8 +76,13 @@ def test_the_version_and_the_address_are_the_same_everywhere():
         assert f"git+{ADDRESS}" in text and ADDRESS.removeprefix("https:/").replace("/github.com", "/github") in text
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.nightly if path.stem in SLOW else pytest.mark.integration, id=path.stem)
+        for path in WITH_CODE
+    ],
+)
 def test_code_runs(path, monkeypatch, tmp_path, capsys):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (128, 28, 28)).astype("uint8"), rng.integers(0, 10, 128)

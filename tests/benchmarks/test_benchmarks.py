@@ -67,7 +67,15 @@ def test_latency(tmp_path):
     assert "the prediction alone" in printed
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
+def test_wire(tmp_path):
+    printed, written = run("wire", tmp_path, "--steps", "5")
+    for row in written["cases"].values():
+        assert row["gradients"] == 4 * row["weights"] < row["sent"]
+    assert "bytes sent" in printed
+
+
+@pytest.mark.nightly
 def test_scoring(tmp_path):
     printed, written = run("scoring", tmp_path)
     assert written["images"] == 200 and {"predict", "-log p(x)", "Rejector.predict"} <= written["ratios"].keys()
@@ -76,7 +84,7 @@ def test_scoring(tmp_path):
     assert written["ratios"]["typicality"] == expected and "typicality" in printed
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_checking(tmp_path):
     printed, written = run("checking", tmp_path)
     assert set(written["results"]) == {"256 rows of 8 columns", "64 images"}

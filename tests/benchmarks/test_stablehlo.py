@@ -59,7 +59,7 @@ def test_precision():
         stablehlo.with_precision("", "LOW")
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_variables_are_as_before_after_the_results_are_taken():
     step, batch, exported = exported_step()
     before = exported.values()
@@ -78,7 +78,7 @@ def test_tracing_for_an_accelerator_ends_with_its_context():
     assert not execution.is_for_accelerator()
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_fit_under_xla_on_a_gpu_takes_the_measured_path(monkeypatch):
     """With a GPU, `fit` calls no CPU convolution and no parts for cores, as the exported steps."""
     model = hy.HybridModel(

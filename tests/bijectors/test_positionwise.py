@@ -63,6 +63,7 @@ def test_recomputed_gradients_are_the_same():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.nightly
 def test_positions_are_learned(tmp_path):
     """The mean of the rows' vectors depends on the row; only the flow that knows the position has their density."""
     rng = np.random.default_rng(0)

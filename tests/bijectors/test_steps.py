@@ -160,7 +160,7 @@ def batch(name, rows=3, dtype="float64", seed=1):
 
 
 @every_step
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.nightly), 3])
 def test_equals_a_chain_of_separate_steps(name, count):
     steps, chain = twins(name, count)
     for method in ("forward_and_log_det", "inverse_and_log_det"):
@@ -168,7 +168,7 @@ def test_equals_a_chain_of_separate_steps(name, count):
 
 
 @every_step
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.nightly), 3])
 def test_recomputed_gradients_are_those_of_the_chain(name, count):
     steps, chain = twins(name, count, recompute=True)
     got, wanted = all_of(steps, batch(name)), all_of_chain(chain, batch(name))

@@ -163,6 +163,7 @@ def test_drift_compares_each_column(run, tmp_path):
     assert commands.drift(run[0], run[1] / "new.parquet")["rows"] == 300
 
 
+@pytest.mark.nightly
 def test_a_regression_of_the_same_table(tmp_path):
     customers().drop(columns="leaves").to_parquet(tmp_path / "customers.parquet")
     settings = {"epochs": 40, "learning_rate": 0.01, "batch_size": 64, "generative_weight": 0.01}

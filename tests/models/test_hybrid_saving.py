@@ -65,7 +65,7 @@ for folder in sys.argv[1:]:
 """
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_new_process_predicts_and_trains_on_as_this_one(tmp_path):
     models = {name: (make(), *data()) for name, (make, data) in MODELS.items() if name != "vector"}  # as "rich"
     for name, (model, x, y) in models.items():

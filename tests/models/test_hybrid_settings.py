@@ -146,7 +146,7 @@ def test_a_replica_without_rows_leaves_training_as_on_one_device(rows):
         np.testing.assert_allclose(histories[0][name], values, rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:`layer.updates`")
 def test_scikit_learn_wrappers_take_the_model():
     names = np.array(["left", "right"])

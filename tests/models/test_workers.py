@@ -38,7 +38,7 @@ def test_two_workers_train_as_one_device(one, tmp_path):
     assert np.unique([first, second]).size == 2 * first.size, "each replica draws its own"
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_two_devices_train_as_one(one):
     assert_equal(worker.equal(two_devices(), "real_nvp", "adam"), one)
 

@@ -16,7 +16,7 @@ def is_time(hhmm):
     return (hhmm >= 0) & (hhmm <= 2400) & (hhmm % 100 < 60)
 
 
-@pytest.mark.integration
+@pytest.mark.nightly
 def test_what_it_draws_are_times(real_data):
     dataset = datasets.load("flights", data_dir=real_data)
     x = dataset.train[0][::15]

@@ -30,6 +30,7 @@ def assert_same(found, expected):
     np.testing.assert_array_equal(found["abstain"], expected["abstain"])
 
 
+@pytest.mark.nightly
 def test_ray(run, parquet, expected, monkeypatch):
     """With two actors, which hold the model."""
     ray = pytest.importorskip("ray", reason="ray, of the extra scale, is not installed")

@@ -105,7 +105,7 @@ def test_an_interrupted_run_resumes(run, parquet, tmp_path, small_blocks, monkey
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills processes")
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, marks=pytest.mark.integration), pytest.param(12, marks=pytest.mark.nightly)]
+    "kills", [pytest.param(1, marks=pytest.mark.integration), pytest.param(12, marks=pytest.mark.nightly)]
 )
 def test_killed_again_and_again_it_is_the_same_file(run, parquet, tmp_path, kills):
     command = [sys.executable, KILLING, run.folder, parquet, tmp_path, str(kills)]

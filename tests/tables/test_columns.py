@@ -381,6 +381,7 @@ def test_dates_and_times_keep_their_zone():
     pd.testing.assert_frame_equal(columns.to_frame(columns.to_array(table)), table, check_dtype=False)
 
 
+@pytest.mark.nightly
 def test_categorical_tables_sum_to_one():
     """All combinations of levels, unseen ones and holes included, after training."""
     rng = np.random.default_rng(0)
