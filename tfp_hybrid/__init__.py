@@ -12,8 +12,8 @@ import sys as _sys
 _IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).stem == "tfp-hybrid"
 
 if not _IN_CONSOLE_SCRIPT:
-    from tfp_hybrid.registered import bijectors, heads, networks, tables, uncertainty  # isort: skip (it checks the backend)
-    from tfp_hybrid import active, bayes, callbacks, serving
+    from tfp_hybrid.registered import bijectors, heads, latents, networks, tables, uncertainty  # isort: skip (it checks the backend)
+    from tfp_hybrid import active, bayes, callbacks, serving, shift
     from tfp_hybrid.estimators import DensityEstimator, HybridClassifier, HybridRegressor
     from tfp_hybrid.flows import flow_distribution
     from tfp_hybrid.interop import ModuleLayer
@@ -35,8 +35,10 @@ __all__ = [
     "datasets",
     "flow_distribution",
     "heads",
+    "latents",
     "networks",
     "serving",
+    "shift",
     "tables",
     "uncertainty",
 ]

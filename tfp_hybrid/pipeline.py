@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -24,7 +25,11 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def batches(
-    arrays: tuple, batch_size: int | None = None, shuffle: bool = False, order_seed: Callable | None = None
+    arrays: tuple,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    order_seed: Callable | None = None,
+    quota: tuple[np.ndarray, int] | None = None,
 ) -> tf.data.Dataset:
     """Splits arrays into batches for Keras' `fit`, `evaluate` and `predict`.
 
@@ -35,6 +40,8 @@ def batches(
       shuffle: Whether to shuffle all rows, in a new order at each iteration. The orders follow
         `keras.utils.set_random_seed`.
       order_seed: A function that returns the seed of the next order, `(2,)`; None draws it.
+      quota: Which rows are few, `(n,)` of booleans, and how many of them each batch has. An iteration then goes once
+        through the other rows, and over and over through the few.
 
     Returns:
       A data set of known cardinality, of tuples of tensors.
@@ -47,9 +54,31 @@ def batches(
         given = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(order_seed, [], tf.int64))
         seeds = given.map(lambda seed: tf.ensure_shape(seed, (2,)))
 
-    def order(seed):
-        indices = tf.range(rows)
+    def shuffled(indices, seed):
         return tf.random.experimental.stateless_shuffle(indices, seed) if shuffle else indices
+
+    def order(seed):
+        return shuffled(tf.range(rows), seed)
+
+    if quota is not None:
+        few, others = (tf.constant(np.flatnonzero(chosen), tf.int32) for chosen in (quota[0], ~quota[0]))
+        room = batch_size - quota[1]
+        count = -(-len(others) // room)
+        times = -(-count * quota[1] // len(few))
+        rows = len(others) + count * quota[1]
+
+        def order(seed):
+            ours, theirs = tf.unstack(tf.random.split(seed))
+            shape = (times, len(few))
+            places = (
+                tf.argsort(tf.random.stateless_uniform(shape, ours))
+                if shuffle
+                else tf.broadcast_to(tf.range(len(few)), shape)
+            )
+            again = tf.reshape(tf.gather(few, places), [-1])[: count * quota[1]]
+            padded = tf.pad(shuffled(others, theirs), [[0, count * room - len(others)]], constant_values=-1)
+            both = tf.concat([tf.reshape(again, (count, quota[1])), tf.reshape(padded, (count, room))], 1)
+            return tf.boolean_mask(both, both >= 0)
 
     def gather(indices):
         return tuple(column if column is None else _rows(column, indices) for column in columns)

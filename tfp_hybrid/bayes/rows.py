@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.models import HybridModel, feeding
+from tfp_hybrid.models import HybridModel, feeding, labels
 
 _MOST_ENTRIES = 2**22  # of what is computed of a chunk of rows
 
@@ -61,13 +61,15 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
             parts.append((z, np.asarray(model.head.prepare_labels(y_batch)), weights))
     if not parts:
         raise ValueError("x is empty; wanted at least one row.")
-    rows = Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    known = labels.are_known(columns[1]) if model.missing_label is not None else slice(None)
+    rows = Rows(*(column[known] for column in columns))
     bad = ~np.isfinite(rows.z).all(axis=1)
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(f"x: the latent of row {row} is not finite; wanted rows that the flow can encode.")
     if not rows.total:
-        raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
+        raise ValueError("sample_weight is zero for all rows that have a label; wanted at least one positive weight.")
     return rows
 
 
@@ -75,6 +77,8 @@ def check_model(model):
     """Raises ValueError unless the head of a model can have a posterior."""
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
+    if getattr(model.head, "kernel", None) is None:
+        raise ValueError(f"The head {type(model.head).__name__} has no kernel; wanted one that a posterior can be of.")
     if getattr(model.head, "weight_stddev", 0):
         raise ValueError(
             f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "

@@ -2,6 +2,7 @@
 
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.categorical import Categorical
+from tfp_hybrid.heads.class_posterior import ClassPosterior
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
 from tfp_hybrid.heads.normal_mixture import NormalMixture
@@ -11,6 +12,7 @@ from tfp_hybrid.heads.variational import Variational
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "ClassPosterior",
     "ExponentialFamily",
     "Head",
     "HeteroscedasticNormal",

@@ -100,10 +100,13 @@ class _OfObserved(keras.metrics.Metric):
         super().__init__(name=metric.name)
         self.metric = metric
 
-    def update_state(self, y, y_pred):
-        seen = tf.reshape(~tf.math.is_nan(y), [-1])
+    def update_state(self, y, y_pred, sample_weight=None):
+        seen = tf.cast(~tf.math.is_nan(y), self.dtype)
+        if sample_weight is not None:
+            seen *= tf.cast(sample_weight, self.dtype)[:, tf.newaxis]
+        seen = tf.reshape(seen, [-1])
         y, y_pred = (tf.reshape(values, [-1, 1]) for values in (y, y_pred))
-        self.metric.update_state(tf.where(seen[:, tf.newaxis], y, 0), y_pred, tf.cast(seen, self.dtype))
+        self.metric.update_state(tf.where(seen[:, tf.newaxis] > 0, y, 0), y_pred, seen)
 
     def reset_state(self):
         """Begins anew, as the metric inside."""

@@ -42,6 +42,7 @@ class CheckedModel(_compat.DistributedModel):
         validation_batch_size=None,
         validation_freq=1,
         cache="memory",
+        labelled_per_batch=None,
     ):
         """As `keras.Model.fit`; checks the data first, and adapts the flow to it unless that was done before.
 
@@ -58,6 +59,9 @@ class CheckedModel(_compat.DistributedModel):
         the same rows; or None, which runs the encoder on every batch. Finite data sets are cached, too: their rows are
         put in batches as large as the first, and shuffled if `shuffle`. A data set with random augmentation needs
         None, since its first pass would be all that the flow ever sees. Labels and weights stay in memory.
+
+        With a `missing_label`, of arrays of which few rows have a label, `labelled_per_batch` puts that many of them in
+        each batch. An epoch then goes once through the rows without a label, and over and over through those with one.
 
         If the loss or a weight becomes NaN or infinite, training stops with an error, and weights and optimizer go back
         to the last good epoch, or to the state before training if there is none. Checkpoints written before
@@ -85,6 +89,7 @@ class CheckedModel(_compat.DistributedModel):
         if validation_data is not None:
             columns = tuple(validation_data) if isinstance(validation_data, list) else validation_data
             held_out = source(val_feed, *keras.utils.unpack_x_y_sample_weight(columns), val_batch_size)
+        train = train.with_labels(labelled_per_batch)
         self._take_feature_names(feed.names)
         self.check_encoder()
         train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)

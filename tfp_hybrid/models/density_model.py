@@ -15,7 +15,7 @@ from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feature_cache, feeding, metrics
+from tfp_hybrid.models import checks, feature_cache, feeding, labels, metrics
 from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
@@ -70,7 +70,7 @@ class DensityModel(EncodedModel):
     """
 
     objective = "-log p(x)"
-    head = None
+    head = missing_label = None
 
     def __init__(self, distribution, encoder=None, **kwargs):
         checks.check_distribution(distribution, type(self).__name__)
@@ -201,12 +201,12 @@ class DensityModel(EncodedModel):
         x, _, _ = feed.rows(x)
         if y is not None:
             feed.check_response()
-            y = checks.labels(y, self.head, len(x))
+            y = labels.known(labels.checked(y, self, len(x)))
         self._take_feature_names(feed.names)
         self.check_encoder()
         self._adapt_flow(x)
         self.remember_encoder()
-        if y is not None:
+        if y is not None and len(y):
             self.head.adapt(y)
 
     def _adapt_flow(self, x):
@@ -224,8 +224,8 @@ class DensityModel(EncodedModel):
         """Adapts what has not been adapted, on as many of the rows of x as that needs."""
         if not is_adapted(self.distribution):
             self._adapt_flow(feature_cache.every(x, rows_to_adapt(self.distribution)))
-        if self.head is not None and not self.head.is_adapted():
-            self.head.adapt(y)
+        if self.head is not None and not self.head.is_adapted() and len(known := labels.known(y)):
+            self.head.adapt(known)
 
     def _take_feature_names(self, names):
         """Sets `feature_names`, unless they are known."""
@@ -336,7 +336,8 @@ class DensityModel(EncodedModel):
     def compile_from_config(self, config):
         """As `keras.Model.compile_from_config`; raises ValueError for what a saved model may not name."""
         check_config(config)
-        super().compile_from_config(config)
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
 
 def _share_of_global_mean(total, count, replicas):

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import _compat, arguments, workers
-from tfp_hybrid.models import checks, feature_cache
+from tfp_hybrid.models import checks, feature_cache, labels
 from tfp_hybrid.pipeline import batches
 from tfp_hybrid.tables import frames
 
@@ -125,7 +125,7 @@ class Feed:
         if y is not None:
             self.check_response()
         if self.labelled:
-            y = checks.labels(y, self.model.head, len(x), f"y{self.suffix}", x_argument)
+            y = labels.checked(y, self.model, len(x), f"y{self.suffix}", x_argument)
         if sample_weight is not None:
             sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", x_argument)
         return x, y, sample_weight
@@ -133,7 +133,7 @@ class Feed:
     def _class_weighted(self, x, y, sample_weight):
         if self.class_weight is None:
             return x, y, sample_weight
-        row_weights = self.class_weight[y.astype(int)]
+        row_weights = np.where(labels.are_known(y), self.class_weight[y.astype(int)], np.float32(1))
         return x, y, row_weights if sample_weight is None else row_weights * sample_weight
 
     def data(self, x, y=None, sample_weight=None, batch_size: int | None = None) -> Batches:
@@ -235,12 +235,12 @@ class Feed:
         return _packed((x, y, sample_weight))
 
 
-def in_batches(rows: tuple, batch_size: int | None, shuffle: bool = False, order_seed=None) -> tf.data.Dataset:
+def in_batches(rows: tuple, batch_size: int | None, *options) -> tf.data.Dataset:
     """Returns batches of the checked `(x, y, sample_weight)`, or of features in place of x; others may be None."""
     x, *rest = rows
     if not feature_cache.is_cached(x):
-        return batches(_packed(rows), batch_size, shuffle, order_seed)
-    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, shuffle, order_seed)
+        return batches(_packed(rows), batch_size, *options)
+    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, *options)
     return data.map(lambda features, *columns: (feature_cache.as_cached(features), *columns))
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head
-from tfp_hybrid.models import feature_cache, metrics
+from tfp_hybrid.models import classes, feature_cache, labels, metrics
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.encoding import flattened
 from tfp_hybrid.serialization import deserialize, serialize, sharing
@@ -42,6 +43,9 @@ class HybridModel(DensityModel):
         `train_encoder`.
       train_encoder: Whether the encoder is trained, too: on log p(y|x) alone. (The gradient of log p(features) stops at
         the features. Through the encoder it would have no maximum: features that shrink to a point have any density.)
+      missing_label: The label of rows without one, such as -1, or NaN; None if all rows have one. They add
+        lambda log p(x) alone to the sum of eq. 5. Metrics of p(y|x), those that `compile` was given included, are over
+        the rows with a label.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
@@ -72,14 +76,16 @@ class HybridModel(DensityModel):
         weighting="density",
         encoder=None,
         train_encoder=False,
+        missing_label=None,
         **kwargs,
     ):
         if not isinstance(head, Head):
             raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
         _check_generative_weight(generative_weight)
         _check_weighting(weighting)
+        labels.check_missing_label(missing_label, head)
         super().__init__(distribution, encoder, train_encoder=train_encoder, **kwargs)
-        self.head = head
+        self.head, self.missing_label = head, missing_label
         if not head.built:
             head.build((None, distribution.distribution.event_shape.num_elements()))
             head.built = True
@@ -131,6 +137,15 @@ class HybridModel(DensityModel):
             return tfd.JointDistributionNamed({"x": self.distribution, "y": lambda x: p_y(x)})
         return tfd.JointDistributionNamed({"features": self.distribution, "y": lambda features: p_y(features)})
 
+    def compile(self, optimizer="rmsprop", *args, metrics=None, weighted_metrics=None, **kwargs):
+        """As `keras.Model.compile`; with a `missing_label`, all metrics are weighted, rows without a label by zero."""
+        if self.missing_label is not None:
+            given = (
+                [] if one is None else one if isinstance(one, list) else [one] for one in (metrics, weighted_metrics)
+            )
+            metrics, weighted_metrics = None, sum(given, []) or None
+        super().compile(optimizer, *args, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
+
     def __call__(self, x, *args, **kwargs):
         found = super().__call__(x, *args, **kwargs)
         return _warn_of_nan(found) if tf.executing_eagerly() else found
@@ -153,15 +168,33 @@ class HybridModel(DensityModel):
         )
         return self.head(tf.concat(features, 0)), np.concatenate(log_prob)
 
-    def sample(self, n: int = 1, seed=None) -> dict[str, tf.Tensor]:
+    def log_prob_given(self, x, y, batch_size: int | None = None) -> np.ndarray:
+        """Returns log p(x | y) in nats, `(n,)`; -inf where it overflows. It takes a `latents.ClassMixture`.
+
+        Args:
+          x: As for `log_prob`.
+          y: The class of each row, `(n,)`.
+          batch_size: As for `log_prob`.
+        """
+        return classes.log_prob_given(self, x, y, batch_size)
+
+    def sample(self, n: int = 1, seed=None, y=None) -> dict[str, tf.Tensor]:
         """Draws n pairs from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`; "features" in place of "x" if there is
         an encoder.
 
         Args:
           n: The number of draws.
           seed: As for `DensityModel.sample`.
+          y: If given, a class, or one for each draw, `(n,)`: x is drawn from p(x | y). It takes a
+            `latents.ClassMixture`.
         """
-        return self._sample(self.joint, n, seed)
+        if y is None:
+            return self._sample(self.joint, n, seed)
+        arguments.check_count(n, "n", least=0)
+        latent, y = classes.given(self, n, y)
+        p_x = tfd.TransformedDistribution(latent, self.flow)
+        x = self._sample(p_x, 1, seed)[0]
+        return {"x" if self.encoder is None else "features": x, "y": tf.constant(y, tf.int32)}
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
@@ -204,10 +237,13 @@ class HybridModel(DensityModel):
 
     def _row_losses(self, x, y, training):
         encoding = self._encoding(x, training)
-        y = self.head.prepare_labels(y)
         p_y = self.head.at_point(encoding.features) if training else encoding.p_y
+        y_pred = self.head.mean(p_y)
+        y, known = self._known_labels(y, y_pred)
         nll = -(self.head.training_log_prob(encoding.features, y) if training else p_y.log_prob(y))
-        self.nll_tracker.update_state(nll)
+        if known is not None:
+            nll = tf.where(known, nll, 0)
+        self.nll_tracker.update_state(nll, known)
         rows = nll
         if not (training and self._discriminative):
             if training and self.train_encoder:
@@ -222,10 +258,22 @@ class HybridModel(DensityModel):
             else:
                 log_p_z, log_det = (tf.cast(part, nll.dtype) for part in (encoding.log_p_z, encoding.log_det))
                 rows = rows - weight * log_det - log_p_z
-        return rows, self.head.mean(p_y)
+        return rows, y_pred
+
+    def _known_labels(self, y, y_pred):
+        """Labels, with any in place of missing ones, and which are known, `(n,)`; None if all are."""
+        y = self.head.prepare_labels(y)
+        if self.missing_label is None:
+            return y, None
+        known = labels.is_known(y)
+        return labels.filled(y, known, y_pred), known
 
     def _logs(self, x, y, y_pred, sample_weight, training):
-        self.head_metric.update_state(self.head.prepare_labels(y), y_pred)
+        y, known = self._known_labels(y, y_pred)
+        self.head_metric.update_state(y, y_pred, known)
+        if known is not None:
+            weights = tf.ones_like(known, y_pred.dtype) if sample_weight is None else tf.reshape(sample_weight, [-1])
+            sample_weight = tf.where(known, weights, 0)
         logs = super()._logs(x, y, y_pred, sample_weight, training)
         hidden = (self.log_prob_tracker.name, "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in logs.items() if name not in hidden}
@@ -253,11 +301,15 @@ class HybridModel(DensityModel):
         with sharing():
             config = super().get_config()
             head = keras.saving.serialize_keras_object(self.head)
-        return config | {
-            "head": head,
-            "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
-            "weighting": self.weighting,
-        }
+        return (
+            config
+            | {
+                "head": head,
+                "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
+                "weighting": self.weighting,
+            }
+            | ({} if self.missing_label is None else {"missing_label": self.missing_label})
+        )
 
     @classmethod
     def _deserialized(cls, config):

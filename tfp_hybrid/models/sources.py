@@ -6,8 +6,9 @@ import pathlib
 
 import tensorflow as tf
 
+from tfp_hybrid import arguments
 from tfp_hybrid.callbacks.place import Place
-from tfp_hybrid.models import feature_cache, feeding
+from tfp_hybrid.models import feature_cache, feeding, labels
 from tfp_hybrid.models.feature_cache import FeatureCache
 
 
@@ -21,6 +22,7 @@ class Source:
       stream: The data set or generator; None for arrays.
       batch_size: The number of rows in a batch of an array.
       shuffle: Whether the rows of an array are shuffled.
+      labelled_per_batch: How many rows of each batch of an array have a label; None leaves it to chance.
     """
 
     feed: feeding.Feed
@@ -28,20 +30,46 @@ class Source:
     stream: feeding.Batches | None = None
     batch_size: int | None = None
     shuffle: bool = False
+    labelled_per_batch: int | None = None
 
     def batches(self, place: Place | None = None) -> feeding.Batches:
         """Returns checked batches; of an array that is shuffled, in the order of a place, if one is given."""
         if self.stream is None:
             order_seed = None if place is None else place.order_seed
-            return feeding.in_batches(self.rows, self.batch_size, self.shuffle, order_seed)
+            few = None if self.labelled_per_batch is None else (labels.are_known(self.rows[1]), self.labelled_per_batch)
+            return feeding.in_batches(self.rows, self.batch_size, self.shuffle, order_seed, few)
         return self.feed.stream(self.stream)
+
+    def with_labels(self, count: int | None) -> "Source":
+        """Returns batches of which each has that many rows with a label; checks that some are known.
+
+        Raises:
+          ValueError: If no row has a label, or if batches cannot have so many.
+        """
+        model = self.feed.model
+        if self.stream is None:
+            labels.check_some_known(self.rows[1], model)
+        if count is None:
+            return self
+        name = f"labelled_per_batch is {count!r}"
+        if model.missing_label is None:
+            raise ValueError(f"{name}, but the model has no `missing_label`, so all rows have a label; wanted None.")
+        if self.stream is not None:
+            raise ValueError(f"{name}, but x is a data set, whose batches are as they are; wanted arrays, or None.")
+        arguments.check_count(count, "labelled_per_batch")
+        if count >= (self.batch_size or 32):
+            raise ValueError(f"{name}, and batch_size {self.batch_size or 32}; wanted fewer, for rows without a label.")
+        if labels.are_known(self.rows[1]).all():
+            raise ValueError(f"{name}, but all rows have a label; wanted None.")
+        return dataclasses.replace(self, labelled_per_batch=count)
 
     def settings(self) -> dict:
         """Returns what decides which rows are in which batch, as far as it is known."""
         first = self.rows[0]
         count = len(first[feature_cache.KEY] if feature_cache.is_cached(first) else first)
         if self.stream is None:
-            return {"rows": count, "batch_size": self.batch_size or 32, "shuffle": bool(self.shuffle)}
+            settings = {"rows": count, "batch_size": self.batch_size or 32, "shuffle": bool(self.shuffle)}
+            return settings | {"labelled_per_batch": self.labelled_per_batch}
         is_data_set = isinstance(self.stream, tf.data.Dataset)
         return {"rows of the first batch": count} | ({"batches": int(self.stream.cardinality())} if is_data_set else {})
 

@@ -17,6 +17,8 @@ from tfp_hybrid.uncertainty.score_tables import all_scores, detection_table, sco
 from tfp_hybrid.uncertainty.scores import (
     WAIC,
     Aleatoric,
+    ClassNegativeLogProb,
+    ClassTypicality,
     CodeLength,
     Combined,
     ComplexityDensity,
@@ -47,6 +49,8 @@ from tfp_hybrid.uncertainty.training import BrierScore, ExpectedCalibrationError
 __all__ = [
     "Aleatoric",
     "BrierScore",
+    "ClassNegativeLogProb",
+    "ClassTypicality",
     "CodeLength",
     "Combined",
     "ComplexityDensity",

@@ -39,13 +39,18 @@ def all_scores(
     levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
     found = [_scores.NegativeLogProb(), _scores.JointNegativeLogProb(), _scores.LatentNorm()]
     found += [_scores.LevelLogProb()] if levels > 1 else []
-    found += [_scores.LeastLikelyPosition()]
+    found += [_scores.LeastLikelyPosition(), _scores.ClassNegativeLogProb()]
     found += [_scores.PredictiveEntropy(), _scores.MaxProbability(), _scores.Energy(), _scores.PredictiveVariance()]
     if model.head is not None and model.head.is_integrated:
         found += [_scores.Epistemic(), _scores.Aleatoric()]
     found += [_scores.InputComplexity()] + ([_scores.GradientNorm()] if gradient_norm else [])
     if x is not None:
-        found += [_scores.Typicality(), _scores.LatentNorm(two_sided=True), _scores.ComplexityDensity()]
+        found += [
+            _scores.Typicality(),
+            _scores.ClassTypicality(),
+            _scores.LatentNorm(two_sided=True),
+            _scores.ComplexityDensity(),
+        ]
         found += [_scores.RelativeMahalanobis(), _scores.KNearest(normalize=True), _scores.DensityOfStates()]
         found += [_scores.default_score(model)]
     if likelihood_ratio is not None:

@@ -1,6 +1,7 @@
 """Out-of-distribution scores of single inputs; higher is more out-of-distribution."""
 
 from tfp_hybrid.uncertainty.scores.base import Score
+from tfp_hybrid.uncertainty.scores.class_density import ClassNegativeLogProb, ClassTypicality
 from tfp_hybrid.uncertainty.scores.combination import Combined, combine
 from tfp_hybrid.uncertainty.scores.complexity import CodeLength, InputComplexity
 from tfp_hybrid.uncertainty.scores.default import default_score
@@ -24,6 +25,8 @@ from tfp_hybrid.uncertainty.scores.waic import WAIC
 
 __all__ = [
     "Aleatoric",
+    "ClassNegativeLogProb",
+    "ClassTypicality",
     "CodeLength",
     "Combined",
     "ComplexityDensity",

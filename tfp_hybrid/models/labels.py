@@ -1,0 +1,119 @@
+"""Rows without a label: how they are marked, and what they add to a loss and to metrics.
+
+Once checked, a missing label of an integer head is -1, and one of another head is NaN in all its entries.
+"""
+
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.models import checks
+
+_MISSING_INTEGER = -1
+
+
+def check_missing_label(missing_label, head: keras.layers.Layer):
+    """Raises ValueError unless `missing_label` is None or a number that is no label of a classifier."""
+    if missing_label is None:
+        return
+    if not isinstance(missing_label, numbers.Real) or isinstance(missing_label, bool):
+        raise ValueError(
+            f"HybridModel: `missing_label` is {missing_label!r}; wanted a number, such as -1 or NaN, or None."
+        )
+    if head.integer_labels and missing_label == missing_label and missing_label in range(_count(head)):
+        raise ValueError(
+            f"HybridModel: `missing_label` is {missing_label!r}, which is a label of the head; wanted another number, "
+            "such as -1."
+        )
+
+
+def _count(head):
+    return getattr(head.unwrapped(), "num_classes", 2)
+
+
+def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y", x_argument: str = "x") -> np.ndarray:
+    """Checks y as `checks.labels` does, of a model that may know rows without a label.
+
+    Args:
+      y: The responses, `(n, *event_shape)`; if the model has a `missing_label`, a row of which all entries equal it has
+        no label.
+      model: A `HybridModel`.
+      rows: The number of rows of x, if known.
+      argument: The name of y in error messages.
+      x_argument: The name of x in error messages.
+
+    Returns:
+      The responses, `(n, *event_shape)`.
+
+    Raises:
+      ValueError: As `checks.labels`.
+    """
+    head = model.head
+    if model.missing_label is None or y is None:
+        return checks.labels(y, head, rows, argument, x_argument)
+    y = checks.unmasked(y, argument)
+    missing = _is_missing(y, model.missing_label)
+    if not missing.any():
+        return checks.labels(y, head, rows, argument, x_argument)
+    if rows is not None and len(y) != rows:
+        raise ValueError(f"{argument} has {len(y)} rows but {x_argument} has {rows}; they must match.")
+    known = y[~missing]
+    if head.integer_labels and np.issubdtype(y.dtype, np.floating) and (known == np.floor(known)).all():
+        known = known.astype(np.int64)  # as pandas stores integers beside NaN
+    if len(known):
+        known = checks.labels(known, head, None, argument, x_argument)
+        shape, dtype = known.shape[1:], known.dtype
+    else:
+        shape, dtype = head.event_shape, np.dtype("int32" if head.integer_labels else head.variable_dtype)
+    found = np.full((len(y), *shape), _MISSING_INTEGER if head.integer_labels else np.nan, dtype)
+    found[~missing] = known
+    return found
+
+
+def _is_missing(y, missing_label):
+    """Returns which rows have no label, `(n,)`."""
+    if not np.issubdtype(y.dtype, np.number):
+        return np.zeros(len(y), bool)
+    equal = np.isnan(y) if np.isnan(missing_label) else y == missing_label
+    return equal.reshape(len(y), -1).all(axis=1)
+
+
+def check_some_known(y: np.ndarray, model: keras.Model):
+    """Raises ValueError if none of the checked labels is known, from which no head could learn."""
+    if model.missing_label is not None and not are_known(y).any():
+        raise ValueError(
+            f"y holds {model.missing_label} in all {len(y)} rows; wanted a label in some of them. (Without any, "
+            "`DensityModel` is the model.)"
+        )
+
+
+def known(y: np.ndarray) -> np.ndarray:
+    """Returns the checked labels that are not missing."""
+    return y[are_known(y)]
+
+
+def are_known(y: np.ndarray) -> np.ndarray:
+    """Returns `is_known` of an array of checked labels."""
+    with tf.device("CPU"):
+        return is_known(y).numpy()
+
+
+def is_known(y) -> tf.Tensor:
+    """Returns which rows of checked labels are known, `(n,)`."""
+    y = tf.convert_to_tensor(y)
+    missing = tf.math.is_nan(y) if y.dtype.is_floating else tf.equal(y, _MISSING_INTEGER)
+    return ~tf.reduce_all(tf.reshape(missing, [tf.shape(y)[0], -1]), -1)
+
+
+def filled(y: tf.Tensor, seen: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """Returns labels that a distribution accepts: the first class, or the mean, in place of missing ones.
+
+    Args:
+      y: Checked labels.
+      seen: Which of them are known, `(n,)`.
+      mean: E[y|x].
+    """
+    fill = tf.stop_gradient(tf.cast(mean, y.dtype)) if y.dtype.is_floating else tf.zeros_like(y)
+    return tf.where(tf.reshape(seen, [-1] + [1] * (y.shape.rank - 1)), y, fill)

@@ -1,0 +1,219 @@
+"""Rows from another place than the training rows: how much of it the model has seen, and how to learn for it.
+
+Of two densities, one of each place, the ratio is exact: no classifier has to estimate it.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import scipy.stats
+
+from tfp_hybrid import arguments
+from tfp_hybrid.models import DensityModel, HybridModel
+from tfp_hybrid.uncertainty.scores.base import check_classifier, check_model
+
+__all__ = ["ShiftReport", "Weights", "adapt", "importance_weights", "label_shift", "report"]
+
+_ITERATIONS, _TOLERANCE = 10_000, 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights with which the mean over rows of one place estimates the mean over another.
+
+    Attributes:
+      values: The weights, `(n,)`; pass them as `sample_weight`.
+      clipped: How many of them were clipped.
+    """
+
+    values: np.ndarray
+    clipped: int
+
+    @property
+    def effective_sample_size(self) -> float:
+        """(sum w)^2 / sum w^2: so many rows of the other place would say as much."""
+        return float(self.values.sum() ** 2 / np.sum(self.values**2))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftReport:
+    """How far one place is from another.
+
+    Attributes:
+      rows: The number of rows of the target that were looked at.
+      divergence: The mean of log p_t(x) - log p_s(x) over them in nats, an estimate of KL(p_t || p_s); for rows that
+        p_t was trained on, it is too large.
+      standard_error: That of `divergence`.
+      p_value: That of the Kolmogorov-Smirnov test of log p_t(x) - log p_s(x) between the rows of both places; small if
+        they differ.
+      effective_sample_size: That of the importance weights of the source's rows.
+      source_rows: The number of rows of the source.
+    """
+
+    rows: int
+    divergence: float
+    standard_error: float
+    p_value: float
+    effective_sample_size: float
+    source_rows: int
+
+    def __str__(self):
+        found = "a shift" if self.p_value < 0.01 else "no shift that these rows could show"
+        return (
+            f"{found} (p = {self.p_value:.2g}): {self.divergence:.3g} +- {self.standard_error:.2g} nats a row; "
+            f"{self.source_rows:,} rows of the source, weighted, are worth {self.effective_sample_size:,.0f}"
+        )
+
+
+def importance_weights(
+    source: DensityModel, target: DensityModel, x, largest: float | None = None, batch_size: int | None = None
+) -> Weights:
+    """Returns exp(log p_t(x) - log p_s(x)) of rows of the source.
+
+    The mean of `w(x) g(x)` over rows of the source is that of g over the target, if p_s is nowhere zero where p_t is
+    not. Large weights make it noisy, so they are clipped (truncated importance sampling).
+
+    Args:
+      source: The model whose p(x) is that of the source.
+      target: The model whose p(x) is that of the target.
+      x: Rows of the source, `(n, *event_shape)`.
+      largest: The largest weight; None is sqrt(n) times their mean, after Ionides, `inf` clips nothing.
+      batch_size: Rows of a batch; 256 if None.
+
+    Raises:
+      ValueError: If a model cannot take x, or if a row has log p(x) = -inf in both places.
+
+    References:
+      Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the Log-Likelihood Function".
+      Ionides 2008, "Truncated Importance Sampling".
+    """
+    if largest is not None and not largest > 0:
+        raise ValueError(f"largest is {largest!r}; wanted a number > 0, or None.")
+    with np.errstate(over="ignore"):
+        exact = np.exp(_log_ratios(source, target, x, batch_size, "x"))
+    largest = np.sqrt(len(exact)) * exact.mean() if largest is None else largest
+    if np.isinf(exact).any() and not np.isfinite(largest):
+        raise ValueError("x has rows whose weight is infinite; wanted a `largest` that is finite.")
+    return Weights(np.minimum(exact, largest), int(np.sum(exact > largest)))
+
+
+def report(
+    source: DensityModel, target: DensityModel, x_source, x_target, batch_size: int | None = None
+) -> ShiftReport:
+    """Reports whether there is a shift between two places, how large it is, and how many rows carry the weights.
+
+    Args:
+      source: The model whose p(x) is that of the source.
+      target: The model whose p(x) is that of the target.
+      x_source: Rows of the source that neither model was trained on.
+      x_target: Rows of the target that neither model was trained on.
+      batch_size: Rows of a batch; 256 if None.
+
+    Raises:
+      ValueError: As `importance_weights`.
+    """
+    here = _log_ratios(source, target, x_source, batch_size, "x_source")
+    there = _log_ratios(source, target, x_target, batch_size, "x_target")
+    return ShiftReport(
+        rows=len(there),
+        divergence=float(there.mean()),
+        standard_error=float(there.std() / np.sqrt(len(there))),
+        p_value=float(scipy.stats.ks_2samp(here, there).pvalue),
+        effective_sample_size=importance_weights(source, target, x_source, batch_size=batch_size).effective_sample_size,
+        source_rows=len(here),
+    )
+
+
+def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> np.ndarray:
+    """Returns the class frequencies among rows without labels of another place, `(K,)`, if only they differ there.
+
+    Maximum likelihood by EM, for p_t(x | y) = p_s(x | y):
+
+        q_k  <-  mean_n [ q_k r_k(x_n) / sum_j q_j r_j(x_n) ],     r_k(x) = p_s(y = k | x) / p_s(y = k)
+
+    Args:
+      model: A `HybridModel` that classifies, trained on the source.
+      x: Rows of the target, `(n, *event_shape)`.
+      prior: p_s(y), the class frequencies of the rows that the model was trained on, `(K,)`.
+      batch_size: Rows of a batch; 256 if None.
+
+    Raises:
+      ValueError: If the head is no classifier, or if `prior` is not a distribution over its classes.
+
+    References:
+      Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities".
+    """
+    check_classifier(model, "label_shift")
+    probs = model.predict(x, batch_size, verbose=0).astype(float)
+    if probs.ndim == 1:
+        probs = np.stack([1 - probs, probs], 1)
+    prior = np.asarray(prior, float)
+    if prior.shape != probs.shape[1:] or not (prior > 0).all() or not np.isclose(prior.sum(), 1, atol=1e-6):
+        raise ValueError(f"prior is {prior}; wanted {probs.shape[1]} positive frequencies that sum to 1.")
+    ratios, q = probs / prior, prior
+    for _ in range(_ITERATIONS):
+        weighted = q * ratios
+        new = np.mean(weighted / weighted.sum(1, keepdims=True), 0)
+        if np.abs(new - q).max() < _TOLERANCE:
+            break
+        q = new
+    return new
+
+
+def adapt(
+    model: HybridModel,
+    x,
+    epochs: int = 5,
+    batch_size: int = 64,
+    learning_rate: float = 1e-4,
+    verbose: str | int = "auto",
+) -> keras.callbacks.History:
+    """Trains the flow of a model on rows without labels of another place, so that p(x) is that of the place.
+
+    The head stays as it is, with the mixture of a `latents.ClassMixture`: the flow takes the rows of the new place to
+    where those of the old one were. Nothing but p(x) says which class they are, so keep the rate small, and look at a
+    few labelled rows afterwards. The posterior of a head is stale afterwards.
+
+    Args:
+      model: A trained `HybridModel`, which is changed.
+      x: Rows of the target, `(n, *event_shape)`.
+      epochs: As for `fit`, as is `batch_size`.
+      batch_size: The number of rows in a batch.
+      learning_rate: That of Adam.
+      verbose: As for `fit`.
+
+    Returns:
+      The history of log p(x) on the target.
+
+    Raises:
+      ValueError: If the model cannot take x.
+    """
+    check_model(model)
+    arguments.check_count(epochs, "epochs", 1)
+    arguments.check_number(learning_rate, "learning_rate", 0)
+    density = DensityModel(model.distribution, model.encoder)
+    of_latent = {id(variable) for variable in model.distribution.distribution.trainable_variables}
+    frozen = [one for one in density.trainable_variables if id(one.value) in of_latent]
+    try:
+        for variable in frozen:
+            variable.trainable = False
+        density.compile(keras.optimizers.Adam(learning_rate))
+        history = density.fit(x, batch_size=batch_size, epochs=epochs, verbose=verbose)
+    finally:
+        for variable in frozen:
+            variable.trainable = True
+    if model.head is not None and model.head.is_integrated:
+        model.head.posterior.make_stale()
+    return history
+
+
+def _log_ratios(source, target, x, batch_size, argument):
+    """log p_t(x) - log p_s(x), float64, `(n,)`."""
+    for model in (source, target):
+        check_model(model)
+    there, here = (model.log_prob(x, batch_size).astype(float) for model in (target, source))
+    both = np.isneginf(there) & np.isneginf(here)
+    if both.any():
+        raise ValueError(f"{argument}: row {int(both.argmax())} has log p(x) = -inf in both places; wanted others.")
+    return there - here
