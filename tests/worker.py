@@ -27,7 +27,7 @@ def rows(seed=0):
 
 def flow_of(kind):
     if kind == "glow":
-        return hy.bijectors.Glow((2, 2, 1), levels=1, steps=2, hidden_units=4)
+        return hy.bijectors.Glow((2, 2, 1), levels=1, steps=2, hidden_units=4, quantization_levels=None)
     if kind == "integers":
         return hy.bijectors.Glow((2, 2, 1), levels=1, steps=1, hidden_units=4, quantization_levels=4)
     return hy.bijectors.RealNVP((4,), couplings=2, hidden_units=(4,))
