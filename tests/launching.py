@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -35,3 +36,10 @@ def results(jobs, folder, count):
     folders = [folder / f"{index}_of_{count}" for index in range(count)]
     assert codes == [0] * count, "\n".join((place / "log").read_text()[-3000:] for place in folders)
     return [[dict(np.load(place / f"job_{number}.npz")) for number in range(len(jobs))] for place in folders]
+
+
+def wait_until(condition, seconds):
+    """Waits until a condition holds, or so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.0005)

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
+import psutil
 import pytest
+from launching import wait_until
 from typer.testing import CliRunner
 
 from tfp_hybrid.cli import app
@@ -24,6 +26,24 @@ def test_two_workers_train_what_one_process_does(tmp_path):
         assert two[part] == pytest.approx(one[part], rel=1e-3)
     names = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("one", "two")]
     assert names[0] == names[1]
+
+
+@pytest.mark.nightly
+def test_workers_end_when_what_has_started_them_is_killed(tmp_path):
+    command = [sys.executable, "-m", "tfp_hybrid.cli", "train", "simulation", "--epochs", "500", "--workers", "2"]
+    started = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=subprocess.DEVNULL)
+    workers = []
+
+    def joined():
+        workers[:] = psutil.Process(started.pid).children()
+        return len(workers) == 2 and (tmp_path / "run" / "checkpoint.npz").exists()
+
+    wait_until(joined, 120)
+    assert len(workers) == 2
+    started.kill()
+    started.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
 
 
 def test_a_worker_that_fails_ends_all():

@@ -7,15 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from launching import results, start
+from launching import results, start, wait_until
 
 KILLS, SECONDS = 20, 60
-
-
-def wait_until(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.0005)
 
 
 @pytest.mark.nightly
