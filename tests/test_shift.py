@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 import tensorflow_probability as tfp
 from helpers import blobs, tiny_model
 
@@ -86,6 +87,17 @@ def test_a_flow_follows_its_rows_and_the_head_stays():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_model_of_two_devices_is_adapted():
+    x, _ = blobs(64)
+    one = tiny_model()
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()).scope():
+        two = tiny_model()
+    for model in (one, two):
+        model.adapt(x)
+        shift.adapt(model, x + 1, epochs=1, verbose=0)
+    np.testing.assert_allclose(two.log_prob(x), one.log_prob(x), atol=0.02)  # rows come in another order
+
+
 def test_a_mixture_stays_where_it_is():
     keras.utils.set_random_seed(0)
     flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
@@ -103,8 +115,14 @@ def test_a_mixture_stays_where_it_is():
 def test_wrong_use_is_explained():
     x, _ = blobs(8)
     model = tiny_model()
-    with pytest.raises(ValueError, match="largest is 0; wanted a number > 0"):
-        shift.importance_weights(model, model, x, largest=0)
+    for wrong in (0, "a", True):
+        with pytest.raises(ValueError, match=f"largest is {wrong!r}; wanted a"):
+            shift.importance_weights(model, model, x, largest=wrong)
+    with pytest.raises(ValueError, match="x_target has 1 rows; wanted at least 2"):
+        shift.report(model, model, x, x[:1])
+    for wrong in (None, "a", {}):
+        with pytest.raises(ValueError, match=f"prior is {wrong}; wanted 2 positive"):
+            shift.label_shift(model, x, wrong)
     with pytest.raises(ValueError, match="wanted a HybridModel or a DensityModel"):
         shift.importance_weights(None, model, x)
     with pytest.raises(ValueError, match="row 2 has log p"):

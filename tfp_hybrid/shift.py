@@ -88,10 +88,14 @@ def importance_weights(
       Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the Log-Likelihood Function".
       Ionides 2008, "Truncated Importance Sampling".
     """
-    if largest is not None and not largest > 0:
-        raise ValueError(f"largest is {largest!r}; wanted a number > 0, or None.")
+    if largest is not None and largest != np.inf:
+        arguments.check_number(largest, "largest", 0, open=True)
+    return _weights(_log_ratios(source, target, x, batch_size, "x"), largest)
+
+
+def _weights(log_ratios, largest=None):
     with np.errstate(over="ignore"):
-        exact = np.exp(_log_ratios(source, target, x, batch_size, "x"))
+        exact = np.exp(log_ratios)
     largest = np.sqrt(len(exact)) * exact.mean() if largest is None else largest
     if np.isinf(exact).any() and not np.isfinite(largest):
         raise ValueError("x has rows whose weight is infinite; wanted a `largest` that is finite.")
@@ -113,14 +117,16 @@ def report(
     Raises:
       ValueError: As `importance_weights`.
     """
+    if len(x_target) < 2:
+        raise ValueError(f"x_target has {len(x_target)} rows; wanted at least 2.")
     here = _log_ratios(source, target, x_source, batch_size, "x_source")
     there = _log_ratios(source, target, x_target, batch_size, "x_target")
     return ShiftReport(
         rows=len(there),
         divergence=float(there.mean()),
-        standard_error=float(there.std() / np.sqrt(len(there))),
+        standard_error=float(there.std(ddof=1) / np.sqrt(len(there))),
         p_value=float(scipy.stats.ks_2samp(here, there).pvalue),
-        effective_sample_size=importance_weights(source, target, x_source, batch_size=batch_size).effective_sample_size,
+        effective_sample_size=_weights(here).effective_sample_size,
         source_rows=len(here),
     )
 
@@ -145,12 +151,19 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
       Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities".
     """
     check_classifier(model, "label_shift")
+    given = prior
+    try:
+        prior = np.asarray(prior, float)
+    except (TypeError, ValueError):
+        prior = np.zeros(0)
     probs = model.predict(x, batch_size, verbose=0).astype(float)
     if probs.ndim == 1:
         probs = np.stack([1 - probs, probs], 1)
-    prior = np.asarray(prior, float)
+    bad = ~np.isfinite(probs).all(axis=1)
+    if bad.any():
+        raise ValueError(f"x: row {int(bad.argmax())} has no prediction, since its latent overflows; wanted others.")
     if prior.shape != probs.shape[1:] or not (prior > 0).all() or not np.isclose(prior.sum(), 1, atol=1e-6):
-        raise ValueError(f"prior is {prior}; wanted {probs.shape[1]} positive frequencies that sum to 1.")
+        raise ValueError(f"prior is {given}; wanted {probs.shape[1]} positive frequencies that sum to 1.")
     ratios, q = probs / prior, prior
     for _ in range(_ITERATIONS):
         weighted = q * ratios
@@ -173,7 +186,7 @@ def adapt(
 
     The head stays as it is, with the mixture of a `latents.ClassMixture`: the flow takes the rows of the new place to
     where those of the old one were. Nothing but p(x) says which class they are, so keep the rate small, and look at a
-    few labelled rows afterwards. The posterior of a head is stale afterwards.
+    few labelled rows afterwards. A posterior of the head is stale afterwards, and so are fitted scores and rejectors.
 
     Args:
       model: A trained `HybridModel`, which is changed.
@@ -191,14 +204,15 @@ def adapt(
     """
     check_model(model)
     arguments.check_count(epochs, "epochs", 1)
-    arguments.check_number(learning_rate, "learning_rate", 0)
-    density = DensityModel(model.distribution, model.encoder)
+    arguments.check_number(learning_rate, "learning_rate", 0, open=True)
+    with model.distribute_strategy.scope():
+        density = DensityModel(model.distribution, model.encoder)
+        density.compile(keras.optimizers.Adam(learning_rate))
     of_latent = {id(variable) for variable in model.distribution.distribution.trainable_variables}
     frozen = [one for one in density.trainable_variables if id(one.value) in of_latent]
     try:
         for variable in frozen:
             variable.trainable = False
-        density.compile(keras.optimizers.Adam(learning_rate))
         history = density.fit(x, batch_size=batch_size, epochs=epochs, verbose=verbose)
     finally:
         for variable in frozen:

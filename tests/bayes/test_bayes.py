@@ -384,7 +384,7 @@ BAD = {
     "data without validation": ({"validation_data": (X, CLASSES)}, "validation_data is given and prior is 'evidence'"),
     "labels": ({"y": CLASSES + 1}, "y has labels from 1 to 3; wanted 0 .. 2"),
     "no labels": ({"y": None}, "y is missing"),
-    "no weight": ({"sample_weight": np.zeros(60)}, "sample_weight is zero for all rows that have a label"),
+    "no weight": ({"sample_weight": np.zeros(60)}, "sample_weight is zero for all rows"),
     "flat classes": ({"prior": "flat"}, "The prior is flat, but the logits of a Categorical head may all rise"),
     "blocks": ({"structure": "blocks"}, "structure is 'blocks', but .* depend on one another"),
     "center": ({"center": "middle"}, "center is 'middle'; wanted one of"),

@@ -58,6 +58,8 @@ def test_what_needs_a_kernel_is_refused():
             hy.heads.ClassPosterior(mixture, **{argument: "l2"})
     with pytest.raises(ValueError, match="`mixture` is 3; wanted a `latents.ClassMixture`"):
         hy.heads.ClassPosterior(3)
+    with pytest.raises(ValueError, match="`head` is ClassPosterior, which has no kernel"):
+        hy.heads.Variational(hy.heads.ClassPosterior(mixture), train_size=20)
     model = model_of()
     x, y = blobs(16)
     with pytest.raises(ValueError, match="ClassPosterior has no kernel"):
@@ -81,7 +83,7 @@ def test_densities_of_classes_add_up_and_samples_are_of_their_class():
     drawn = apart.sample(300, seed=0, y=np.arange(300) % 3)
     assert (apart.predict(drawn["x"], verbose=0).argmax(1) == np.arange(300) % 3).mean() > 0.95
     for wrong in (3, -1, [0, 1], 0.5):
-        with pytest.raises(ValueError, match="^y h"):
+        with pytest.raises(ValueError, match="^y (is|has)"):
             model.sample(3, y=wrong)
     with pytest.raises(ValueError, match="The latent distribution is .*, which has no classes"):
         tiny_model().sample(3, y=0)
@@ -106,3 +108,15 @@ def test_scores_are_those_of_the_predicted_class(tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="has no classes"):
         hy.uncertainty.ClassNegativeLogProb().score(tiny_model(), x)
+
+
+def test_a_head_of_other_classes_has_no_density_of_them():
+    flow = hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,))
+    p_x = hy.flow_distribution(flow, hy.latents.ClassMixture(2, flow.latent_shape))
+    x, y = blobs(8)
+    for head, said in ((hy.heads.Categorical(5), "Categorical 5"), (hy.heads.Normal(), "Normal none")):
+        model = hy.HybridModel(p_x, head)
+        with pytest.raises(ValueError, match=f"has 2 classes, and the head {said}; wanted"):
+            model.log_prob_given(x, y)
+    with pytest.raises(ValueError, match="has 2 classes, and the head Categorical 5"):
+        hy.uncertainty.ClassNegativeLogProb().score(hy.HybridModel(p_x, hy.heads.Categorical(5)), x)

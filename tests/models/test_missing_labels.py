@@ -176,8 +176,9 @@ def test_what_cannot_be_learned_from_is_said():
         model.fit(x, np.r_[np.nan, y[1:]], verbose=0)
     with pytest.raises(ValueError, match="`missing_label` is 1, which is a label"):
         tiny_model(missing_label=1)
-    with pytest.raises(ValueError, match="`missing_label` is 'none'; wanted a number"):
-        tiny_model(missing_label="none")
+    for wrong in ("none", np.inf, True):
+        with pytest.raises(ValueError, match=f"`missing_label` is {wrong!r}; wanted a number"):
+            tiny_model(missing_label=wrong)
     hidden = np.r_[y[:5], none[5:]]
     for options, message in (
         ({"labelled_per_batch": 0}, "labelled_per_batch is 0; wanted a whole number, at least 1"),
@@ -199,3 +200,58 @@ def test_one_class_only_is_learned():
     model = tiny_model(missing_label=-1, optimizer=keras.optimizers.Adam(0.05))
     model.fit(x, hidden, epochs=20, verbose=0)
     assert (model.predict(x[hidden == 1], verbose=0).argmax(1) == 1).all()
+
+
+@pytest.mark.parametrize("head", [hy.heads.Normal, hy.heads.Bernoulli])
+def test_functions_of_keras_are_metrics_of_single_numbers(head):
+    x, y = blobs(40)
+    hidden = np.where(np.arange(40) < 15, y, np.nan)
+    model = tiny_model(head(), missing_label=np.nan)
+    model.compile("adam", None, None, ["mae"])  # by position, as in Keras
+    found = model.evaluate(x, hidden, 16, verbose=0, return_dict=True)
+    wanted = np.abs(model.predict(x[:15], verbose=0).ravel() - y[:15]).mean()
+    assert next(value for name, value in found.items() if "mae" in name or "absolute" in name) == pytest.approx(
+        wanted, rel=1e-4
+    )
+
+
+def test_integers_as_floats_are_taken_where_none_is_missing_too():
+    x, y = blobs(40)
+    model = tiny_model(missing_label=np.nan)
+    hidden = np.where(np.arange(40) < 16, y, np.nan).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, hidden)).batch(8)  # two batches without a hole
+    history = model.fit(data, validation_data=(x, y.astype(float)), verbose=0).history
+    assert history["val_nll"][0] > 0
+
+
+@pytest.mark.parametrize("head", [hy.heads.Bernoulli, lambda: hy.heads.Categorical(2)])
+def test_class_weights_are_of_labelled_rows(head):
+    x, y = blobs(40)
+    hidden = np.where(np.arange(40) < 16, y, -1)
+    by_class, by_row = (tiny_model(head(), missing_label=-1) for _ in range(2))
+    by_class.fit(x, hidden, class_weight={0: 1.0, 1: 3.0}, shuffle=False, verbose=0)
+    by_row.fit(x, hidden, sample_weight=np.where(hidden == 1, 3.0, 1.0), shuffle=False, verbose=0)
+    for one, other in zip(weights_of(by_class), weights_of(by_row), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_metric_is_of_no_label():
+    x, y = blobs(40)
+    hidden = np.where(np.arange(40) < 16, y, -1)
+    model = tiny_model(missing_label=-1)
+    with pytest.raises(ValueError, match="y holds -1 in all 24 rows"):
+        model.evaluate(x[16:], hidden[16:], verbose=0)
+    with pytest.raises(ValueError, match="y_val holds -1 in all 8 rows"):
+        model.fit(x, hidden, validation_split=0.2, verbose=0)
+    with pytest.raises(ValueError, match="y holds -1 in all rows"):
+        hy.bayes.fit(model, x[16:], hidden[16:])
+    normal = tiny_model(hy.heads.Normal(), missing_label=np.nan)
+    late = tf.data.Dataset.from_tensor_slices((x, np.where(np.arange(40) < 16, np.nan, 100.0 + x[:, 0]))).batch(16)
+    with pytest.raises(ValueError, match="The first batch of the data set has no label, from which Normal takes"):
+        normal.fit(late, verbose=0)
+    normal.adapt(x, 100 + x[:, 0])
+    normal.fit(late, verbose=0)
+    with pytest.raises(ValueError, match="labelled_per_batch is 3, but a DensityModel takes no labels"):
+        density = hy.DensityModel(tiny_model().distribution)
+        density.compile("adam")
+        density.fit(x, labelled_per_batch=3, verbose=0)

@@ -64,12 +64,14 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     known = labels.are_known(columns[1]) if model.missing_label is not None else slice(None)
     rows = Rows(*(column[known] for column in columns))
+    if not len(rows.y):
+        raise ValueError(f"y holds {model.missing_label} in all rows; wanted a label in some of them.")
     bad = ~np.isfinite(rows.z).all(axis=1)
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(f"x: the latent of row {row} is not finite; wanted rows that the flow can encode.")
     if not rows.total:
-        raise ValueError("sample_weight is zero for all rows that have a label; wanted at least one positive weight.")
+        raise ValueError("sample_weight is zero for all rows; wanted at least one positive weight.")
     return rows
 
 
@@ -77,7 +79,7 @@ def check_model(model):
     """Raises ValueError unless the head of a model can have a posterior."""
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
-    if getattr(model.head, "kernel", None) is None:
+    if not model.head.has_kernel:
         raise ValueError(f"The head {type(model.head).__name__} has no kernel; wanted one that a posterior can be of.")
     if getattr(model.head, "weight_stddev", 0):
         raise ValueError(

@@ -52,6 +52,7 @@ class Head(keras.layers.Layer):
       can_widen: Whether `widen` applies to this head.
       has_independent_predictors: Whether `information` is a diagonal matrix.
       trains_posterior: Whether training trains the posterior, too, so that it never is stale.
+      has_kernel: Whether there are a kernel and a bias, of which a posterior can be.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
@@ -62,6 +63,7 @@ class Head(keras.layers.Layer):
     can_widen = False
     has_independent_predictors = False
     trains_posterior = False
+    has_kernel = True
 
     def __init__(
         self,

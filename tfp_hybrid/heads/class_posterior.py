@@ -21,7 +21,7 @@ class ClassPosterior(Categorical):
     It has no weights of its own: the mixture is that of p(x), so log p(y|x) + log p(x) is log p(x, y). (The log-det of
     the flow is the same for all classes, so this is Bayes' rule in x, too.) Labels are integers 0 .. K-1; the
     predictive mean is the vector of class probabilities, `(n, K)`. With `scales="shared"` and one component, it is a
-    softmax head whose kernel are the means divided by the variances.
+    softmax head whose kernel is that of the means divided by the variances.
 
     Args:
       mixture: The `latents.ClassMixture` that is the latent distribution of the same model.
@@ -35,7 +35,7 @@ class ClassPosterior(Categorical):
       Izmailov, Kirichenko, Finzi and Wilson 2020, "Semi-Supervised Learning with Normalizing Flows", eq. 3.
     """
 
-    can_widen = False
+    can_widen = has_kernel = False
 
     def __init__(self, mixture: ClassMixture, one_hot: bool = False, **kwargs):
         if not isinstance(mixture, ClassMixture):

@@ -20,12 +20,16 @@ class Wrapper(Head):
       **kwargs: Passed to `keras.layers.Layer`. `dtype` defaults to that of `head`.
 
     Raises:
-      ValueError: If an argument is given that `head` has already, or if `head` has a posterior.
+      ValueError: If an argument is given that `head` has already, or if `head` has a posterior, or no kernel.
     """
 
     def __init__(self, head: Head, **kwargs):
         for argument in (*_OF_HEAD, "predictors"):
             self.refuse(kwargs, argument, "`head` has one")
+        if not head.has_kernel:
+            raise ValueError(
+                f"{type(self).__name__}: `head` is {type(head).__name__}, which has no kernel; wanted another."
+            )
         if head.posterior is not None:
             raise ValueError(
                 f"{type(self).__name__}: `head` has a posterior; wanted none, since this head has its own."

@@ -74,6 +74,8 @@ class ClassMixture(WeightHolder, tfd.Distribution):
             raise ValueError(f"ClassMixture: `separation` is {separation!r}; wanted a finite number > 0.")
         if scales not in _SCALES:
             raise ValueError(f"ClassMixture: `scales` is {scales!r}; wanted one of {', '.join(_SCALES)}.")
+        if not tf.as_dtype(dtype).is_floating:
+            raise ValueError(f"ClassMixture: `dtype` is {dtype!r}; wanted a floating-point one.")
         dtype = tf.as_dtype(dtype)
         super().__init__(
             dtype=dtype,

@@ -89,7 +89,10 @@ class CheckedModel(_compat.DistributedModel):
         if validation_data is not None:
             columns = tuple(validation_data) if isinstance(validation_data, list) else validation_data
             held_out = source(val_feed, *keras.utils.unpack_x_y_sample_weight(columns), val_batch_size)
-        train = train.with_labels(labelled_per_batch)
+        train.check_labels()
+        if held_out is not None:
+            held_out.check_labels("y_val")
+        train = train.with_quota(labelled_per_batch)
         self._take_feature_names(feed.names)
         self.check_encoder()
         train, held_out = encoded(self, cache, train, held_out, (steps_per_epoch, validation_steps), verbose)
@@ -153,9 +156,10 @@ class CheckedModel(_compat.DistributedModel):
         arguments.check_batch_size(batch_size)
         self.check_encoder()
         feed = feeding.Feed(self)
-        data = feed.data(x, y, sample_weight, batch_size)
+        data = source(feed, x, y, sample_weight, batch_size)
+        data.check_labels()
         with feed.errors():
-            return super().evaluate(data, **options, **kwargs)
+            return super().evaluate(data.batches(), **options, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`; checks the inputs first."""

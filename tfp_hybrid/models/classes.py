@@ -5,17 +5,26 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.latents import ClassMixture
-from tfp_hybrid.models import checks
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 
 
 def mixture_of(model: keras.Model) -> ClassMixture:
-    """Returns the latent distribution of a model; raises ValueError if it is not a `ClassMixture`."""
+    """Returns the latent distribution of a model.
+
+    Raises:
+      ValueError: If it is not a `ClassMixture` with the classes of the head.
+    """
     mixture = model.distribution.distribution
     if not isinstance(mixture, ClassMixture):
         raise ValueError(
             f"The latent distribution is {type(mixture).__name__}, which has no classes; wanted a "
             "`latents.ClassMixture`, passed to `flow_distribution`."
+        )
+    count = getattr(model.head, "num_classes", None)
+    if count != mixture.num_classes:
+        raise ValueError(
+            f"The latent distribution has {mixture.num_classes} classes, and the head {type(model.head).__name__} "
+            f"{count or 'none'}; wanted `heads.ClassPosterior(latent)`."
         )
     return mixture
 
@@ -27,19 +36,29 @@ def log_probs_given(encoding: Encoding) -> tf.Tensor:
 
 def log_prob_given(model: keras.Model, x, y, batch_size: int | None) -> np.ndarray:
     """Returns log p(x | y); see `HybridModel.log_prob_given`."""
-    mixture_of(model)
-    each = np.concatenate([log_probs_given(batch) for batch in encode_batches(model, x, batch_size)])
-    y = checks.labels(y, model.head, len(each))
-    found = each[np.arange(len(y)), y]
+    y = _classes(y, mixture_of(model))
+    found = np.concatenate([log_probs_given(batch) for batch in encode_batches(model, x, batch_size)])
+    if y.shape not in ((), (len(found),)):
+        raise ValueError(f"y has shape {y.shape} but x has {len(found)} rows; wanted a class, or one for each row.")
+    found = found[np.arange(len(found)), y]
     return np.where(np.isnan(found), -np.inf, found)
 
 
 def given(model: keras.Model, n: int, y):
-    """Returns the distribution of n inputs of the class y, or of a class each, `(n,)`."""
+    """Returns the distribution of n latents of the class y, or of a class each, `(n,)`, and these classes, `(n,)`."""
     mixture = mixture_of(model)
-    y = np.asarray(y)
-    if y.shape not in ((), (n,)) or not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"y has shape {y.shape} and dtype {y.dtype}; wanted an integer, or {n} of them.")
-    if y.size and (y.min() < 0 or y.max() >= mixture.num_classes):
-        raise ValueError(f"y holds {y.min()} to {y.max()}; wanted classes 0 .. {mixture.num_classes - 1}.")
-    return mixture.given(np.broadcast_to(y, (n,))), np.broadcast_to(y, (n,))
+    y = _classes(y, mixture)
+    if y.shape not in ((), (n,)):
+        raise ValueError(f"y has shape {y.shape}; wanted a class, or {n} of them.")
+    y = np.broadcast_to(y, (n,))
+    return mixture.given(y), y
+
+
+def _classes(y, mixture):
+    y, last = np.asarray(y), mixture.num_classes - 1
+    if not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"y has dtype {y.dtype}; wanted integers, the classes 0 .. {last}.")
+    if y.size and (y.min() < 0 or y.max() > last):
+        wrong = y.ravel()[np.argmax((y.ravel() < 0) | (y.ravel() > last))]
+        raise ValueError(f"y is {wrong}{' in a row' if y.ndim else ''}; wanted classes 0 .. {last}.")
+    return y

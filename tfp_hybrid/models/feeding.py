@@ -133,7 +133,7 @@ class Feed:
     def _class_weighted(self, x, y, sample_weight):
         if self.class_weight is None:
             return x, y, sample_weight
-        row_weights = np.where(labels.are_known(y), self.class_weight[y.astype(int)], np.float32(1))
+        row_weights = labels.class_weights(y, self.class_weight)
         return x, y, row_weights if sample_weight is None else row_weights * sample_weight
 
     def data(self, x, y=None, sample_weight=None, batch_size: int | None = None) -> Batches:

@@ -14,6 +14,7 @@ from tfp_hybrid.heads import Head
 from tfp_hybrid.models import classes, feature_cache, labels, metrics
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.encoding import flattened
+from tfp_hybrid.models.overflow import warn_of_nan
 from tfp_hybrid.serialization import deserialize, serialize, sharing
 
 tfd = tfp.distributions
@@ -45,14 +46,15 @@ class HybridModel(DensityModel):
         the features. Through the encoder it would have no maximum: features that shrink to a point have any density.)
       missing_label: The label of rows without one, such as -1, or NaN; None if all rows have one. They add
         lambda log p(x) alone to the sum of eq. 5. Metrics of p(y|x), those that `compile` was given included, are over
-        the rows with a label.
+        the rows with a label (and weighted by `sample_weight` and `class_weight`, if `compile` was given them).
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
       x: `(n, *event_shape)`. Returns the predictive mean E[y|x]: class probabilities `(n, K)`, or `(n, ...)`.
 
     Raises:
-      ValueError: As `DensityModel`; if `head` is not a `Head`, or if `generative_weight` is negative or not finite.
+      ValueError: As `DensityModel`; if `head` is not a `Head`, or if `generative_weight` is negative or not finite; or
+        if `missing_label` is not a number, or a label.
 
     Example:
 
@@ -137,18 +139,20 @@ class HybridModel(DensityModel):
             return tfd.JointDistributionNamed({"x": self.distribution, "y": lambda x: p_y(x)})
         return tfd.JointDistributionNamed({"features": self.distribution, "y": lambda features: p_y(features)})
 
-    def compile(self, optimizer="rmsprop", *args, metrics=None, weighted_metrics=None, **kwargs):
+    def compile(
+        self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, *args, **kwargs
+    ):
         """As `keras.Model.compile`; with a `missing_label`, all metrics are weighted, rows without a label by zero."""
         if self.missing_label is not None:
             given = (
                 [] if one is None else one if isinstance(one, list) else [one] for one in (metrics, weighted_metrics)
             )
             metrics, weighted_metrics = None, sum(given, []) or None
-        super().compile(optimizer, *args, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, *args, **kwargs)
 
     def __call__(self, x, *args, **kwargs):
         found = super().__call__(x, *args, **kwargs)
-        return _warn_of_nan(found) if tf.executing_eagerly() else found
+        return warn_of_nan(found) if tf.executing_eagerly() else found
 
     def call(self, x, training=False):
         return self.head.mean(self._encoding(x, training).p_y)
@@ -185,7 +189,7 @@ class HybridModel(DensityModel):
         Args:
           n: The number of draws.
           seed: As for `DensityModel.sample`.
-          y: If given, a class, or one for each draw, `(n,)`: x is drawn from p(x | y). It takes a
+          y: If given, a class, or one for each draw, `(n,)`: x (or features) are drawn from p(x | y). It takes a
             `latents.ClassMixture`.
         """
         if y is None:
@@ -203,11 +207,11 @@ class HybridModel(DensityModel):
         warning says so. (Other inputs whose log p(x) overflows are predicted without a warning: p(y|x) does not depend
         on p(x).)
         """
-        return _warn_of_nan(super().predict(x, batch_size, verbose, steps, callbacks))
+        return warn_of_nan(super().predict(x, batch_size, verbose, steps, callbacks))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
-        return _warn_of_nan(super().predict_on_batch(x))
+        return warn_of_nan(super().predict_on_batch(x))
 
     def make_train_function(self, force=False):
         """As `keras.Model.make_train_function`; from now on, a posterior of `bayes.fit` is stale."""
@@ -274,6 +278,10 @@ class HybridModel(DensityModel):
         if known is not None:
             weights = tf.ones_like(known, y_pred.dtype) if sample_weight is None else tf.reshape(sample_weight, [-1])
             sample_weight = tf.where(known, weights, 0)
+            if (
+                y.shape.rank == y_pred.shape.rank == 1
+            ):  # Keras' functions reduce the last axis, of which weights know nothing
+                y, y_pred = y[:, tf.newaxis], y_pred[:, tf.newaxis]
         logs = super()._logs(x, y, y_pred, sample_weight, training)
         hidden = (self.log_prob_tracker.name, "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in logs.items() if name not in hidden}
@@ -317,22 +325,6 @@ class HybridModel(DensityModel):
             arguments = super()._deserialized(config)
             arguments["head"] = keras.saving.deserialize_keras_object(config["head"])
         return arguments | {"generative_weight": deserialize(config["generative_weight"])}
-
-
-def _warn_of_nan(predictions):
-    """Returns `predictions`, and warns if some of them are NaN."""
-    for part in tf.nest.flatten(predictions):
-        values = part if isinstance(part, (np.ndarray, tf.Tensor)) else np.zeros(0)
-        if values.ndim and values.dtype in (np.float16, np.float32, np.float64):
-            values = np.asarray(values)
-            rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1)) if values.size else ()
-            if len(rows):
-                warnings.warn(
-                    f"{len(rows)} of {len(values)} inputs, the first in row {rows[0]}, are so far out that their "
-                    "latent overflows (log p(x) is -inf): their prediction is NaN.",
-                    stacklevel=3,
-                )
-    return predictions
 
 
 def _check_generative_weight(weight):

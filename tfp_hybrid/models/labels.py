@@ -18,7 +18,7 @@ def check_missing_label(missing_label, head: keras.layers.Layer):
     """Raises ValueError unless `missing_label` is None or a number that is no label of a classifier."""
     if missing_label is None:
         return
-    if not isinstance(missing_label, numbers.Real) or isinstance(missing_label, bool):
+    if not isinstance(missing_label, numbers.Real) or isinstance(missing_label, bool) or np.isinf(missing_label):
         raise ValueError(
             f"HybridModel: `missing_label` is {missing_label!r}; wanted a number, such as -1 or NaN, or None."
         )
@@ -54,21 +54,24 @@ def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y",
     if model.missing_label is None or y is None:
         return checks.labels(y, head, rows, argument, x_argument)
     y = checks.unmasked(y, argument)
+    if y.ndim == 0:
+        return checks.labels(y, head, rows, argument, x_argument)  # which says what is wrong
     missing = _is_missing(y, model.missing_label)
+    labels = y[~missing]
+    if head.integer_labels and np.isnan(model.missing_label) and labels.dtype.kind == "f":
+        if (labels == np.floor(labels)).all():
+            labels = labels.astype(np.int64)  # as pandas stores integers beside NaN
     if not missing.any():
-        return checks.labels(y, head, rows, argument, x_argument)
+        return checks.labels(labels, head, rows, argument, x_argument)
     if rows is not None and len(y) != rows:
         raise ValueError(f"{argument} has {len(y)} rows but {x_argument} has {rows}; they must match.")
-    known = y[~missing]
-    if head.integer_labels and np.issubdtype(y.dtype, np.floating) and (known == np.floor(known)).all():
-        known = known.astype(np.int64)  # as pandas stores integers beside NaN
-    if len(known):
-        known = checks.labels(known, head, None, argument, x_argument)
-        shape, dtype = known.shape[1:], known.dtype
+    if len(labels):
+        labels = checks.labels(labels, head, None, argument, x_argument)
+        shape, dtype = labels.shape[1:], labels.dtype
     else:
         shape, dtype = head.event_shape, np.dtype("int32" if head.integer_labels else head.variable_dtype)
     found = np.full((len(y), *shape), _MISSING_INTEGER if head.integer_labels else np.nan, dtype)
-    found[~missing] = known
+    found[~missing] = labels
     return found
 
 
@@ -80,12 +83,21 @@ def _is_missing(y, missing_label):
     return equal.reshape(len(y), -1).all(axis=1)
 
 
-def check_some_known(y: np.ndarray, model: keras.Model):
+def check_some_known(y: np.ndarray, model: keras.Model, argument: str = "y"):
     """Raises ValueError if none of the checked labels is known, from which no head could learn."""
     if model.missing_label is not None and not are_known(y).any():
         raise ValueError(
-            f"y holds {model.missing_label} in all {len(y)} rows; wanted a label in some of them. (Without any, "
-            "`DensityModel` is the model.)"
+            f"{argument} holds {model.missing_label} in all {len(y)} rows; wanted a label in some of them. (Without "
+            "any, `DensityModel` is the model.)"
+        )
+
+
+def check_can_adapt(y: np.ndarray, model: keras.Model):
+    """Raises ValueError if the head takes its scale from labels, and none of the first batch is known."""
+    if model.missing_label is not None and not model.head.is_adapted() and not are_known(y).any():
+        raise ValueError(
+            f"The first batch of the data set has no label, from which {type(model.head).__name__} takes its scale; "
+            "wanted one in it, or `model.adapt(x, y)` before."
         )
 
 
@@ -98,6 +110,17 @@ def are_known(y: np.ndarray) -> np.ndarray:
     """Returns `is_known` of an array of checked labels."""
     with tf.device("CPU"):
         return is_known(y).numpy()
+
+
+def class_weights(y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the weight of each row's class, `(n,)`; 1 for a row without a label.
+
+    Args:
+      y: Checked labels.
+      weights: The weights of the classes, `(K,)`.
+    """
+    known = are_known(y)
+    return np.where(known, weights[np.where(known, y, 0).astype(int)], np.float32(1))
 
 
 def is_known(y) -> tf.Tensor:

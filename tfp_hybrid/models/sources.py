@@ -40,18 +40,25 @@ class Source:
             return feeding.in_batches(self.rows, self.batch_size, self.shuffle, order_seed, few)
         return self.feed.stream(self.stream)
 
-    def with_labels(self, count: int | None) -> "Source":
-        """Returns batches of which each has that many rows with a label; checks that some are known.
-
-        Raises:
-          ValueError: If no row has a label, or if batches cannot have so many.
-        """
+    def check_labels(self, argument: str = "y"):
+        """Raises ValueError if it is known that no row has a label, or that the head cannot take its scale from y."""
         model = self.feed.model
         if self.stream is None:
-            labels.check_some_known(self.rows[1], model)
+            labels.check_some_known(self.rows[1], model, argument)
+        elif self.feed.training:
+            labels.check_can_adapt(self.rows[1], model)
+
+    def with_quota(self, count: int | None) -> "Source":
+        """Returns batches of which each has that many rows with a label.
+
+        Raises:
+          ValueError: If batches cannot have so many.
+        """
         if count is None:
             return self
-        name = f"labelled_per_batch is {count!r}"
+        model, name = self.feed.model, f"labelled_per_batch is {count!r}"
+        if model.head is None:
+            raise ValueError(f"{name}, but a {type(model).__name__} takes no labels; wanted None.")
         if model.missing_label is None:
             raise ValueError(f"{name}, but the model has no `missing_label`, so all rows have a label; wanted None.")
         if self.stream is not None:
