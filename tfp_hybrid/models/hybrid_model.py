@@ -144,10 +144,10 @@ class HybridModel(DensityModel):
     ):
         """As `keras.Model.compile`; with a `missing_label`, all metrics are weighted, rows without a label by zero."""
         if self.missing_label is not None:
-            given = (
-                [] if one is None else one if isinstance(one, list) else [one] for one in (metrics, weighted_metrics)
-            )
-            metrics, weighted_metrics = None, sum(given, []) or None
+            given = [
+                part if isinstance(part, (list, tuple)) else [part] for part in (metrics, weighted_metrics) if part
+            ]
+            metrics, weighted_metrics = None, [one for part in given for one in part] or None
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, *args, **kwargs)
 
     def __call__(self, x, *args, **kwargs):
@@ -278,9 +278,8 @@ class HybridModel(DensityModel):
         if known is not None:
             weights = tf.ones_like(known, y_pred.dtype) if sample_weight is None else tf.reshape(sample_weight, [-1])
             sample_weight = tf.where(known, weights, 0)
-            if (
-                y.shape.rank == y_pred.shape.rank == 1
-            ):  # Keras' functions reduce the last axis, of which weights know nothing
+            if y.shape.rank == y_pred.shape.rank == 1:
+                # Keras' functions take the mean over the last axis, which would be that of the rows.
                 y, y_pred = y[:, tf.newaxis], y_pred[:, tf.newaxis]
         logs = super()._logs(x, y, y_pred, sample_weight, training)
         hidden = (self.log_prob_tracker.name, "bits_per_dim") if training and self._discriminative else ()
@@ -309,15 +308,12 @@ class HybridModel(DensityModel):
         with sharing():
             config = super().get_config()
             head = keras.saving.serialize_keras_object(self.head)
-        return (
-            config
-            | {
-                "head": head,
-                "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
-                "weighting": self.weighting,
-            }
-            | ({} if self.missing_label is None else {"missing_label": self.missing_label})
-        )
+        config |= {
+            "head": head,
+            "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
+            "weighting": self.weighting,
+        }
+        return config if self.missing_label is None else config | {"missing_label": float(self.missing_label)}
 
     @classmethod
     def _deserialized(cls, config):
