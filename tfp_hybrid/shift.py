@@ -156,14 +156,15 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
         prior = np.asarray(prior, float)
     except (TypeError, ValueError):
         prior = np.zeros(0)
+    count = getattr(model.head.unwrapped(), "num_classes", 2)
+    if prior.shape != (count,) or not (prior > 0).all() or not np.isclose(prior.sum(), 1, atol=1e-6):
+        raise ValueError(f"prior is {given}; wanted {count} positive frequencies that sum to 1.")
     probs = model.predict(x, batch_size, verbose=0).astype(float)
     if probs.ndim == 1:
         probs = np.stack([1 - probs, probs], 1)
     bad = ~np.isfinite(probs).all(axis=1)
     if bad.any():
         raise ValueError(f"x: row {int(bad.argmax())} has no prediction, since its latent overflows; wanted others.")
-    if prior.shape != probs.shape[1:] or not (prior > 0).all() or not np.isclose(prior.sum(), 1, atol=1e-6):
-        raise ValueError(f"prior is {given}; wanted {probs.shape[1]} positive frequencies that sum to 1.")
     ratios, q = probs / prior, prior
     for _ in range(_ITERATIONS):
         weighted = q * ratios
