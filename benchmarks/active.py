@@ -33,7 +33,7 @@ import tfp_hybrid as hy
 from benchmarks.finished import Finished
 from benchmarks.run import CONSOLE
 from tfp_hybrid import active, bayes, datasets, files, networks
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.uncertainty import pictures
 
 QUERIES = (active.Random(), active.Margin(), active.BALD())
@@ -66,7 +66,7 @@ class Problem:
       size: The height and width of an image.
       levels: The number of values of a pixel.
       units: The channels of the hidden layers.
-      augmentation: Arguments of `random_affine`.
+      augmentation: Arguments of `RandomAffine`.
       steps: The training steps after each batch of labels.
       start: How many labels are known at the start.
       batch: How many are asked for at a time.
@@ -149,7 +149,7 @@ class _Learner:
         return self.model
 
     def _augmented(self, x, y):
-        change = functools.partial(random_affine, levels=self.problem.levels, **self.problem.augmentation)
+        change = RandomAffine(levels=self.problem.levels, **self.problem.augmentation)
         rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y)).repeat().batch(BATCH)
         return rows.map(lambda images, labels: (change(images), labels)).prefetch(2)
 

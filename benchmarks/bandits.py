@@ -24,7 +24,7 @@ from benchmarks.active import half_size
 from benchmarks.finished import Finished
 from benchmarks.run import CONSOLE
 from tfp_hybrid import bandits, datasets, files, heads, networks
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.uncertainty import pictures
 
 STEPS = {"mnist": 4096, "wheel": 20_480}
@@ -68,7 +68,7 @@ def _mnist(seed, steps, quick):
 
     def train(model, x, y):
         rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y)).repeat().batch(32)
-        rows = rows.map(lambda images, rewards: (random_affine(images, levels=256, fraction=0.5, shift=1.0), rewards))
+        rows = rows.map(lambda images, rewards: (RandomAffine(levels=256, fraction=0.5, shift=1.0)(images), rewards))
         model.fit(rows.prefetch(2), steps_per_epoch=10 if quick else 200, epochs=1, verbose=0)
 
     bandit = bandits.ThompsonSampling(model, train, first=40, growth=1.15, prior=1000.0, seed=seed)

@@ -45,6 +45,7 @@ BACKGROUND_WEIGHTS = {1.0: (0,)}
 EPOCHS, BACKGROUND_EPOCHS = 12, 20
 TABLE_1 = (0.0, 0.01)
 WEIGHT_STDDEV = 0.135
+AUGMENTATION = ("levels", "fraction", "shift")
 FLOW = {"levels": 2, "steps": 8, "hidden_units": 64}
 QUICK_FLOW = {"levels": 2, "steps": 1, "hidden_units": 4}
 NEEDED = {f"lambda_{weight:g}_seed_0" for weight in TABLE_1}
@@ -100,7 +101,11 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
     found = {}
     for background, weights in ((False, WEIGHTS), (True, BACKGROUND_WEIGHTS)):
         recipe = recipe_for(dataset, place.quick, background)
-        own = settings | {"augment": recipe.augment.keywords} | ({"background": True} if background else {})
+        own = (
+            settings
+            | {"augment": {name: getattr(recipe.augment, name) for name in AUGMENTATION}}
+            | ({"background": True} if background else {})
+        )
         if place.quick:
             weights = {1.0: (0,)} if background else {0.0: (0,), 0.01: (0, 1), 1.0: (0,)}
         for weight, seed in ((weight, seed) for weight, seeds in weights.items() for seed in seeds):

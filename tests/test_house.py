@@ -19,7 +19,7 @@ ROOMS = (
     "uncertainty",
     "bayes",
     "models",
-    "callbacks",
+    "callbacks penalties",
     "heads",
     "flows",
     "latents",

@@ -43,6 +43,7 @@ def train(
     task: options.Task = None,
     category: options.Category = None,
     workers: options.Workers = 1,
+    labels: options.Labels = None,
 ):
     """Trains a model and writes model.keras, rejector.keras, metrics.json, history.csv and report.html.
 
@@ -65,7 +66,7 @@ def train(
             return distribution.run_workers(sys.argv[1:], workers)
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}
-        chosen |= {"target": target, "task": task, "category": category or ()}
+        chosen |= {"target": target, "task": task, "category": category or (), "labels": labels}
         metrics = commands.train(dataset, out, data_dir=data_dir, **chosen)
         if not metrics:  # the chief's worker
             return

@@ -87,6 +87,9 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow prints about the machine.")]
+Labels = Annotated[
+    int | None, typer.Option(help="How many training rows keep their label, for experiments; all if not given.")
+]
 Workers = Annotated[int, typer.Option(min=1, help="Number of processes on this machine that train the model together.")]
 Dataset = Annotated[
     str,

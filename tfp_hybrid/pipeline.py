@@ -54,38 +54,57 @@ def batches(
         given = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(order_seed, [], tf.int64))
         seeds = given.map(lambda seed: tf.ensure_shape(seed, (2,)))
 
-    def shuffled(indices, seed):
-        return tf.random.experimental.stateless_shuffle(indices, seed) if shuffle else indices
-
-    def order(seed):
-        return shuffled(tf.range(rows), seed)
-
-    if quota is not None:
-        few, others = (tf.constant(np.flatnonzero(chosen), tf.int32) for chosen in (quota[0], ~quota[0]))
-        room = batch_size - quota[1]
-        count = -(-len(others) // room)
-        times = -(-count * quota[1] // len(few))
-        rows = len(others) + count * quota[1]
-
-        def order(seed):
-            ours, theirs = tf.unstack(tf.random.split(seed))
-            shape = (times, len(few))
-            places = (
-                tf.argsort(tf.random.stateless_uniform(shape, ours))
-                if shuffle
-                else tf.broadcast_to(tf.range(len(few)), shape)
-            )
-            again = tf.reshape(tf.gather(few, places), [-1])[: count * quota[1]]
-            padded = tf.pad(shuffled(others, theirs), [[0, count * room - len(others)]], constant_values=-1)
-            both = tf.concat([tf.reshape(again, (count, quota[1])), tf.reshape(padded, (count, room))], 1)
-            return tf.boolean_mask(both, both >= 0)
+    if quota is None:
+        count, order = rows, plain_order(rows, shuffle)
+    else:
+        count, order = order_with_quota(*quota, batch_size, shuffle)
 
     def gather(indices):
         return tuple(column if column is None else _rows(column, indices) for column in columns)
 
     dataset = seeds.map(order).rebatch(batch_size).map(gather)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return untuned(dataset.prefetch(2))
+
+
+def order_with_quota(few: np.ndarray, per_batch: int, batch_size: int, shuffle: bool) -> tuple[int, Callable]:
+    """Orders rows so that each batch has some of a few rows first.
+
+    Args:
+      few: Which rows are few, `(n,)` of booleans.
+      per_batch: How many of them each batch has.
+      batch_size: The number of rows in a batch; the last batch may have fewer of the others.
+      shuffle: Whether all rows are shuffled.
+
+    Returns:
+      The number of rows in the order, and a function of a seed `(2,)` that returns it: once through the other rows, and
+      over and over through the few.
+    """
+    ours, others = (tf.constant(np.flatnonzero(chosen), tf.int32) for chosen in (few, ~few))
+    room = batch_size - per_batch
+    steps = -(-len(others) // room)
+    wanted = steps * per_batch
+    times = -(-wanted // len(ours))
+
+    def order(seed):
+        of_ours, of_others = tf.unstack(tf.random.split(seed))
+        places = tf.random.stateless_uniform((times, len(ours)), of_ours) if shuffle else tf.zeros((times, len(ours)))
+        again = tf.gather(ours, tf.reshape(tf.argsort(places, stable=True), [-1])[:wanted])
+        rest = tf.gather(others, plain_order(len(others), shuffle)(of_others))
+        rest = tf.pad(rest, [[0, steps * room - len(others)]], constant_values=-1)
+        both = tf.concat([tf.reshape(again, (steps, per_batch)), tf.reshape(rest, (steps, room))], 1)
+        return tf.boolean_mask(both, both >= 0)
+
+    return len(others) + wanted, order
+
+
+def plain_order(rows: int, shuffle: bool) -> Callable:
+    """Returns a function of a seed `(2,)` that returns all rows in their order, or shuffled."""
+
+    def order(seed):
+        return tf.random.experimental.stateless_shuffle(tf.range(rows), seed) if shuffle else tf.range(rows)
+
+    return order
 
 
 def _rows(column, indices):

@@ -1,4 +1,4 @@
-"""Random affine maps of integer images with jax: as `tfp_hybrid.recipes.augmentation.random_affine`."""
+"""Random affine maps of integer images with jax: as `tfp_hybrid.recipes.augmentation.RandomAffine`."""
 
 import math
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import contrast
 from same_run import assert_same_run
 
-from tfp_hybrid import datasets, files
+from tfp_hybrid import datasets, files, recipes
 from tfp_hybrid.callbacks.backup import place_in
 from tfp_hybrid.commands import checkpoint, fitting, train
 from tfp_hybrid.datasets import outliers
@@ -321,3 +321,38 @@ def test_damaged_settings_are_named(text, interrupted):
     (interrupted / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json is damaged"):
         train(out=interrupted, **TINY, resume=True)
+
+
+def test_half_of_each_batch_has_labels():
+    few = np.arange(30) % 10 == 3  # rows 3, 13, 23
+    quota = few, 4
+    data = checkpoint.epoch_batches((np.arange(30),), 8, 0, lambda: 0, quota=quota)
+    rows = np.array([batch for (batch,) in data.as_numpy_iterator()])
+    assert rows.shape == (checkpoint.steps_of_epoch(30, 8, quota), 8) == (6, 8)
+    assert few[rows].sum(1).tolist() == [4] * 6
+    others = rows[~few[rows]]
+    assert len(set(others)) == len(others) == 24  # those of the batches that are full
+
+
+def test_few_labels(tmp_path):
+    metrics = train(out=tmp_path / "run", labels=20, **TINY)
+    assert metrics["config"]["labels"] == 20 and "20 of" in metrics["config"]["data"]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert np.isnan(model.missing_label) and metrics["config"]["epochs"] == 2
+
+
+def test_few_labels_of_images_are_spread():
+    digits = datasets.hide_labels(datasets.load("digits"), 50)
+    recipe = recipes.few_labels(recipes.recipe_for(digits))
+    model = recipe.model(digits, 1 / 64)
+    (penalty,) = model.penalties
+    assert recipe.augment is None and model.missing_label == -1
+    assert penalty.augment == recipes.RandomAffine(17) and penalty.strong.shift == pytest.approx(1.5 * 0.7)
+
+
+def test_too_few_labels(tmp_path):
+    with pytest.raises(ValueError, match="--labels: count is 9; wanted a whole number, at least 10"):
+        train("digits", tmp_path / "run", labels=9)
+    with pytest.raises(ValueError, match="--labels is 0; wanted a whole number, at least 1"):
+        train("digits", tmp_path / "run", labels=0)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

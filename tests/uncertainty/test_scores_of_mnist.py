@@ -19,7 +19,7 @@ import tfp_hybrid as hy
 from tfp_hybrid import recipes, uncertainty
 from tfp_hybrid.commands import fitting
 from tfp_hybrid.datasets import outliers
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 
 pytestmark = pytest.mark.nightly
 SPLITS = 5
@@ -152,7 +152,7 @@ def classifier(data):
 
     def moved(x, y):
         seed = tf.random.uniform((2,), maxval=2**30, dtype=tf.int32)
-        return tf.cast(random_affine(x, levels=256, fraction=0.5, shift=2.0, seed=seed), tf.float32), y
+        return tf.cast(RandomAffine(levels=256, fraction=0.5, shift=2.0)(x, seed=seed), tf.float32), y
 
     network.fit(batches.map(moved).prefetch(2), epochs=5, shuffle=False, verbose=0)
     return keras.Model(inputs, features)

@@ -1,4 +1,4 @@
-"""Uniform noise of dequantization: fresh in training, and otherwise a fixed pseudo-random function of the row."""
+"""Seeds that training counts up; and uniform noise, fresh in training and else a pseudo-random function of the row."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,13 +16,18 @@ def random_state(name: str) -> tf.Variable:
 
 
 def fresh_uniform(state: tf.Variable, shape, dtype) -> tf.Tensor:
-    """Draws new numbers in [0, 1), others on each replica of a `tf.distribute` strategy, and counts up `state`."""
+    """Draws new numbers in [0, 1), with a `fresh_seed`."""
+    return tf.random.stateless_uniform(shape, fresh_seed(state), dtype=dtype)
+
+
+def fresh_seed(state: tf.Variable) -> tf.Tensor:
+    """Returns a new seed `(2,)`, another on each replica of a `tf.distribute` strategy, and counts up `state`."""
     seed = tf.identity(state)
     state.assign_add(tf.constant([0, 1], tf.int64))
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:
         seed = tf.random.fold_in(seed, context.replica_id_in_sync_group)
-    return tf.random.stateless_uniform(shape, seed, dtype=dtype)
+    return seed
 
 
 def hash_constants(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from tfp_hybrid.callbacks import BackupAndRestore
 from tfp_hybrid.callbacks.backup import place_in
 from tfp_hybrid.callbacks.place import Place
 from tfp_hybrid.commands.progress import TrainingBar
-from tfp_hybrid.pipeline import untuned
+from tfp_hybrid.pipeline import order_with_quota, plain_order, untuned
 
 HISTORY, CHECKPOINT = "history.csv", "checkpoint.npz"
 SAVE_FREQ = 500
@@ -98,6 +98,7 @@ def fit(
     epochs: int,
     checkpoint: Checkpoint,
     augment: Callable | None = None,
+    quota: tuple[np.ndarray, int] | None = None,
     **options,
 ):
     """Trains a model from the place of its checkpoint, with a progress bar.
@@ -110,14 +111,15 @@ def fit(
       epochs: Number of epochs in total, including those in the history.
       checkpoint: The `Checkpoint`.
       augment: A function, or None.
+      quota: As for `epoch_batches`.
       **options: Passed to `model.fit`.
 
     Raises:
       KeyboardInterrupt: If training is interrupted, after everything is saved.
       FloatingPointError: If the loss becomes NaN or infinite, after the last good state is saved.
     """
-    data = epoch_batches(rows, batch_size, seed, lambda: checkpoint.place.epoch, augment)
-    steps = len(rows[0]) // batch_size
+    data = epoch_batches(rows, batch_size, seed, lambda: checkpoint.place.epoch, augment, quota)
+    steps = int(data.cardinality())
     try:
         with TrainingBar(steps, checkpoint.place.epoch * steps) as bar:
             callbacks = [bar, checkpoint]
@@ -128,7 +130,12 @@ def fit(
 
 
 def epoch_batches(
-    rows: tuple, batch_size: int, seed: int, epoch: Callable[[], int], augment: Callable | None = None
+    rows: tuple,
+    batch_size: int,
+    seed: int,
+    epoch: Callable[[], int],
+    augment: Callable | None = None,
+    quota: tuple[np.ndarray, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns the batches of an epoch: all full batches of the shuffled rows.
 
@@ -141,19 +148,19 @@ def epoch_batches(
       seed: Random seed of the order and of `augment`.
       epoch: A function that returns the number of the epoch, whenever the data set is read from its start.
       augment: A function of a batch of inputs and a seed of shape (2,), or None.
+      quota: Which rows are few, `(n,)` of booleans, and how many of them each batch has; see `pipeline.batches`.
 
     Returns:
       A dataset of tuples of tensors.
     """
-    count = len(rows[0])
+    count, order_of = _order(len(rows[0]), batch_size, quota)
     steps = count // batch_size
     tensors = tuple(map(tf.convert_to_tensor, rows))
 
     def plan(_):
         number = tf.ensure_shape(tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64), ())
         seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), steps + 1)
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seeds[0])
-        indices = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+        indices = tf.reshape(order_of(seeds[0])[: steps * batch_size], (steps, batch_size))
         return tf.data.Dataset.from_tensor_slices((indices, seeds[1:]))
 
     def batch(indices, seed):
@@ -163,3 +170,15 @@ def epoch_batches(
     data = tf.data.Dataset.range(1).flat_map(plan).map(batch)
     data = data.apply(tf.data.experimental.assert_cardinality(steps))
     return untuned(data.prefetch(2))
+
+
+def steps_of_epoch(rows: int, batch_size: int, quota: tuple[np.ndarray, int] | None) -> int:
+    """Returns the number of batches of `epoch_batches`."""
+    return _order(rows, batch_size, quota)[0] // batch_size
+
+
+def _order(rows, batch_size, quota):
+    """The number of rows of an epoch, and a function of a seed that orders them."""
+    if quota is None:
+        return rows, plain_order(rows, shuffle=True)
+    return order_with_quota(*quota, batch_size, shuffle=True)

@@ -9,8 +9,9 @@ import keras
 
 from tfp_hybrid import arguments, datasets, files, recipes, strict_json, workers
 from tfp_hybrid.commands import distribution, predictions
-from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, fit
+from tfp_hybrid.commands.checkpoint import CHECKPOINT, Checkpoint, fit, steps_of_epoch
 from tfp_hybrid.commands.progress import CONSOLE
+from tfp_hybrid.models import labels
 from tfp_hybrid.serving.saved import METRICS
 
 CONFIG = "config.json"
@@ -29,6 +30,7 @@ class Config:
       seed: Random seed.
       ood: Names of the out-of-distribution sets.
       data_dir: Root folder of TFDS' data.
+      labels: How many training rows keep their label; None for all.
     """
 
     dataset: str
@@ -39,6 +41,7 @@ class Config:
     seed: int = 0
     ood: tuple[str, ...] | None = None
     data_dir: str | None = None
+    labels: int | None = None
 
     def check(self):
         """Raises ValueError for invalid settings, before anything is loaded."""
@@ -46,9 +49,20 @@ class Config:
             raise ValueError(f"The data set {self.dataset!r} is unknown; wanted one of {', '.join(recipes.NAMES)}.")
         self.check_numbers()
 
+    def load(self) -> tuple[datasets.Dataset, recipes.Recipe]:
+        """Loads the data set, hides labels of it, and returns it with its recipe."""
+        dataset = datasets.load(self.dataset, data_dir=self.data_dir, seed=self.seed)
+        if self.labels is None:
+            return dataset, recipes.recipe_for(dataset)
+        try:
+            dataset = datasets.hide_labels(dataset, self.labels, self.seed)
+        except ValueError as error:
+            raise ValueError(f"--labels: {error}") from None
+        return dataset, recipes.few_labels(recipes.recipe_for(dataset))
+
     def check_numbers(self):
         """Raises ValueError for invalid numbers among the settings."""
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("labels", 1)):
             value = getattr(self, name)
             if value is not None:
                 arguments.check_count(value, f"--{name.replace('_', '-')}", least)
@@ -105,6 +119,7 @@ class Run:
         with CONSOLE.status("building the model"):
             self.model = _new_model(dataset, recipe, config)
         self._augment, self._checkpoint = recipe.augment, Checkpoint(self._out)
+        self._quota = _quota(dataset, config)
         self.seconds_before = self._checkpoint.seconds_before
 
     def fit(self):
@@ -119,6 +134,7 @@ class Run:
             self._config.epochs,
             self._checkpoint,
             self._augment,
+            self._quota,
             validation_data=self._dataset.validation,
             validation_batch_size=predictions.BATCH_SIZE,
         )
@@ -188,9 +204,16 @@ def _check_batch_size(dataset, config):
 
 def _new_model(dataset, recipe, config):
     """An untrained model; of all workers together, if there are several."""
-    steps = len(dataset.train[0]) // config.batch_size
+    steps = steps_of_epoch(len(dataset.train[0]), config.batch_size, _quota(dataset, config))
     with distribution.strategy().scope():
         model = recipe.model(dataset, config.generative_weight)
         model.compile(recipes.optimizer_for(config.learning_rate, config.epochs * steps, recipe.clipnorm))
         model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _quota(dataset, config):
+    """Which rows have a label and how many of them a batch has, half of it; None if all have one."""
+    if dataset.missing_label is None:
+        return None
+    return labels.are_known(dataset.train[1]), max(1, config.batch_size // 2)

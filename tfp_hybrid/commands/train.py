@@ -6,7 +6,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from tfp_hybrid import datasets, files, recipes, strict_json, workers
+from tfp_hybrid import files, strict_json, workers
 from tfp_hybrid.commands import distribution, fitting, predictions, provenance, report, table_files
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.progress import CONSOLE
@@ -35,6 +35,7 @@ def train(
     target: str | None = None,
     task: str | None = None,
     category: Sequence[str] = (),
+    labels: int | None = None,
 ) -> dict:
     """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
 
@@ -62,6 +63,8 @@ def train(
       target: Name of the column of a file to predict.
       task: "classification" or "regression", for a file; None decides by the target, as `targets.Target.of`.
       category: Names of columns of a file that hold categories, where they look like numbers.
+      labels: How many training rows of a data set keep their label, for experiments; None for all. The recipe is then
+        `recipes.few_labels`.
 
     Returns:
       The content of `metrics.json`; {} for a worker that is not the chief. In the file, infinite numbers and NaN are
@@ -84,9 +87,10 @@ def train(
         seed=seed,
         ood=None if ood is None else tuple(ood),
         data_dir=None if data_dir is None else os.fspath(data_dir),
+        labels=labels,
     )
     if table_files.is_table(dataset):
-        given = {"--resume": resume, "--ood": ood, "--data-dir": data_dir}
+        given = {"--resume": resume, "--ood": ood, "--data-dir": data_dir, "--labels": labels}
         _refuse(given, f"is for the name of a data set; wanted none with the table {dataset}")
         if target is None:
             raise ValueError(f"--target is missing; wanted the name of the column of {dataset} to predict.")
@@ -111,16 +115,14 @@ def _refuse(given, reason):
 
 def _help(config, out):
     """Trains the model as a worker that is not the chief."""
-    dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    recipe = recipes.recipe_for(dataset)
+    dataset, recipe = config.load()
     fitting.Run(dataset, recipe, config.complete(recipe), out).fit()
     return {}
 
 
 def _train(config, out, resume, started):
     with CONSOLE.status(f"loading {config.dataset}"):
-        dataset = datasets.load(config.dataset, data_dir=config.data_dir, seed=config.seed)
-        recipe = recipes.recipe_for(dataset)
+        dataset, recipe = config.load()
         config = config.complete(recipe)
         ood_sets = {name: outliers.load_outliers(name, dataset, config.data_dir, config.seed) for name in config.ood}
     if (out / METRICS).exists():  # killed in `finish`

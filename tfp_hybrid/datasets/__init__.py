@@ -1,6 +1,7 @@
 """Data sets as arrays, their tensorflow-datasets builders, and streams of batches from files of any size."""
 
 from tfp_hybrid.datasets.dataset import Dataset
+from tfp_hybrid.datasets.few_labels import hide_labels
 from tfp_hybrid.datasets.flights import Flights
 from tfp_hybrid.datasets.loading import NAMES, load
 from tfp_hybrid.datasets.not_mnist import NotMnist
@@ -15,6 +16,7 @@ __all__ = [
     "NotMnist",
     "from_parquet",
     "from_tfrecord",
+    "hide_labels",
     "load",
     "simulate",
     "true_log_prob",

@@ -27,6 +27,7 @@ class Dataset:
       feature_names: Names of the input columns, or None if they have no names.
       target_name: Name of the target, with its unit in brackets if it has one.
       class_names: Names of the classes.
+      missing_label: What stands for the label of a training row that has none; None if all have one.
       description: Which data these are and how they were split, for reports.
     """
 
@@ -40,4 +41,5 @@ class Dataset:
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
     class_names: tuple[str, ...] | None = None
+    missing_label: float | None = None
     description: str = ""

@@ -23,8 +23,9 @@ class ClassMixture(WeightHolder, tfd.Distribution):
     As the latent of a flow, it gives every row a class, known or not: `heads.ClassPosterior` is p(k | z) by Bayes'
     rule, from the same weights. So rows without labels help, too: they pull the classes apart where p(x) is low.
 
-    The means start on orthogonal directions, at a distance `separation` from the origin (independent Normals of that
-    length on average, if there are more components than entries of z); pi and w start uniform, and s at 1.
+    The means start on the axes of the first entries of z, of a multi-scale flow those of its last level, at a distance
+    `separation` from the origin (independent Normals of that length on average, if there are more components than
+    entries of z). So the other entries need not change with the class. pi and w start uniform, and s at 1.
 
     Args:
       num_classes: The number of classes K, at least 2.
@@ -178,5 +179,5 @@ registry.register(ClassMixture)
 def _means(count, size, length, dtype):
     """Initial means, `(count, size)`."""
     if count <= size:
-        return length * keras.initializers.Orthogonal()((count, size), dtype.name)
+        return length * tf.eye(count, size, dtype=dtype)
     return keras.initializers.RandomNormal(stddev=length / np.sqrt(size))((count, size), dtype.name)

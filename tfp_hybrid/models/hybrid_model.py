@@ -1,6 +1,5 @@
 """HybridModel: log p(y|x) + lambda log p(x) as a Keras model."""
 
-import math
 import warnings
 import weakref
 
@@ -11,14 +10,14 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head
-from tfp_hybrid.models import classes, feature_cache, labels, metrics
+from tfp_hybrid.models import classes, feature_cache, labels, metrics, objective
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.encoding import flattened
 from tfp_hybrid.models.overflow import warn_of_nan
+from tfp_hybrid.penalties.base import Batch, check_penalties
 from tfp_hybrid.serialization import deserialize, serialize, sharing
 
 tfd = tfp.distributions
-WEIGHTINGS = ("density", "jacobian")
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -47,6 +46,7 @@ class HybridModel(DensityModel):
       missing_label: The label of rows without one, such as -1, or NaN; None if all rows have one. They add
         lambda log p(x) alone to the sum of eq. 5. Metrics of p(y|x), those that `compile` was given included, are over
         the rows with a label (and weighted by `sample_weight` and `class_weight`, if `compile` was given them).
+      penalties: A list of `tfp_hybrid.penalties`, which add to the objective of each row in training.
       **kwargs: Passed to `keras.Model`.
 
     Call arguments:
@@ -54,7 +54,7 @@ class HybridModel(DensityModel):
 
     Raises:
       ValueError: As `DensityModel`; if `head` is not a `Head`, or if `generative_weight` is negative or not finite; or
-        if `missing_label` is not a number, or a label.
+        if `missing_label` is not a number, or a label; or if a penalty is not for such a model.
 
     Example:
 
@@ -79,15 +79,18 @@ class HybridModel(DensityModel):
         encoder=None,
         train_encoder=False,
         missing_label=None,
+        penalties=(),
         **kwargs,
     ):
         if not isinstance(head, Head):
             raise ValueError(f"HybridModel: `head` is {head!r}; wanted a layer of `tfp_hybrid.heads`.")
-        _check_generative_weight(generative_weight)
-        _check_weighting(weighting)
+        objective.check_generative_weight(generative_weight)
+        objective.check_weighting(weighting)
         labels.check_missing_label(missing_label, head)
         super().__init__(distribution, encoder, train_encoder=train_encoder, **kwargs)
         self.head, self.missing_label = head, missing_label
+        check_penalties(penalties, self)
+        self.penalties = list(penalties)
         if not head.built:
             head.build((None, distribution.distribution.event_shape.num_elements()))
             head.built = True
@@ -104,7 +107,7 @@ class HybridModel(DensityModel):
 
     @generative_weight.setter
     def generative_weight(self, weight):
-        _check_generative_weight(weight)
+        objective.check_generative_weight(weight)
         self._generative_weight = weight
         self._trace_steps_anew()
 
@@ -115,7 +118,7 @@ class HybridModel(DensityModel):
 
     @weighting.setter
     def weighting(self, weighting):
-        _check_weighting(weighting)
+        objective.check_weighting(weighting)
         self._weighting = weighting
         self._trace_steps_anew()
 
@@ -240,6 +243,9 @@ class HybridModel(DensityModel):
         return former is not used
 
     def _row_losses(self, x, y, training):
+        penalties = self.penalties if training else ()
+        for penalty in penalties:
+            x = penalty.inputs(x)
         encoding = self._encoding(x, training)
         p_y = self.head.at_point(encoding.features) if training else encoding.p_y
         y_pred = self.head.mean(p_y)
@@ -249,6 +255,9 @@ class HybridModel(DensityModel):
             nll = tf.where(known, nll, 0)
         self.nll_tracker.update_state(nll, known)
         rows = nll
+        for penalty in penalties:
+            of_rows = penalty.rows(Batch(x, encoding.features, y_pred, y, known, self.head, self._training_features))
+            rows = rows + penalty.weight * tf.cast(of_rows, rows.dtype)
         if not (training and self._discriminative):
             if training and self.train_encoder:
                 fixed = feature_cache.as_cached(tf.stop_gradient(encoding.flow_input))
@@ -263,6 +272,9 @@ class HybridModel(DensityModel):
                 log_p_z, log_det = (tf.cast(part, nll.dtype) for part in (encoding.log_p_z, encoding.log_det))
                 rows = rows - weight * log_det - log_p_z
         return rows, y_pred
+
+    def _training_features(self, x):
+        return self._encoding(x, training=True).features
 
     def _known_labels(self, y, y_pred):
         """Labels, with any in place of missing ones, and which are known, `(n,)`; None if all are."""
@@ -293,7 +305,8 @@ class HybridModel(DensityModel):
     def objective_settings(self) -> dict:
         weight = self.generative_weight
         name = type(weight).__name__ if callable(weight) else float(weight)
-        return {"generative_weight": name, "weighting": self.weighting}
+        penalties = {type(penalty).__name__: penalty.weight for penalty in self.penalties}
+        return {"generative_weight": name, "weighting": self.weighting} | penalties
 
     def _trace_steps_anew(self):
         for function, make in (
@@ -313,25 +326,16 @@ class HybridModel(DensityModel):
             "generative_weight": serialize(weight, "generative_weight") if callable(weight) else float(weight),
             "weighting": self.weighting,
         }
-        return config if self.missing_label is None else config | {"missing_label": float(self.missing_label)}
+        if self.missing_label is not None:
+            config["missing_label"] = float(self.missing_label)
+        if self.penalties:
+            config["penalties"] = [keras.saving.serialize_keras_object(penalty) for penalty in self.penalties]
+        return config
 
     @classmethod
     def _deserialized(cls, config):
         with sharing():
             arguments = super()._deserialized(config)
             arguments["head"] = keras.saving.deserialize_keras_object(config["head"])
-        return arguments | {"generative_weight": deserialize(config["generative_weight"])}
-
-
-def _check_generative_weight(weight):
-    if callable(weight):
-        return
-    if not isinstance(weight, (int, float, np.number)) or not (0 <= weight < math.inf):
-        raise ValueError(
-            f"HybridModel: `generative_weight` is {weight!r}; wanted lambda >= 0, finite, or a callable of the step."
-        )
-
-
-def _check_weighting(weighting):
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"HybridModel: `weighting` is {weighting!r}; wanted one of {WEIGHTINGS}.")
+        penalties = [keras.saving.deserialize_keras_object(one) for one in config.get("penalties", ())]
+        return arguments | {"generative_weight": deserialize(config["generative_weight"]), "penalties": penalties}

@@ -11,6 +11,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
+from tfp_hybrid.recipes.augmentation import RandomAffine
+from tfp_hybrid.recipes.few_labels import few_labels
 from tfp_hybrid.recipes.flight_times import FlightTimes
 from tfp_hybrid.recipes.recipe import Recipe, optimizer_for, schedule
 
@@ -21,7 +23,7 @@ _MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in p
 _RECIPES = {name: module.RECIPE for module in _MODULES for name in getattr(module, "DATASETS", ())}
 NAMES = tuple(sorted(_RECIPES))
 
-__all__ = ["NAMES", "FlightTimes", "Recipe", "optimizer_for", "recipe_for", "schedule"]
+__all__ = ["NAMES", "FlightTimes", "RandomAffine", "Recipe", "few_labels", "optimizer_for", "recipe_for", "schedule"]
 
 
 def recipe_for(dataset: Dataset) -> Recipe:

@@ -3,7 +3,7 @@
 import functools
 
 from tfp_hybrid import networks
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.recipes.images import glow
 from tfp_hybrid.recipes.recipe import Recipe
 
@@ -16,6 +16,6 @@ RECIPE = Recipe(
     epochs=200,
     batch_size=64,
     learning_rate=2e-3,
-    augment=functools.partial(random_affine, levels=17),
+    augment=RandomAffine(levels=17),
     outliers=("noise", "inverted"),
 )

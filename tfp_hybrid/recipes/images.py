@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from tfp_hybrid import bijectors
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +35,6 @@ RECIPE = Recipe(
     epochs=6,
     batch_size=32,
     learning_rate=2e-3,
-    augment=functools.partial(random_affine, levels=256, fraction=0.5, shift=2.0),
+    augment=RandomAffine(levels=256, fraction=0.5, shift=2.0),
     outliers=("noise", "inverted"),
 )

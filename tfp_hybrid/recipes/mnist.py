@@ -5,7 +5,7 @@ import functools
 import keras
 
 from tfp_hybrid import heads
-from tfp_hybrid.recipes.augmentation import random_affine
+from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.recipes.images import glow
 from tfp_hybrid.recipes.recipe import Recipe
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(
     epochs=12,
     batch_size=64,
     learning_rate=2e-3,
-    augment=functools.partial(random_affine, levels=256, fraction=0.5, shift=2.0),
+    augment=RandomAffine(levels=256, fraction=0.5, shift=2.0),
     outliers=("noise", "inverted"),
     head=head,
 )

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import heads
 from tfp_hybrid.flows import flow_distribution
 from tfp_hybrid.models import HybridModel
+from tfp_hybrid.penalties import Penalty
 
 if TYPE_CHECKING:  # importing it would import tensorflow_datasets
     from tfp_hybrid.datasets import Dataset
@@ -40,6 +41,7 @@ class Recipe:
       head: A function that builds the head from the `Dataset`.
       latent: A function that builds p(z) from the `Dataset`; None for a standard normal.
       clipnorm: Upper bound on the norm of each weight's gradient.
+      penalties: A function that builds the model's penalties.
     """
 
     flow: Callable[[Dataset], tfb.Bijector]
@@ -52,6 +54,7 @@ class Recipe:
     head: Callable[[Dataset], heads.Head] = head_for
     latent: Callable[[Dataset], tfd.Distribution] | None = None
     clipnorm: float = 50.0
+    penalties: Callable[[], list[Penalty]] = list
 
     def model(self, dataset: Dataset, generative_weight: float) -> HybridModel:
         """Builds an untrained model.
@@ -61,7 +64,13 @@ class Recipe:
           generative_weight: lambda, the weight of log p(x) in nats.
         """
         latent = None if self.latent is None else self.latent(dataset)
-        model = HybridModel(flow_distribution(self.flow(dataset), latent), self.head(dataset), generative_weight)
+        model = HybridModel(
+            flow_distribution(self.flow(dataset), latent),
+            self.head(dataset),
+            generative_weight,
+            missing_label=dataset.missing_label,
+            penalties=self.penalties(),
+        )
         model.feature_names = dataset.feature_names
         return model
 

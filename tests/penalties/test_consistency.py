@@ -1,0 +1,176 @@
+"""What the penalty adds to a loss, against both terms by hand; where it is refused; saved, compiled, resumed."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import blobs, tiny_model, weights_of
+
+import tfp_hybrid as hy
+from tfp_hybrid.recipes import RandomAffine
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def shifted(x, seed):
+    return x + 0.25
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def jittered(x, seed):
+    return x + 0.1 * tf.random.stateless_normal(tf.shape(x), seed)
+
+
+def one_step(model, x, y):
+    """The change of the weights by one step of SGD with the learning rate 1."""
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.fit(x, y, batch_size=len(x), shuffle=False, verbose=0)
+    return [old - weight.numpy() for old, weight in zip(before, model.trainable_weights, strict=True)]
+
+
+@pytest.mark.parametrize("make", [lambda: hy.heads.Categorical(2), hy.heads.Bernoulli])
+@pytest.mark.parametrize("threshold", [0.0, 0.7])
+def test_a_step_is_that_of_all_terms_by_hand(make, threshold):
+    x, y = blobs(40)
+    y[15:] = -1
+    head = make()
+    penalty = hy.penalties.Consistency(shifted, threshold=threshold, weight=2.0)
+    marker = -1 if head.integer_labels else np.nan
+    model = tiny_model(head, missing_label=marker, optimizer=keras.optimizers.SGD(1.0), penalties=[penalty])
+    head.kernel.assign(4 * np.random.default_rng(0).normal(size=head.kernel.shape))
+    model.adapt(x)
+    labels = np.where(y < 0, marker, y)
+    with tf.GradientTape() as tape:
+        seen, strong = (model.encode(x + shift, training=True) for shift in (0.25, 0.5))
+        p_y = head(seen.features)
+        probs = model.predict(x + 0.25, verbose=0)
+        probs = probs if probs.ndim == 2 else np.stack([1 - probs, probs], 1)
+        wanted = np.where(y >= 0, y, probs.argmax(1))
+        counted = (y >= 0) | (probs.max(1) > threshold)
+        assert threshold == 0 or 15 < counted.sum() < 40
+        as_label = tf.constant(wanted, head.prepare_labels(wanted).dtype)
+        nll = -p_y.log_prob(as_label) * (y >= 0)
+        spread = -head(strong.features).log_prob(as_label) * counted
+        loss = tf.reduce_mean(nll - model.generative_weight * seen.log_prob + 2.0 * spread) + sum(model.losses)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    for change, gradient in zip(one_step(model, x, labels), gradients, strict=True):
+        np.testing.assert_allclose(change, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_where_all_labels_are_known_they_are_those_of_the_copies():
+    x, y = blobs(40)
+    head = hy.heads.Categorical(2)
+    penalty = hy.penalties.Consistency(shifted, threshold=0.99)
+    model = tiny_model(head, optimizer=keras.optimizers.SGD(1.0), penalties=[penalty])
+    model.adapt(x)
+    with tf.GradientTape() as tape:
+        seen, strong = (model.encode(x + shift, training=True) for shift in (0.25, 0.5))
+        nll = -head(seen.features).log_prob(y) - head(strong.features).log_prob(y)
+        loss = tf.reduce_mean(nll - model.generative_weight * seen.log_prob) + sum(model.losses)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    for change, gradient in zip(one_step(model, x, y), gradients, strict=True):
+        np.testing.assert_allclose(change, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_only_training_changes_inputs():
+    x, y = blobs(40)
+    plain = tiny_model()
+    model = tiny_model(penalties=[hy.penalties.Consistency(shifted)])
+    for one in (plain, model):
+        one.adapt(x)
+    assert model.evaluate(x, y, verbose=0) == plain.evaluate(x, y, verbose=0)
+    np.testing.assert_array_equal(model.log_prob(x), plain.log_prob(x))
+
+
+def test_copies_are_others_in_each_step_and_follow_the_seed():
+    x, y = blobs(40)
+
+    def changes():
+        model = tiny_model(penalties=[hy.penalties.Consistency(jittered)])
+        model.adapt(x)
+        return [one_step(model, x, y)[0] for _ in range(2)], model.penalties[0]
+
+    (first, penalty), (again, _) = changes(), changes()
+    np.testing.assert_array_equal(first, again)
+    a, b = penalty.inputs(tf.zeros((3, 2))), penalty.inputs(tf.zeros((3, 2)))
+    assert np.abs(a - b).min() > 0
+
+
+def test_xla_equals_graph():
+    x, y = blobs(40)
+    y[15:] = -1
+    found = []
+    for jit in (True, False):
+        model = tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(shifted, threshold=0.0)])
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=jit)
+        model.adapt(x)
+        model.fit(x, y, batch_size=40, epochs=2, shuffle=False, verbose=0)
+        found.append(weights_of(model))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_saved_and_trained_on(tmp_path):
+    x, y = blobs(40)
+    y[15:] = -1
+    penalty = hy.penalties.Consistency(jittered, shifted, threshold=0.6, weight=3.0)
+    model = tiny_model(missing_label=-1, penalties=[penalty])
+    model.fit(x, y, batch_size=20, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    (found,) = loaded.penalties
+    assert (found.augment, found.strong, found.threshold, found.weight) == (jittered, shifted, 0.6, 3.0)
+    np.testing.assert_array_equal(found.random_state, penalty.random_state)
+    for one in (model, loaded):
+        one.fit(x, y, batch_size=20, shuffle=False, verbose=0)
+    for one, other in zip(weights_of(model), weights_of(loaded), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_function_that_keras_does_not_know_cannot_be_saved(tmp_path):
+    model = tiny_model(penalties=[hy.penalties.Consistency(lambda x, seed: x)])
+    with pytest.raises(TypeError, match="augment"):
+        model.save(tmp_path / "model.keras")
+
+
+def test_images_by_keras_layers_and_by_random_affine():
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 17, (20, 8, 8, 1)).astype("uint8"), rng.integers(0, 2, 20)
+    y[5:] = -1
+    flow = hy.bijectors.Glow((8, 8, 1), levels=2, steps=1, hidden_units=4, quantization_levels=17)
+    for augment in (RandomAffine(17), keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant")):
+        penalty = hy.penalties.Consistency(augment, threshold=0.0)
+        model = hy.HybridModel(
+            hy.flow_distribution(flow.copy()), hy.heads.Categorical(2), missing_label=-1, penalties=[penalty]
+        )
+        model.compile("adam")
+        history = model.fit(x, y, batch_size=10, labelled_per_batch=3, verbose=0).history
+        assert np.isfinite(history["loss"][0]) and not model.jit_compile  # neither has an operation of XLA
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((3,), "augment is 3; wanted a Keras layer, or a function"),
+        ((lambda x: x,), "augment is .*wanted a Keras layer, or a function `.x, seed.` .too many"),
+        ((shifted, 3), "strong is 3; wanted a Keras layer"),
+        ((shifted, None, 1.0), "threshold is 1.0; wanted a probability below 1"),
+        ((shifted, None, -0.1), "threshold is -0.1; wanted a number of at least 0"),
+        ((shifted, None, 0.5, 0.0), "weight is 0.0; wanted a number above 0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        hy.penalties.Consistency(*arguments)
+
+
+def test_models_that_it_is_not_for():
+    penalty = hy.penalties.Consistency(shifted)
+    with pytest.raises(ValueError, match="Consistency: the head is Normal; wanted one of classes"):
+        tiny_model(hy.heads.Normal(), penalties=[penalty])
+    with pytest.raises(ValueError, match="`penalties` is .*; wanted a list of `tfp_hybrid.penalties`"):
+        tiny_model(penalties=[shifted])
+    encoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    p_x = hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,)))
+    with pytest.raises(ValueError, match="has a frozen encoder, which does not see augmented inputs"):
+        hy.HybridModel(p_x, hy.heads.Categorical(2), encoder=encoder, penalties=[penalty])
