@@ -193,6 +193,24 @@ def bandits(
     run_bandits(out, _known(only, STEPS, "--only"), seeds, quick)
 
 
+@app.command(name="few-labels")
+def few_labels(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for few_labels.csv and few_labels.md.")] = RESULTS,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only this problem, such as digits. Repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of draws of labels.")] = 5,
+    quick: Quick = False,
+):
+    """How far rows without a label help, beside labels alone and label spreading.
+
+    An interrupted run resumes; delete few_labels.csv to begin anew.
+    """
+    from benchmarks.few_labels import COUNTS, run_few_labels
+
+    run_few_labels(out, _known(only, COUNTS, "--only"), list(range(seeds)), quick)
+
+
 @app.command()
 def uci(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for uci.csv and uci.md.")] = RESULTS,

@@ -12,8 +12,8 @@ import sys as _sys
 _IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).stem == "tfp-hybrid"
 
 if not _IN_CONSOLE_SCRIPT:
-    from tfp_hybrid.registered import bijectors, heads, latents, networks, tables, uncertainty  # isort: skip (it checks the backend)
-    from tfp_hybrid import active, bayes, callbacks, penalties, serving, shift
+    from tfp_hybrid.registered import bijectors, heads, latents, networks, penalties, recipes, tables, uncertainty  # isort: skip (it checks the backend)
+    from tfp_hybrid import active, bayes, callbacks, serving, shift
     from tfp_hybrid.estimators import DensityEstimator, HybridClassifier, HybridRegressor
     from tfp_hybrid.flows import flow_distribution
     from tfp_hybrid.interop import ModuleLayer
@@ -38,6 +38,7 @@ __all__ = [
     "latents",
     "networks",
     "penalties",
+    "recipes",
     "serving",
     "shift",
     "tables",

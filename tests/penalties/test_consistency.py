@@ -28,12 +28,12 @@ def one_step(model, x, y):
 
 
 @pytest.mark.parametrize("make", [lambda: hy.heads.Categorical(2), hy.heads.Bernoulli])
-@pytest.mark.parametrize("threshold", [0.0, 0.7])
-def test_a_step_is_that_of_all_terms_by_hand(make, threshold):
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_a_step_is_that_of_all_terms_by_hand(make, temperature):
     x, y = blobs(40)
     y[15:] = -1
     head = make()
-    penalty = hy.penalties.Consistency(shifted, threshold=threshold, weight=2.0)
+    penalty = hy.penalties.Consistency(shifted, temperature=temperature, weight=2.0)
     marker = -1 if head.integer_labels else np.nan
     model = tiny_model(head, missing_label=marker, optimizer=keras.optimizers.SGD(1.0), penalties=[penalty])
     head.kernel.assign(4 * np.random.default_rng(0).normal(size=head.kernel.shape))
@@ -44,12 +44,13 @@ def test_a_step_is_that_of_all_terms_by_hand(make, threshold):
         p_y = head(seen.features)
         probs = model.predict(x + 0.25, verbose=0)
         probs = probs if probs.ndim == 2 else np.stack([1 - probs, probs], 1)
-        wanted = np.where(y >= 0, y, probs.argmax(1))
-        counted = (y >= 0) | (probs.max(1) > threshold)
-        assert threshold == 0 or 15 < counted.sum() < 40
-        as_label = tf.constant(wanted, head.prepare_labels(wanted).dtype)
-        nll = -p_y.log_prob(as_label) * (y >= 0)
-        spread = -head(strong.features).log_prob(as_label) * counted
+        surer = probs ** (1 / temperature) / np.sum(probs ** (1 / temperature), 1, keepdims=True)
+        wanted = np.where(y[:, np.newaxis] >= 0, np.eye(2)[y], surer)  # q
+        yes, no = head.prepare_labels(np.ones(40)), head.prepare_labels(np.zeros(40))
+        nll = -p_y.log_prob(tf.where(y > 0, yes, no)) * (y >= 0)
+        log_p = tf.stack([head(strong.features).log_prob(label) for label in (no, yes)], 1)
+        spread = tf.reduce_sum(tf.math.xlogy(wanted, wanted) - wanted * tf.cast(log_p, tf.float64), 1)
+        spread = tf.cast(spread, tf.float32)
         loss = tf.reduce_mean(nll - model.generative_weight * seen.log_prob + 2.0 * spread) + sum(model.losses)
     gradients = tape.gradient(loss, model.trainable_weights)
     for change, gradient in zip(one_step(model, x, labels), gradients, strict=True):
@@ -59,7 +60,7 @@ def test_a_step_is_that_of_all_terms_by_hand(make, threshold):
 def test_where_all_labels_are_known_they_are_those_of_the_copies():
     x, y = blobs(40)
     head = hy.heads.Categorical(2)
-    penalty = hy.penalties.Consistency(shifted, threshold=0.99)
+    penalty = hy.penalties.Consistency(shifted)
     model = tiny_model(head, optimizer=keras.optimizers.SGD(1.0), penalties=[penalty])
     model.adapt(x)
     with tf.GradientTape() as tape:
@@ -100,7 +101,7 @@ def test_xla_equals_graph():
     y[15:] = -1
     found = []
     for jit in (True, False):
-        model = tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(shifted, threshold=0.0)])
+        model = tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(shifted)])
         model.compile(keras.optimizers.SGD(0.1), jit_compile=jit)
         model.adapt(x)
         model.fit(x, y, batch_size=40, epochs=2, shuffle=False, verbose=0)
@@ -112,13 +113,13 @@ def test_xla_equals_graph():
 def test_saved_and_trained_on(tmp_path):
     x, y = blobs(40)
     y[15:] = -1
-    penalty = hy.penalties.Consistency(jittered, shifted, threshold=0.6, weight=3.0)
+    penalty = hy.penalties.Consistency(jittered, shifted, temperature=0.6, weight=3.0)
     model = tiny_model(missing_label=-1, penalties=[penalty])
     model.fit(x, y, batch_size=20, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     (found,) = loaded.penalties
-    assert (found.augment, found.strong, found.threshold, found.weight) == (jittered, shifted, 0.6, 3.0)
+    assert (found.augment, found.strong, found.temperature, found.weight) == (jittered, shifted, 0.6, 3.0)
     np.testing.assert_array_equal(found.random_state, penalty.random_state)
     for one in (model, loaded):
         one.fit(x, y, batch_size=20, shuffle=False, verbose=0)
@@ -139,7 +140,7 @@ def test_images_by_keras_layers_and_by_random_affine():
     y[5:] = -1
     flow = hy.bijectors.Glow((8, 8, 1), levels=2, steps=1, hidden_units=4, quantization_levels=17)
     for augment in (RandomAffine(17), keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant")):
-        penalty = hy.penalties.Consistency(augment, threshold=0.0)
+        penalty = hy.penalties.Consistency(augment)
         model = hy.HybridModel(
             hy.flow_distribution(flow.copy()), hy.heads.Categorical(2), missing_label=-1, penalties=[penalty]
         )
@@ -154,8 +155,8 @@ def test_images_by_keras_layers_and_by_random_affine():
         ((3,), "augment is 3; wanted a Keras layer, or a function"),
         ((lambda x: x,), "augment is .*wanted a Keras layer, or a function `.x, seed.` .too many"),
         ((shifted, 3), "strong is 3; wanted a Keras layer"),
-        ((shifted, None, 1.0), "threshold is 1.0; wanted a probability below 1"),
-        ((shifted, None, -0.1), "threshold is -0.1; wanted a number of at least 0"),
+        ((shifted, None, 1.1), "temperature is 1.1; wanted at most 1"),
+        ((shifted, None, 0.0), "temperature is 0.0; wanted a number above 0"),
         ((shifted, None, 0.5, 0.0), "weight is 0.0; wanted a number above 0"),
     ],
 )

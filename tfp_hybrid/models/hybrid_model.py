@@ -256,7 +256,7 @@ class HybridModel(DensityModel):
         self.nll_tracker.update_state(nll, known)
         rows = nll
         for penalty in penalties:
-            of_rows = penalty.rows(Batch(x, encoding.features, y_pred, y, known, self.head, self._training_features))
+            of_rows = penalty.rows(Batch(x, encoding.features, y, known, self.head, self._training_features))
             rows = rows + penalty.weight * tf.cast(of_rows, rows.dtype)
         if not (training and self._discriminative):
             if training and self.train_encoder:

@@ -17,7 +17,6 @@ class Batch:
     Attributes:
       x: The inputs that the step has seen, `(n, *event_shape)`.
       features: z, `(n, d)`.
-      mean: E[y|x].
       y: Labels as `head.prepare_labels` returns them, with any in place of missing ones.
       known: Which labels are known, `(n,)` of booleans; None if all are.
       head: The head of the model.
@@ -26,7 +25,6 @@ class Batch:
 
     x: tf.Tensor
     features: tf.Tensor
-    mean: tf.Tensor
     y: tf.Tensor
     known: tf.Tensor | None
     head: Head

@@ -6,28 +6,37 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors.noise import fresh_seed
 from tfp_hybrid.penalties.base import Batch, Penalty
 from tfp_hybrid.serialization import deserialize, serialize
 
+tfd = tfp.distributions
+
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class Consistency(Penalty):
-    """-log p(y | strong(augment(x))) where y is known, or sure, for heads that classify.
+    """The divergence of p(y | strong(augment(x))) from what is known of y, for heads that classify.
 
-    With it, a training step sees augment(x) in place of x: in eq. 5, and as the input whose class is wanted. If a row
-    has no label, y is the most probable class of augment(x), where its probability is above a threshold; other such
-    rows add nothing. So few labels spread over the rows that look alike but for what `augment` and `strong` change, at
-    first over those most like the labelled ones. It costs a second pass through the flow, without its log-det.
+        KL[ q(y) || p(y | strong(augment(x))) ]
+
+    With it, a training step sees augment(x) in place of x: in eq. 5, and for q. If a row has a label, q is that label;
+    otherwise q = p(y | augment(x))^(1/T), normalized, and without a gradient. With T < 1, q is surer than p(y|x), so
+    that classes come to lie where there are few rows. It costs a second pass through the flow, without its log-det.
+
+    With `mixing` = a > 0, p(y|x) is that of a mixture s x_i + (1 - s) x_j of the augmented copies of two rows of the
+    batch, s ~ max(b, 1 - b), b ~ Beta(a, a), and the penalty is the mixture of their divergences,
+    s KL[q_i || p] + (1 - s) KL[q_j || p]. So p(y|x) changes slowly between rows, too.
 
     Args:
       augment: What changes inputs as their class allows: a Keras layer, such as `keras.layers.RandomTranslation`; or a
         function `(x, seed)` of a batch and a random seed of shape `(2,)`, such as `recipes.RandomAffine`. To save the
         model, a function must be registered with Keras.
       strong: What changes them further; None for `augment` once more.
-      threshold: The probability above which a class is taken for the label, in [0, 1).
+      temperature: T, in (0, 1].
+      mixing: The parameter a >= 0; 0 mixes nothing.
       weight: The weight > 0 in the objective.
       **kwargs: The arguments of a Keras layer.
 
@@ -36,25 +45,30 @@ class Consistency(Penalty):
         it has a frozen encoder, which does not see augmented inputs.
 
     References:
-      Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", eq. 4.
+      Berthelot, Carlini, Goodfellow, Papernot, Oliver and Raffel 2019, "MixMatch: A Holistic Approach to
+      Semi-Supervised Learning", eq. 7 (sharpening).
+      Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", eq. 2 (mixing).
+      Xie, Dai, Hovy, Luong and Le 2020, "Unsupervised Data Augmentation for Consistency Training", eq. 1.
     """
 
     def __init__(
         self,
         augment: Callable,
         strong: Callable | None = None,
-        threshold: float = 0.95,
+        temperature: float = 0.5,
+        mixing: float = 0.0,
         weight: float = 1.0,
         **kwargs,
     ):
         _check_augmentation(augment, "augment")
         if strong is not None:
             _check_augmentation(strong, "strong")
-        arguments.check_number(threshold, "threshold", 0)
-        if threshold >= 1:
-            raise ValueError(f"threshold is {threshold!r}; wanted a probability below 1.")
+        arguments.check_number(temperature, "temperature", 0, open=True)
+        if temperature > 1:
+            raise ValueError(f"temperature is {temperature!r}; wanted at most 1.")
+        arguments.check_number(mixing, "mixing", 0)
         super().__init__(weight, **kwargs)
-        self.augment, self.strong, self.threshold = augment, strong, float(threshold)
+        self.augment, self.strong, self.temperature, self.mixing = augment, strong, float(temperature), float(mixing)
         self.supports_jit = all(getattr(one, "supports_jit", True) for one in (augment, strong))
         self.random_state = self.add_weight(
             (2,), _new_state, "int64", trainable=False, aggregation="only_first_replica", name="random_state"
@@ -77,13 +91,24 @@ class Consistency(Penalty):
         return self._changed(self.augment, x)
 
     def rows(self, batch: Batch) -> tf.Tensor:
-        features = batch.features_of(self._changed(self.strong or self.augment, batch.x))
-        if batch.known is None:
-            return -batch.head.training_log_prob(features, batch.y)
-        y, sure = _most_probable(batch)
-        known = tf.reshape(batch.known, [-1] + [1] * (y.shape.rank - 1))
-        nll = -batch.head.training_log_prob(features, tf.where(known, batch.y, tf.cast(y, batch.y.dtype)))
-        return tf.where(batch.known | (sure > self.threshold), nll, 0)
+        head, copies = batch.head, self._changed(self.strong or self.augment, batch.x)
+        wanted = tf.stop_gradient(head.linear_predictor(batch.features)) / self.temperature, batch.y, batch.known
+        if not self.mixing:
+            return _divergence(head, batch.features_of(copies), *wanted)
+        share, partners = self._pairs(tf.shape(copies)[0])
+        copies = tf.cast(copies, share.dtype)
+        shares = tf.reshape(share, [-1] + [1] * (copies.shape.rank - 1))
+        features = batch.features_of(shares * copies + (1 - shares) * tf.gather(copies, partners))
+        of_partners = [None if part is None else tf.gather(part, partners) for part in wanted]
+        own, others = _divergence(head, features, *wanted), _divergence(head, features, *of_partners)
+        share = tf.cast(share, own.dtype)
+        return share * own + (1 - share) * others
+
+    def _pairs(self, rows):
+        """The share s of each row, and which row its partner is."""
+        of_share, of_order = tf.unstack(tf.random.split(fresh_seed(self.random_state.value)))
+        share = tfd.Beta(self.mixing, self.mixing).sample(rows, seed=tf.cast(of_share, tf.int32))
+        return tf.maximum(share, 1 - share), tf.argsort(tf.random.stateless_uniform([rows], of_order))
 
     def _changed(self, augment, x):
         if isinstance(augment, keras.layers.Layer):
@@ -91,8 +116,9 @@ class Consistency(Penalty):
         return tf.ensure_shape(augment(x, fresh_seed(self.random_state.value)), x.shape)
 
     def get_config(self) -> dict:
-        config = super().get_config() | {"augment": serialize(self.augment, "augment"), "threshold": self.threshold}
-        return config if self.strong is None else config | {"strong": serialize(self.strong, "strong")}
+        config = super().get_config() | {"temperature": self.temperature, "mixing": self.mixing}
+        changes = {"augment": self.augment} | ({} if self.strong is None else {"strong": self.strong})
+        return config | {name: serialize(change, name) for name, change in changes.items()}
 
     @classmethod
     def from_config(cls, config: dict):
@@ -100,14 +126,12 @@ class Consistency(Penalty):
         return cls(**config | parts)
 
 
-def _most_probable(batch):
-    """The most probable class of each row, shaped as a label, and its probability, `(n,)`."""
-    mean = tf.stop_gradient(batch.mean)
-    if batch.head.integer_labels:
-        return tf.argmax(mean, -1), tf.reduce_max(mean, -1)
-    # Bernoulli, of one label or several: of all of them together.
-    of_each = tf.reshape(tf.maximum(mean, 1 - mean), [tf.shape(mean)[0], -1])
-    return tf.round(mean), tf.reduce_prod(of_each, -1)
+def _divergence(head, features, eta, y, known):
+    """KL[q || p(y | features)], where q is the label, or has the linear predictor eta if the label is not known."""
+    nll = -head.training_log_prob(features, y)
+    if known is None:
+        return nll
+    return tf.where(known, nll, tfd.kl_divergence(head.distribution(eta), head.at_point(features)))
 
 
 def _new_state(shape, dtype):
