@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 from helpers import blobs, tiny_model, weights_of
 
@@ -72,6 +73,43 @@ def test_where_all_labels_are_known_they_are_those_of_the_copies():
         np.testing.assert_allclose(change, gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_mixtures_of_two_rows_by_hand(monkeypatch):
+    x, y = blobs(40)
+    y[15:] = -1
+    share = np.linspace(0.5, 1.0, 40, dtype="float32")
+    partners = np.random.default_rng(0).permutation(40)
+    monkeypatch.setattr(hy.penalties.Consistency, "_pairs", lambda self, rows: map(tf.constant, (share, partners)))
+    head = hy.heads.Categorical(2)
+    penalty = hy.penalties.Consistency(shifted, mixing=4.0)
+    model = tiny_model(head, missing_label=-1, optimizer=keras.optimizers.SGD(1.0), penalties=[penalty])
+    model.adapt(x)
+    probs = model.predict(x + 0.25, verbose=0) ** 2
+    q = np.where(y[:, np.newaxis] >= 0, np.eye(2)[y], probs / probs.sum(1, keepdims=True))
+    wanted = share[:, np.newaxis] * q + (1 - share)[:, np.newaxis] * q[partners]
+    with tf.GradientTape() as tape:
+        seen = model.encode(x + 0.25, training=True)
+        copies = (x + 0.5).astype("float32")
+        mixed = model.encode(
+            share[:, np.newaxis] * copies + (1 - share)[:, np.newaxis] * copies[partners], training=True
+        )
+        nll = -head(seen.features).log_prob(tf.maximum(y, 0)) * (y >= 0)
+        cross_entropy = -tf.reduce_sum(wanted.astype("float32") * tf.nn.log_softmax(head(mixed.features).logits), 1)
+        loss = tf.reduce_mean(nll - model.generative_weight * seen.log_prob + cross_entropy) + sum(model.losses)
+    gradients = tape.gradient(
+        loss, model.trainable_weights
+    )  # those of the divergence: the entropies of q are constants
+    for change, gradient in zip(one_step(model, x, y), gradients, strict=True):
+        np.testing.assert_allclose(change, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_shares_are_of_a_folded_beta_distribution():
+    keras.utils.set_random_seed(0)
+    share, partners = hy.penalties.Consistency(shifted, mixing=4.0)._pairs(5000)
+    a = scipy.stats.beta(4.0, 4.0)
+    assert scipy.stats.kstest(share, lambda s: a.cdf(s) - a.cdf(1 - s)).pvalue > 0.01
+    assert sorted(partners.numpy()) == list(range(5000)) and (partners.numpy() != np.arange(5000)).mean() > 0.99
+
+
 def test_only_training_changes_inputs():
     x, y = blobs(40)
     plain = tiny_model()
@@ -110,16 +148,26 @@ def test_xla_equals_graph():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_xla_mixes():
+    x, y = blobs(40)
+    y[15:] = -1
+    model = tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(jittered, mixing=4.0)])
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=True)
+    loss = model.fit(x, y, batch_size=20, epochs=8, verbose=0).history["loss"]
+    assert np.isfinite(loss).all() and loss[-1] < loss[0]
+
+
 def test_saved_and_trained_on(tmp_path):
     x, y = blobs(40)
     y[15:] = -1
-    penalty = hy.penalties.Consistency(jittered, shifted, temperature=0.6, weight=3.0)
+    penalty = hy.penalties.Consistency(jittered, shifted, temperature=0.6, mixing=2.0, weight=3.0)
     model = tiny_model(missing_label=-1, penalties=[penalty])
     model.fit(x, y, batch_size=20, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     (found,) = loaded.penalties
-    assert (found.augment, found.strong, found.temperature, found.weight) == (jittered, shifted, 0.6, 3.0)
+    assert (found.augment, found.strong, found.temperature, found.mixing) == (jittered, shifted, 0.6, 2.0)
+    assert found.weight == 3.0
     np.testing.assert_array_equal(found.random_state, penalty.random_state)
     for one in (model, loaded):
         one.fit(x, y, batch_size=20, shuffle=False, verbose=0)
@@ -157,7 +205,8 @@ def test_images_by_keras_layers_and_by_random_affine():
         ((shifted, 3), "strong is 3; wanted a Keras layer"),
         ((shifted, None, 1.1), "temperature is 1.1; wanted at most 1"),
         ((shifted, None, 0.0), "temperature is 0.0; wanted a number above 0"),
-        ((shifted, None, 0.5, 0.0), "weight is 0.0; wanted a number above 0"),
+        ((shifted, None, 0.5, -1.0), "mixing is -1.0; wanted a number of at least 0"),
+        ((shifted, None, 0.5, 0.0, 0.0), "weight is 0.0; wanted a number above 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
