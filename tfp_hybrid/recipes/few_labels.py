@@ -7,7 +7,7 @@ from tfp_hybrid.penalties import Consistency, Penalty
 from tfp_hybrid.recipes.augmentation import RandomAffine
 from tfp_hybrid.recipes.recipe import Recipe
 
-_MORE = 1.6  # lambda beside the penalty, whose weight adds to that of p(y|x)
+_MORE = 2.0  # lambda beside the penalty, whose weight adds to that of p(y|x)
 
 
 def few_labels(recipe: Recipe) -> Recipe:
