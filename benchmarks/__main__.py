@@ -197,7 +197,7 @@ def bandits(
 def few_labels(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for few_labels.csv and few_labels.md.")] = RESULTS,
     only: Annotated[
-        list[str] | None, typer.Option(help="Measure only this problem, such as digits. Repeatable.")
+        list[str] | None, typer.Option(help="Measure only this problem, digits or moons. Repeatable.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws of labels.")] = 5,
     quick: Quick = False,
@@ -206,9 +206,9 @@ def few_labels(
 
     An interrupted run resumes; delete few_labels.csv to begin anew.
     """
-    from benchmarks.few_labels import COUNTS, run_few_labels
+    from benchmarks.few_labels import PROBLEMS, run_few_labels
 
-    run_few_labels(out, _known(only, COUNTS, "--only"), list(range(seeds)), quick)
+    run_few_labels(out, _known(only, PROBLEMS, "--only"), seeds, quick)
 
 
 @app.command()

@@ -7,6 +7,13 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 
 
+def test_moons(tmp_path):
+    command = ["few-labels", "--out", str(tmp_path), "--seeds", "1", "--only", "moons", "--quick"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert len(pd.read_csv(tmp_path / "few_labels.csv")) == 3
+    assert "| 10 | hybrid model | " in (tmp_path / "few_labels.md").read_text()
+
+
 @pytest.mark.nightly
 def test_it_resumes_and_reports(tmp_path):
     command = ["few-labels", "--out", str(tmp_path), "--seeds", "2", "--only", "digits", "--quick"]
@@ -24,4 +31,4 @@ def test_it_resumes_and_reports(tmp_path):
 
 def test_an_unknown_problem_is_named(tmp_path):
     result = CliRunner().invoke(app, ["few-labels", "--out", str(tmp_path), "--only", "cifar"])
-    assert result.exit_code == 2 and "wanted one of digits" in " ".join(result.output.replace("│", " ").split())
+    assert result.exit_code == 2 and "wanted one of digits, moons" in " ".join(result.output.replace("│", " ").split())
