@@ -148,6 +148,7 @@ def test_xla_equals_graph():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_xla_mixes():
     x, y = blobs(40)
     y[15:] = -1
