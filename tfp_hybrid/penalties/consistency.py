@@ -91,7 +91,8 @@ class Consistency(Penalty):
         return self._changed(self.augment, x)
 
     def rows(self, batch: Batch) -> tf.Tensor:
-        head, copies = batch.head, self._changed(self.strong or self.augment, batch.x)
+        head = batch.head
+        copies = self._changed(self.augment if self.strong is None else self.strong, batch.x)
         wanted = tf.stop_gradient(head.linear_predictor(batch.features)) / self.temperature, batch.y, batch.known
         if not self.mixing:
             return _divergence(head, batch.features_of(copies), *wanted)
