@@ -125,7 +125,7 @@ PROBLEMS = {
 }
 
 
-def run_few_labels(out: pathlib.Path, names: list[str], seeds: int | None, quick: bool = False):
+def run_few_labels(out: pathlib.Path, names: list[str], seeds: int, quick: bool = False):
     """Measures all methods; prints a table, and writes it with the runs.
 
     Args:

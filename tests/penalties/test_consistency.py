@@ -225,3 +225,23 @@ def test_models_that_it_is_not_for():
     p_x = hy.flow_distribution(hy.bijectors.RealNVP((2,), couplings=2, hidden_units=(8,)))
     with pytest.raises(ValueError, match="has a frozen encoder, which does not see augmented inputs"):
         hy.HybridModel(p_x, hy.heads.Categorical(2), encoder=encoder, penalties=[penalty])
+
+
+def test_a_training_goes_on_only_with_the_same_penalty(tmp_path):
+    x, y = blobs(32)
+    path = tmp_path / "state.npz"
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    def fit(callbacks, **options):
+        model = tiny_model(penalties=[hy.penalties.Consistency(shifted, **options)])
+        return model.fit(x, y, 8, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit([hy.callbacks.BackupAndRestore(path), Stop()])
+    for options in ({"temperature": 0.9}, {"mixing": 1.0}, {"weight": 2.0}):
+        with pytest.raises(ValueError, match="penalties was .* and is now"):
+            fit([hy.callbacks.BackupAndRestore(path)], **options)
+    assert len(fit([hy.callbacks.BackupAndRestore(path)]).history["loss"]) == 1

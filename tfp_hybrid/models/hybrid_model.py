@@ -305,8 +305,8 @@ class HybridModel(DensityModel):
     def objective_settings(self) -> dict:
         weight = self.generative_weight
         name = type(weight).__name__ if callable(weight) else float(weight)
-        penalties = {type(penalty).__name__: penalty.weight for penalty in self.penalties}
-        return {"generative_weight": name, "weighting": self.weighting} | penalties
+        penalties = [penalty.settings for penalty in self.penalties]
+        return {"generative_weight": name, "weighting": self.weighting, "penalties": penalties}
 
     def _trace_steps_anew(self):
         for function, make in (

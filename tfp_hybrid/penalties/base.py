@@ -49,6 +49,11 @@ class Penalty(keras.layers.Layer):
         super().__init__(**kwargs)
         self.weight = float(weight)
 
+    @property
+    def settings(self) -> dict:
+        """What it depends on, as JSON; a training goes on only with the same."""
+        return {"penalty": type(self).__name__, "weight": self.weight}
+
     def check(self, model: keras.Model):
         """Raises ValueError for a model that this penalty is not for."""
 

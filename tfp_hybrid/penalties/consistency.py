@@ -47,7 +47,7 @@ class Consistency(Penalty):
     References:
       Berthelot, Carlini, Goodfellow, Papernot, Oliver and Raffel 2019, "MixMatch: A Holistic Approach to
       Semi-Supervised Learning", eq. 7 (sharpening).
-      Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", eq. 2 (mixing).
+      Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization" (mixing).
       Xie, Dai, Hovy, Luong and Le 2020, "Unsupervised Data Augmentation for Consistency Training", eq. 1.
     """
 
@@ -74,6 +74,10 @@ class Consistency(Penalty):
             (2,), _new_state, "int64", trainable=False, aggregation="only_first_replica", name="random_state"
         )
         self.built = True
+
+    @property
+    def settings(self) -> dict:
+        return super().settings | {"temperature": self.temperature, "mixing": self.mixing}
 
     def check(self, model: keras.Model):
         if not model.head.classifies:
