@@ -353,6 +353,8 @@ def test_few_labels_of_images_are_spread():
 def test_too_few_labels(tmp_path):
     with pytest.raises(ValueError, match="--labels: count is 9; wanted a whole number, at least 10"):
         train("digits", tmp_path / "run", labels=9)
+    with pytest.raises(ValueError, match="--batch-size is 1; wanted at least 2 with --labels"):
+        train("digits", tmp_path / "run", labels=10, batch_size=1)
     with pytest.raises(ValueError, match="--labels is 0; wanted a whole number, at least 1"):
         train("digits", tmp_path / "run", labels=0)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

@@ -195,6 +195,8 @@ def check_same_settings(out: pathlib.Path, config: Config):
 
 
 def _check_batch_size(dataset, config):
+    if dataset.missing_label is not None and config.batch_size < 2:
+        raise ValueError("--batch-size is 1; wanted at least 2 with --labels, half of them with a label.")
     rows = len(dataset.train[0])
     if rows < config.batch_size:
         raise ValueError(
