@@ -90,6 +90,12 @@ def test_linear_responses_and_their_spread():
     wanted = sklearn.linear_model.LinearRegression().fit(x, y).predict(x)
     assert np.sqrt(np.mean((mean - wanted) ** 2)) < 0.35
     assert 0.4 < np.median(stddev) < 0.75
+    low, high = regressor.predict_interval(x, level=0.8)
+    inside = np.mean((low <= y) & (y <= high))
+    assert inside == hy.uncertainty.regression.interval_coverage(regressor.predict_distribution(x), y, 0.8)
+    assert 0.75 < inside < 0.9
+    with pytest.raises(ValueError, match="level is 1.5"):
+        regressor.predict_interval(x, level=1.5)
 
 
 def test_a_seed_repeats_and_leaves_numpys_generator_alone():

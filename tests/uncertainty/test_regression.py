@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -85,6 +86,25 @@ def test_discrete_responses_count_their_steps():
     for level in (0.3, 0.8, 0.95):
         low, high = truth.interval(level)
         assert regression.interval_coverage(p_y, y, level) == np.mean((y >= low) & (y <= high))
+
+
+def test_crps_of_counts_is_that_of_the_closed_form():
+    rate, y = np.array([0.1, 3.0, 10.0, 400.0, 3.0]), np.array([0, 5, 9, 430, 200])
+    truth = scipy.stats.poisson(rate)
+    bessel = scipy.special.ive(0, 2 * rate) + scipy.special.ive(1, 2 * rate)  # times exp(-2 rate)
+    expected = (y - rate) * (2 * truth.cdf(y) - 1) + 2 * rate * truth.pmf(y) - rate * bessel
+    assert regression.crps(tfd.Poisson(rate), y) == pytest.approx(expected.mean(), abs=1e-4)
+    assert regression.crps(tfd.Poisson(rate[:1]), [-3.0]) == pytest.approx(expected[0] + 3, abs=1e-6)
+
+
+def test_crps_of_a_mixture_of_counts_and_of_very_wide_counts_are_those_of_draws():
+    mixture = tfd.MixtureSameFamily(tfd.Categorical(probs=[[0.3, 0.7]]), tfd.Poisson([[2.0, 30.0]]))
+    for p_y, y in ((mixture, [12.0]), (tfd.NegativeBinomial([2.0], logits=[12.0]), [100_000.0])):
+        drawn = np.asarray(p_y.sample((2, 200_000), seed=(0, 0)), float)[..., 0]
+        expected = np.mean(np.abs(drawn[0] - y)) - np.mean(np.abs(drawn[0] - drawn[1])) / 2
+        spread = np.std(np.abs(drawn[0] - y) - np.abs(drawn[0] - drawn[1]) / 2)
+        few = 200_000 if p_y is mixture else 1000  # of which the estimate of the wide one is made
+        assert regression.crps(p_y, y) == pytest.approx(expected, abs=4 * spread / np.sqrt(few))
 
 
 def test_pit_of_draws_is_uniform():

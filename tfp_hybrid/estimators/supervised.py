@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from tfp_hybrid import arguments, heads
 from tfp_hybrid.estimators.base import TableEstimator
+from tfp_hybrid.heads.quantiles import quantile
 from tfp_hybrid.models import HybridModel
 from tfp_hybrid.uncertainty import calibrate
 from tfp_hybrid.uncertainty.hole_units import log_widths
@@ -176,3 +177,9 @@ class HybridRegressor(RegressorMixin, _Supervised):
         p_y = self.predict_distribution(X)
         mean = p_y.mean().numpy().astype("float64")
         return (mean, p_y.stddev().numpy().astype("float64")) if return_std else mean
+
+    def predict_interval(self, X, level=0.9):
+        """Returns the central interval of p(y|x), `(2, n)`, lower ends first; y is in it with probability `level`."""
+        arguments.check_fraction(level, "level")
+        tail = (1 - level) / 2
+        return quantile(self.predict_distribution(X), [tail, 1 - tail]).astype("float64")

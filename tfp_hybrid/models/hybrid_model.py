@@ -4,24 +4,19 @@ import warnings
 import weakref
 
 import keras
-import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head
-from tfp_hybrid.models import classes, feature_cache, labels, metrics, objective
+from tfp_hybrid.models import feature_cache, labels, metrics, objective
+from tfp_hybrid.models.answers import Answers
 from tfp_hybrid.models.density_model import DensityModel
-from tfp_hybrid.models.encoding import flattened
 from tfp_hybrid.models.overflow import warn_of_nan
 from tfp_hybrid.penalties.base import Batch, check_penalties
 from tfp_hybrid.serialization import deserialize, serialize, sharing
 
-tfd = tfp.distributions
-
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class HybridModel(DensityModel):
+class HybridModel(Answers, DensityModel):
     """A deep invertible generalized linear model: p(x) by a flow, p(y|x) by a GLM on its latent z = f(x).
 
     The loss is the mean over the batch of
@@ -130,18 +125,6 @@ class HybridModel(DensityModel):
         first = [metric for metric in found if metric.name == "loss"] + list(of_head)
         return first + [metric for metric in found if all(metric is not one for one in first)]
 
-    @property
-    def joint(self) -> tfd.JointDistributionNamed:
-        """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`; of features and y, if there is an encoder."""
-        event_shape = self.distribution.distribution.event_shape
-
-        def p_y(flow_input):
-            return self.head(flattened(self.flow.inverse(flow_input), event_shape))
-
-        if self.encoder is None:
-            return tfd.JointDistributionNamed({"x": self.distribution, "y": lambda x: p_y(x)})
-        return tfd.JointDistributionNamed({"features": self.distribution, "y": lambda features: p_y(features)})
-
     def compile(
         self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, *args, **kwargs
     ):
@@ -159,49 +142,6 @@ class HybridModel(DensityModel):
 
     def call(self, x, training=False):
         return self.head.mean(self._encoding(x, training).p_y)
-
-    def predict_distribution(self, x, batch_size: int | None = None) -> tuple[tfd.Distribution, np.ndarray]:
-        """Returns p(y|x) and log p(x), from one pass.
-
-        Args:
-          x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...).
-          batch_size: Rows of a batch of an array; 256 if None.
-
-        Returns:
-          A distribution with batch shape `(n,)`, and log p(x) in nats, `(n,)`; -inf where it overflows.
-        """
-        features, log_prob = zip(
-            *((batch.features, batch.log_prob) for batch in self.encode_batches(x, batch_size)), strict=True
-        )
-        return self.head(tf.concat(features, 0)), np.concatenate(log_prob)
-
-    def log_prob_given(self, x, y, batch_size: int | None = None) -> np.ndarray:
-        """Returns log p(x | y) in nats, `(n,)`; -inf where it overflows. It takes a `latents.ClassMixture`.
-
-        Args:
-          x: As for `log_prob`.
-          y: The class of each row, `(n,)`.
-          batch_size: As for `log_prob`.
-        """
-        return classes.log_prob_given(self, x, y, batch_size)
-
-    def sample(self, n: int = 1, seed=None, y=None) -> dict[str, tf.Tensor]:
-        """Draws n pairs from p(x, y): `{"x": (n, *event_shape), "y": (n, ...)}`; "features" in place of "x" if there is
-        an encoder.
-
-        Args:
-          n: The number of draws.
-          seed: As for `DensityModel.sample`.
-          y: If given, a class, or one for each draw, `(n,)`: x (or features) are drawn from p(x | y). It takes a
-            `latents.ClassMixture`.
-        """
-        if y is None:
-            return self._sample(self.joint, n, seed)
-        arguments.check_count(n, "n", least=0)
-        latent, y = classes.given(self, n, y)
-        p_x = tfd.TransformedDistribution(latent, self.flow)
-        x = self._sample(p_x, 1, seed)[0]
-        return {"x" if self.encoder is None else "features": x, "y": tf.constant(y, tf.int32)}
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.

@@ -11,13 +11,13 @@ import sklearn.metrics
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid.heads.quantiles import is_discrete, of_entries, quantile
 from tfp_hybrid.models import checks
 
 __all__ = ["crps", "interval_coverage", "nll", "pit", "regression_metrics", "rmse"]
 
 tfd = tfp.distributions
-# Discrete distributions whose dtype is a floating one.
-_COUNTS = (tfd.Binomial, tfd.FiniteDiscrete, tfd.Geometric, tfd.NegativeBinomial, tfd.Poisson)
+_TAIL, _MOST_TERMS = 1e-6, 10_000  # of the sum for a count
 
 
 def rmse(p_y: tfd.Distribution, y) -> float:
@@ -36,8 +36,8 @@ def nll(p_y: tfd.Distribution, y) -> float:
 def crps(p_y: tfd.Distribution, y, samples: int = 1000, seed: int = 0) -> float:
     """Returns the mean continuous ranked probability score, E|Y - y| - E|Y - Y'|/2, in the unit of y.
 
-    It is computed in closed form for a Normal and a mixture of Normals, and otherwise estimated without bias from
-    `samples` draws.
+    It is computed in closed form for a Normal and a mixture of Normals, as a sum for counts (of at most 10,000
+    terms), and otherwise estimated without bias from `samples` draws.
 
     Args:
       p_y: The predictive distribution of n responses.
@@ -58,6 +58,10 @@ def crps(p_y: tfd.Distribution, y, samples: int = 1000, seed: int = 0) -> float:
     if isinstance(p_y, tfd.MixtureSameFamily) and isinstance(p_y.components_distribution, tfd.Normal):
         weights, parts = p_y.mixture_distribution.probs_parameter(), p_y.components_distribution
         return _mixture_crps(*(np.asarray(v, float) for v in (weights, parts.mean(), parts.stddev())), y)
+    if is_discrete(p_y):
+        low, high = quantile(p_y, [_TAIL, 1 - _TAIL])
+        if np.max(high - low) < _MOST_TERMS:
+            return _count_crps(p_y, y, low, high)
     if samples < 2:
         raise ValueError(f"samples is {samples}; wanted at least 2.")
     drawn = np.sort(np.asarray(p_y.sample(samples, seed=tfp.random.sanitize_seed([seed, 0])), float), axis=0)
@@ -85,6 +89,19 @@ def _mixture_crps(weights, means, stddevs, y) -> float:
         for j in pairs
     )
     return float(np.mean(to_response - between / 2))
+
+
+def _count_crps(p_y, y, low, high) -> float:
+    """Returns the mean CRPS of counts, the sum of (P(Y <= k) - [y <= k])^2 over all whole numbers k.
+
+    Below `low` P(Y <= k) is 0, and from `high` on it is 1, so that each k between them and y adds 1.
+    """
+    found = np.maximum(low - y, 0) + np.maximum(y - 1 - high, 0)
+    for step in range(int(np.max(high - low)) + 1):
+        k = low + step
+        off = np.asarray(p_y.cdf(tf.cast(k, p_y.dtype)), float) - (y <= k)
+        found += np.where(k <= high, off**2, 0)
+    return float(np.mean(found))
 
 
 def pit(p_y: tfd.Distribution, y, seed: int = 0) -> np.ndarray:
@@ -137,8 +154,7 @@ def _checked(p_y, y):
     y = checks.reals(y, "y")
     if not y.size or not np.isfinite(y).all():
         raise ValueError("y is empty or holds numbers that are not finite; wanted at least one row of finite numbers.")
-    while isinstance(p_y, tfd.Independent):
-        p_y = p_y.distribution
+    p_y = of_entries(p_y)
     if p_y.event_shape.rank:
         raise ValueError(f"p_y is a {type(p_y).__name__} of vectors; wanted independent entries.")
     if tuple(p_y.batch_shape) != y.shape:
@@ -153,5 +169,4 @@ def _cdf(p_y, y):
         up_to = np.asarray(p_y.cdf(y_in_dtype), float)
     except NotImplementedError:
         raise ValueError(f"p_y is a {type(p_y).__name__}, without a `cdf`; wanted a distribution with one.") from None
-    discrete = p_y.dtype.is_integer or isinstance(p_y, _COUNTS)
-    return up_to - np.asarray(p_y.prob(y_in_dtype), float) if discrete else up_to, up_to
+    return up_to - np.asarray(p_y.prob(y_in_dtype), float) if is_discrete(p_y) else up_to, up_to
