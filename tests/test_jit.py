@@ -22,10 +22,18 @@ def labels_for(family):
     return COUNTS if family.startswith(("Poisson", "NegativeBinomial")) else POSITIVE
 
 
-ARGUMENTS = {"Categorical": [3]}
-CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in ("Head", "ExponentialFamily")}
+ARGUMENTS = {
+    "Categorical": lambda: [3],
+    "Ordinal": lambda: [3],
+    "Variational": lambda: [hy.heads.Normal(), 32],
+}
+NOT_ALONE = ("ClassPosterior", "ExponentialFamily", "Head", "PartlyObserved")  # of a mixture, a family, vectors
+CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in NOT_ALONE}
 HEADS = {
-    name: (lambda name=name, cls=cls: cls(*ARGUMENTS.get(name, [])), COUNTS % 2 if cls.classifies else POSITIVE)
+    name: (
+        lambda name=name, cls=cls: cls(*ARGUMENTS.get(name, list)()),
+        COUNTS % 2 if cls.classifies else COUNTS if name == "ZeroInflated" else POSITIVE,
+    )
     for name, cls in CLASSES.items()
 } | {f"family {name}": (lambda name=name: hy.heads.ExponentialFamily(name), labels_for(name)) for name in FAMILIES}
 FLOWS = {

@@ -43,6 +43,8 @@ CASES = {
     "poisson": (lambda: heads.ExponentialFamily("Poisson", dtype="float64"), COUNTS),
     "heteroscedastic": (lambda: heads.HeteroscedasticNormal(dtype="float64"), NUMBERS),
     "mixture": (lambda: heads.NormalMixture(2, dtype="float64"), NUMBERS),
+    "ordinal": (lambda: heads.Ordinal(3, dtype="float64"), CLASSES),
+    "zero inflated": (lambda: heads.ZeroInflated(dtype="float64"), COUNTS),
     "normal of two": (lambda: heads.Normal((2,), dtype="float64"), np.stack([NUMBERS, X[:, 0]], 1)),
     "poisson of two": (
         lambda: heads.ExponentialFamily("Poisson", event_shape=(2,), dtype="float64"),

@@ -18,6 +18,8 @@ HEADS = {
     "mixture": (hy.heads.NormalMixture, (), {}),
     "gamma": (hy.heads.ExponentialFamily, ("GammaSoftplus",), {}),
     "poisson": (hy.heads.ExponentialFamily, ("Poisson",), {}),
+    "ordinal": (hy.heads.Ordinal, (2,), {}),
+    "zero inflated": (hy.heads.ZeroInflated, (), {}),
     "variational": (lambda: hy.heads.Variational(hy.heads.Normal(), 64), (), {}),
     "partly observed": (lambda: hy.heads.PartlyObserved(hy.heads.Normal((2,))), (), {}),
 }
@@ -30,7 +32,7 @@ def case(name, rows=40):
     x, y = blobs(rows)
     marker = -1 if head.integer_labels else np.nan
     if not head.classifies:
-        y = y + 1.0 if name in ("gamma", "poisson") else y + x[:, 0]
+        y = y + 1.0 if name in ("gamma", "poisson", "zero inflated") else y + x[:, 0]
     if head.event_shape:
         y = np.stack([y, -y], 1)
     hidden = y.astype(float if np.isnan(marker) else int)

@@ -20,9 +20,11 @@ HEADS = {
     "labels": lambda: hy.heads.Bernoulli(event_shape=2),
     "normal": lambda: hy.heads.Normal(event_shape=2),
     "mixture": lambda: hy.heads.NormalMixture(),
+    "ordinal": lambda: hy.heads.Ordinal(3),
     "partly": lambda: hy.heads.PartlyObserved(hy.heads.Normal(event_shape=2)),
     "poisson": lambda: hy.heads.ExponentialFamily(tfp.glm.Poisson()),
     "variational": lambda: hy.heads.Variational(hy.heads.Categorical(3), 20),
+    "zero inflated": lambda: hy.heads.ZeroInflated(),
 }
 LOWEST, HIGHEST = np.finfo("float32").min, np.finfo("float32").max
 

@@ -6,8 +6,10 @@ from tfp_hybrid.heads.class_posterior import ClassPosterior
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
 from tfp_hybrid.heads.normal_mixture import NormalMixture
+from tfp_hybrid.heads.ordinal import Ordinal
 from tfp_hybrid.heads.partly_observed import PartlyObserved
 from tfp_hybrid.heads.variational import Variational
+from tfp_hybrid.heads.zero_inflated import ZeroInflated
 
 __all__ = [
     "Bernoulli",
@@ -18,6 +20,8 @@ __all__ = [
     "HeteroscedasticNormal",
     "Normal",
     "NormalMixture",
+    "Ordinal",
     "PartlyObserved",
     "Variational",
+    "ZeroInflated",
 ]

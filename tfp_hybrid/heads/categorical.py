@@ -1,13 +1,11 @@
 """A head for classification into K classes."""
 
-import numbers
-
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.classes import Classes
 from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
@@ -15,7 +13,7 @@ _MOST_FOR_PAIRS = 100
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Categorical(Head):
+class Categorical(Classes):
     """Softmax regression on z.
 
         p(y = k | z) = softmax_k(beta^T z + b)
@@ -46,19 +44,13 @@ class Categorical(Head):
       Kristiadi, Hein and Hennig 2020, "Being Bayesian, Even Just a Bit, Fixes Overconfidence in ReLU Networks".
     """
 
-    integer_labels = True
-    classifies = True
     can_widen = True
 
     def __init__(self, num_classes: int, weight_stddev: float = 0.0, one_hot: bool = False, **kwargs):
-        if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
-            raise ValueError(f"Categorical: `num_classes` is {num_classes!r}; wanted a whole number, at least 2.")
         if not 0 <= weight_stddev < float("inf"):
             raise ValueError(f"Categorical: `weight_stddev` is {weight_stddev}; wanted a finite number >= 0.")
-        self.refuse(kwargs, "event_shape", "the response is one class")
-        super().__init__((), predictors=num_classes, **kwargs)
-        self.num_classes = num_classes
-        self.weight_stddev, self.one_hot = float(weight_stddev), bool(one_hot)
+        super().__init__(num_classes, num_classes, one_hot, **kwargs)
+        self.weight_stddev = float(weight_stddev)
 
     def linear_predictor(self, z) -> tf.Tensor:
         eta = super().linear_predictor(z)
@@ -79,9 +71,7 @@ class Categorical(Head):
         Many classes have too many pairs: it is then the average over the posterior's nodes.
         """
         if self.num_classes > _MOST_FOR_PAIRS:
-            eta, weights = posterior.nodes(z)
-            probs = tf.einsum("...su,s->...u", tf.nn.softmax(eta), tf.constant(weights, eta.dtype))
-            return tfd.Categorical(logits=tf.math.log(probs))
+            return super().integrated(z, posterior)
         eta, factor = posterior.linear_predictor(z), posterior.predictor_factor(z)
         covariance = tf.matmul(factor, factor, transpose_b=True)
         variance = tf.linalg.diag_part(covariance)
@@ -98,41 +88,5 @@ class Categorical(Head):
         weighted = weights[:, tf.newaxis] * probs
         return tf.linalg.diag(tf.reduce_sum(weighted, 0)) - tf.matmul(weighted, probs, transpose_a=True)
 
-    def mean(self, distribution: tfd.Categorical) -> tf.Tensor:
-        return distribution.probs_parameter()
-
-    def metric(self) -> keras.metrics.Metric:
-        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-
-    def prepare_labels(self, y) -> tf.Tensor:
-        y = tf.convert_to_tensor(y)
-        return super().prepare_labels(tf.argmax(y, -1) if self.one_hot and y.shape.rank == 2 else y)
-
-    def check_labels(self, y: np.ndarray):
-        if self.one_hot:
-            super().check_labels(y)
-            if y.ndim != 2 or y.shape[1] != self.num_classes or not np.isin(y, (0, 1)).all() or (y.sum(1) != 1).any():
-                raise ValueError(
-                    f"y has shape {y.shape}, or a row that is not one-hot; wanted one-hot rows of shape "
-                    f"('n', {self.num_classes}), since the head has one_hot=True."
-                )
-            return
-        if y.ndim == 2 and y.shape[1] == self.num_classes:
-            raise ValueError(
-                f"y has shape {y.shape}, as one-hot labels have; wanted integer labels of shape (n,), such as "
-                "np.argmax(y, axis=-1)."
-            )
-        super().check_labels(y)
-        if not np.issubdtype(y.dtype, np.integer):
-            raise ValueError(f"y has dtype {y.dtype}; wanted integer labels 0 .. {self.num_classes - 1}.")
-        if y.size and (y.min() < 0 or y.max() >= self.num_classes):
-            raise ValueError(
-                f"y has labels from {y.min()} to {y.max()}; wanted 0 .. {self.num_classes - 1} for "
-                f"`num_classes` = {self.num_classes}."
-            )
-
     def get_config(self) -> dict:
-        config = super().get_config() | {"num_classes": self.num_classes, "weight_stddev": self.weight_stddev}
-        config["one_hot"] = self.one_hot
-        del config["event_shape"]
-        return config
+        return super().get_config() | {"weight_stddev": self.weight_stddev}

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.heads.categorical import Categorical
+from tfp_hybrid.heads.classes import Classes
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.latents import ClassMixture
 from tfp_hybrid.serialization import deserialize, serialize
@@ -13,7 +13,7 @@ tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class ClassPosterior(Categorical):
+class ClassPosterior(Classes):
     """p(y|x) by Bayes' rule, from the classes of the latent distribution.
 
         p(y = k | z) = pi_k p(z | k) / p(z)
@@ -35,14 +35,15 @@ class ClassPosterior(Categorical):
       Izmailov, Kirichenko, Finzi and Wilson 2020, "Semi-Supervised Learning with Normalizing Flows", eq. 3.
     """
 
-    can_widen = has_kernel = False
+    has_kernel = False
 
     def __init__(self, mixture: ClassMixture, one_hot: bool = False, **kwargs):
         if not isinstance(mixture, ClassMixture):
             raise ValueError(f"ClassPosterior: `mixture` is {mixture!r}; wanted a `latents.ClassMixture`.")
         for argument in ("num_classes", "weight_stddev", "kernel_initializer", "kernel_regularizer", "posterior"):
             self.refuse(kwargs, argument, "the mixture has all weights")
-        super().__init__(mixture.num_classes, one_hot=one_hot, **{"dtype": mixture.dtype.name} | kwargs)
+        count = mixture.num_classes
+        super().__init__(count, predictors=count, one_hot=one_hot, **{"dtype": mixture.dtype.name} | kwargs)
         self.of_latent = ModuleLayer(mixture, name="mixture")
 
     @property
@@ -68,11 +69,14 @@ class ClassPosterior(Categorical):
         shape = tf.concat([tf.shape(z)[:-1], self.mixture.event_shape_tensor()], 0)
         return self.mixture.joint_log_probs(tf.reshape(z, shape))
 
+    def distribution(self, eta) -> tfd.Categorical:
+        return tfd.Categorical(logits=eta)
+
     def get_config(self) -> dict:
         config = {
             name: value
             for name, value in super().get_config().items()
-            if name not in ("num_classes", "weight_stddev", "kernel_initializer", "kernel_regularizer")
+            if name not in ("num_classes", "kernel_initializer", "kernel_regularizer")
         }
         return config | {"mixture": serialize(self.mixture, "mixture")}
 

@@ -21,6 +21,8 @@ def is_discrete(distribution: tfd.Distribution) -> bool:
     """Returns whether a distribution is one of whole numbers."""
     if isinstance(distribution, tfd.MixtureSameFamily):
         return is_discrete(distribution.components_distribution)
+    if isinstance(distribution, tfd.Inflated):
+        return is_discrete(distribution.distribution)
     return distribution.dtype.is_integer or isinstance(distribution, _COUNTS)
 
 

@@ -95,9 +95,9 @@ class Consistency(Penalty):
         return self._changed(self.augment, x)
 
     def rows(self, batch: Batch) -> tf.Tensor:
-        head = batch.head
+        head, p_y = batch.head, batch.head.at_point(batch.features)
         copies = self._changed(self.augment if self.strong is None else self.strong, batch.x)
-        wanted = tf.stop_gradient(head.linear_predictor(batch.features)) / self.temperature, batch.y, batch.known
+        wanted = tf.stop_gradient(_logits(p_y)) / self.temperature, batch.y, batch.known
         if not self.mixing:
             return _divergence(head, batch.features_of(copies), *wanted)
         share, partners = self._pairs(tf.shape(copies)[0])
@@ -131,12 +131,19 @@ class Consistency(Penalty):
         return cls(**config | parts)
 
 
-def _divergence(head, features, eta, y, known):
-    """KL[q || p(y | features)], where q is the label, or has the linear predictor eta if the label is not known."""
+def _logits(p_y):
+    return getattr(p_y, "distribution", p_y).logits_parameter()
+
+
+def _divergence(head, features, logits, y, known):
+    """KL[q || p(y | features)], where q is the label, or has the logits if the label is not known."""
     nll = -head.training_log_prob(features, y)
     if known is None:
         return nll
-    return tf.where(known, nll, tfd.kl_divergence(head.distribution(eta), head.at_point(features)))
+    p_y = head.at_point(features)
+    q = getattr(p_y, "distribution", p_y).copy(logits=logits)
+    q = tfd.Independent(q, p_y.reinterpreted_batch_ndims) if isinstance(p_y, tfd.Independent) else q
+    return tf.where(known, nll, tfd.kl_divergence(q, p_y))
 
 
 def _new_state(shape, dtype):

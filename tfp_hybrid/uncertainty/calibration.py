@@ -58,7 +58,7 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     p_y, y = model.head(z), np.asarray(model.head.prepare_labels(y))
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
-    if isinstance(p_y, tfd.Categorical):
+    if isinstance(model.head.unwrapped(), heads.Categorical):
         factor = temperature(p_y.logits_parameter(), y)
     elif isinstance(p_y, tfd.Bernoulli):
         logits = np.ravel(p_y.logits_parameter())

@@ -70,7 +70,7 @@ class Energy(Score):
 
     def of(self, encoding: Encoding) -> tf.Tensor:
         check_head(encoding.model)
-        if not isinstance(encoding.model.head.unwrapped(), heads.Categorical):
+        if not isinstance(encoding.model.head.unwrapped(), heads.Categorical | heads.ClassPosterior):
             head = type(encoding.model.head.unwrapped()).__name__
             raise ValueError(f"Energy: the head is {head}; wanted Categorical.")
         head = encoding.model.head
