@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import tensorflow as tf
@@ -47,6 +48,23 @@ def test_weights_are_clipped():
     assert shift.importance_weights(source, target, x, largest=2.0).values.max() == 2
 
 
+def test_ratios_beyond_all_numbers_have_an_effective_sample_size():
+    """Of which it is that of the same ratios, moved to where they are numbers."""
+    x, far = rows(200), np.array([60.0, 0, 0], "float32")
+    near = shift.importance_weights(gaussian(0 * far), gaussian(np.float32([0.5, 0, 0])), x)
+    source, target = gaussian(far), gaussian(far + np.float32([0.5, 0, 0]))  # log ratios of about -30 for rows at 0
+    moved = shift.importance_weights(source, target, x)
+    assert moved.effective_sample_size == pytest.approx(near.effective_sample_size, rel=1e-3)
+    for places in ((gaussian(0 * far), gaussian(far)), (gaussian(far), gaussian(0 * far))):
+        found = shift.report(*places, x, rows(200, 1, far))
+        assert 1 <= found.effective_sample_size < 30 and "nan" not in str(found)
+    with pytest.raises(ValueError, match=r"x: row \d+ has the weight exp\(\d+.*infinite; wanted a finite `largest`"):
+        shift.importance_weights(gaussian(far), gaussian(0 * far), x)
+    clipped = shift.importance_weights(gaussian(far), gaussian(0 * far), x, largest=3.0)
+    np.testing.assert_allclose(clipped.values, 3.0)
+    assert clipped.effective_sample_size == 200 and clipped.clipped == 200
+
+
 def test_report_says_how_far_the_places_are():
     models = gaussian(0 * MEAN), gaussian(MEAN)
     found = shift.report(*models, rows(4000), rows(4000, 1, MEAN))
@@ -87,6 +105,24 @@ def test_a_flow_follows_its_rows_and_the_head_stays():
         np.testing.assert_array_equal(one, other)
 
 
+def test_columns_of_a_frame_are_matched_by_name():
+    x, y = blobs(64)
+    frame = pd.DataFrame(x * [1, 3], columns=["a", "b"])
+    model = tiny_model()
+    model.fit(frame, y, verbose=0)
+    swapped = shift.adapt(model, frame[["b", "a"]], epochs=1, learning_rate=1e-9, verbose=0)
+    assert swapped.history["log_prob_x"][-1] == pytest.approx(model.log_prob(frame).mean(), abs=1e-3)
+    with pytest.raises(ValueError, match="'a'"):
+        shift.adapt(model, frame.rename(columns={"a": "z"}), epochs=1, verbose=0)
+
+
+def test_frequencies_that_do_not_converge_are_said(monkeypatch):
+    monkeypatch.setattr("tfp_hybrid.shift._ITERATIONS", 2)
+    x, _ = blobs(64)
+    with pytest.warns(UserWarning, match="has not converged after 2 steps"):
+        shift.label_shift(tiny_model(), x + 1, [0.3, 0.7])
+
+
 def test_a_model_of_two_devices_is_adapted():
     x, _ = blobs(64)
     one = tiny_model()
@@ -123,8 +159,14 @@ def test_wrong_use_is_explained():
     for wrong in (None, "a", {}):
         with pytest.raises(ValueError, match=f"prior is {wrong}; wanted 2 positive"):
             shift.label_shift(model, x, wrong)
-    with pytest.raises(ValueError, match="wanted a HybridModel or a DensityModel"):
+    with pytest.raises(ValueError, match="source is a NoneType; wanted a HybridModel or a DensityModel"):
         shift.importance_weights(None, model, x)
+    with pytest.raises(ValueError, match="target is a str; wanted a HybridModel or a DensityModel"):
+        shift.importance_weights(model, "a", x)
+    with pytest.raises(ValueError, match=r"x_target has shape \(8, 1\).*\(By the model `source`"):
+        shift.report(model, model, x, x[:, :1])
+    with pytest.raises(ValueError, match="x_source is empty"):
+        shift.report(model, model, x[:0], x)
     with pytest.raises(ValueError, match="row 2 has log p"):
         shift.importance_weights(model, model, np.where(np.arange(8)[:, None] == 2, np.float32(1e30), x))
     with pytest.raises(ValueError, match="epochs is 0"):

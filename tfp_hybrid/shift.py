@@ -4,6 +4,8 @@ Of two densities, one of each place, the ratio is exact: no classifier has to es
 """
 
 import dataclasses
+import re
+import warnings
 
 import keras
 import numpy as np
@@ -25,15 +27,12 @@ class Weights:
     Attributes:
       values: The weights, `(n,)`; pass them as `sample_weight`.
       clipped: How many of them were clipped.
+      effective_sample_size: (sum w)^2 / sum w^2: so many rows of the other place would say as much.
     """
 
     values: np.ndarray
     clipped: int
-
-    @property
-    def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2: so many rows of the other place would say as much."""
-        return float(self.values.sum() ** 2 / np.sum(self.values**2))
+    effective_sample_size: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class ShiftReport:
     source_rows: int
 
     def __str__(self):
-        found = "a shift" if self.p_value < 0.01 else "no shift that these rows could show"
+        found = "a shift" if self.p_value < 0.01 else "no shift that these densities and rows could show"
         return (
             f"{found} (p = {self.p_value:.2g}): {self.divergence:.3g} +- {self.standard_error:.2g} nats a row; "
             f"{self.source_rows:,} rows of the source, weighted, are worth {self.effective_sample_size:,.0f}"
@@ -90,16 +89,36 @@ def importance_weights(
     """
     if largest is not None and largest != np.inf:
         arguments.check_number(largest, "largest", 0, open=True)
-    return _weights(_log_ratios(source, target, x, batch_size, "x"), largest)
+    log_ratios = _log_ratios(source, target, x, batch_size, "x")
+    weights, unit = _weights(log_ratios, largest)
+    with np.errstate(over="ignore"):
+        values = weights.values * np.exp(unit)
+    endless = np.isposinf(log_ratios) if largest is None else np.isinf(values)
+    if endless.any() or np.isinf(values).any():
+        row = int(np.argmax(endless | np.isinf(values)))
+        raise ValueError(
+            f"x: row {row} has the weight exp({log_ratios[row]:.4g}), which is infinite; wanted a finite `largest`, or "
+            "rows like those that p_s was trained on."
+        )
+    return dataclasses.replace(weights, values=values)
 
 
 def _weights(log_ratios, largest=None):
+    """`Weights` in a unit in which they neither overflow nor underflow, and the logarithm of this unit."""
+    finite = np.isfinite(log_ratios)
+    unit = log_ratios[finite].max() if finite.any() else 0.0
+    if largest is not None:
+        unit = min(unit, np.log(largest))
     with np.errstate(over="ignore"):
-        exact = np.exp(log_ratios)
-    largest = np.sqrt(len(exact)) * exact.mean() if largest is None else largest
-    if np.isinf(exact).any() and not np.isfinite(largest):
-        raise ValueError("x has rows whose weight is infinite; wanted a `largest` that is finite.")
-    return Weights(np.minimum(exact, largest), int(np.sum(exact > largest)))
+        ratios = np.exp(log_ratios - unit)
+        if largest is None:
+            most = np.sqrt(len(ratios)) * (ratios[finite].mean() if finite.any() else 1.0)
+        else:
+            most = np.exp(np.log(largest) - unit)
+    values = np.minimum(ratios, most)
+    with np.errstate(invalid="ignore"):  # of infinite weights
+        size = float(values.sum() ** 2 / np.sum(values**2))
+    return Weights(values, int(np.sum(ratios > most)), size), unit
 
 
 def report(
@@ -117,16 +136,16 @@ def report(
     Raises:
       ValueError: As `importance_weights`.
     """
-    if len(x_target) < 2:
-        raise ValueError(f"x_target has {len(x_target)} rows; wanted at least 2.")
-    here = _log_ratios(source, target, x_source, batch_size, "x_source")
     there = _log_ratios(source, target, x_target, batch_size, "x_target")
+    if len(there) < 2:
+        raise ValueError(f"x_target has {len(there)} rows; wanted at least 2.")
+    here = _log_ratios(source, target, x_source, batch_size, "x_source")
     return ShiftReport(
         rows=len(there),
         divergence=float(there.mean()),
         standard_error=float(there.std(ddof=1) / np.sqrt(len(there))),
         p_value=float(scipy.stats.ks_2samp(here, there).pvalue),
-        effective_sample_size=_weights(here).effective_sample_size,
+        effective_sample_size=_weights(here)[0].effective_sample_size,
         source_rows=len(here),
     )
 
@@ -138,10 +157,14 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
 
         q_k  <-  mean_n [ q_k r_k(x_n) / sum_j q_j r_j(x_n) ],     r_k(x) = p_s(y = k | x) / p_s(y = k)
 
+    p_s(y|x) must be calibrated, as by `uncertainty.calibrate` on held-out rows of the source: of a model that is less
+    sure than it could be, the estimate goes to a single class. On rows of the source, it should be `prior`.
+
     Args:
       model: A `HybridModel` that classifies, trained on the source.
       x: Rows of the target, `(n, *event_shape)`.
-      prior: p_s(y), the class frequencies of the rows that the model was trained on, `(K,)`.
+      prior: p_s(y), the class frequencies of the rows that p(y|x) was trained on, times their weights if there were
+        any, `(K,)`.
       batch_size: Rows of a batch; 256 if None.
 
     Raises:
@@ -149,6 +172,8 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
 
     References:
       Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities".
+      Alexandari, Kundaje and Shrikumar 2020, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at
+      Label Shift Adaptation".
     """
     check_classifier(model, "label_shift")
     given = prior
@@ -170,8 +195,9 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
         weighted = q * ratios
         new = np.mean(weighted / weighted.sum(1, keepdims=True), 0)
         if np.abs(new - q).max() < _TOLERANCE:
-            break
+            return new
         q = new
+    warnings.warn(f"label_shift has not converged after {_ITERATIONS:,} steps of EM.", stacklevel=2)
     return new
 
 
@@ -190,9 +216,9 @@ def adapt(
     few labelled rows afterwards. A posterior of the head is stale afterwards, and so are fitted scores and rejectors.
 
     Args:
-      model: A trained `HybridModel`, which is changed.
+      model: A trained `HybridModel` or `DensityModel`, which is changed; save it first to be able to go back.
       x: Rows of the target, `(n, *event_shape)`.
-      epochs: As for `fit`, as is `batch_size`.
+      epochs: As for `fit`.
       batch_size: The number of rows in a batch.
       learning_rate: That of Adam.
       verbose: As for `fit`.
@@ -209,6 +235,8 @@ def adapt(
     with model.distribute_strategy.scope():
         density = DensityModel(model.distribution, model.encoder)
         density.compile(keras.optimizers.Adam(learning_rate))
+    if model.encoder is None and model.inputs_spec.columns is None:
+        density.feature_names = model.feature_names  # by which the columns of a DataFrame are matched
     of_latent = {id(variable) for variable in model.distribution.distribution.trainable_variables}
     frozen = [one for one in density.trainable_variables if id(one.value) in of_latent]
     try:
@@ -225,9 +253,16 @@ def adapt(
 
 def _log_ratios(source, target, x, batch_size, argument):
     """log p_t(x) - log p_s(x), float64, `(n,)`."""
-    for model in (source, target):
-        check_model(model)
-    there, here = (model.log_prob(x, batch_size).astype(float) for model in (target, source))
+    found = []
+    for model, of_model in ((source, "source"), (target, "target")):
+        if not isinstance(model, DensityModel):
+            raise ValueError(f"{of_model} is a {type(model).__name__}; wanted a HybridModel or a DensityModel.")
+        try:
+            found.append(model.log_prob(x, batch_size).astype(float))
+        except ValueError as error:
+            message = re.sub("^x ", f"{argument} ", str(error))
+            raise ValueError(f"{message} (By the model `{of_model}`.)") from None
+    here, there = found
     both = np.isneginf(there) & np.isneginf(here)
     if both.any():
         raise ValueError(f"{argument}: row {int(both.argmax())} has log p(x) = -inf in both places; wanted others.")

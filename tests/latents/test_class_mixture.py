@@ -126,7 +126,12 @@ def test_shapes_and_initial_means():
         ((1, (2,)), "num_classes is 1; wanted a whole number, at least 2"),
         ((2, ()), r"`shape` is \(\); wanted"),
         ((2, (2,), 0), "components is 0"),
-        ((2, (2,), 1, -1.0), "`separation` is -1.0; wanted"),
+        ((2, "ab"), "`shape` is 'ab'; wanted"),
+        ((2, (-2,)), r"`shape` is \(-2,\); wanted"),
+        ((2, (0,)), r"`shape` is \(0,\); wanted"),
+        ((2, (2,), 1, -1.0), "separation is -1.0; wanted"),
+        ((2, (2,), 1, True), "separation is True; wanted"),
+        ((2, (2,), 1, 1.0, "own", True, "foo"), "`dtype` is 'foo'; wanted"),
         ((2, (2,), 1, 1.0, "none"), "`scales` is 'none'; wanted one of shared, own"),
     ],
 )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from helpers import blobs, tiny_model, weights_of
 
 import tfp_hybrid as hy
+from tfp_hybrid.uncertainty import calibrate
 
 HEADS = {
     "categorical": (hy.heads.Categorical, (2,), {}),
@@ -257,3 +258,76 @@ def test_no_metric_is_of_no_label():
         density = hy.DensityModel(tiny_model().distribution)
         density.compile("adam")
         density.fit(x, labelled_per_batch=3, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("head", "label"),
+    [
+        (hy.heads.Bernoulli(), 1),
+        (hy.heads.Ordinal(3), 2),
+        (hy.heads.ExponentialFamily("Poisson"), 0),
+        (hy.heads.ExponentialFamily("GammaExp"), 2.5),
+    ],
+)
+def test_a_label_marks_no_missing_one(head, label):
+    with pytest.raises(ValueError, match=f"`missing_label` is {label}, which is a label of the head"):
+        tiny_model(head, missing_label=label)
+
+
+def test_a_number_marks_missing_ones_of_all_numbers():
+    x, y = blobs(40)
+    model = tiny_model(hy.heads.Normal(), missing_label=-999)
+    hidden = np.where(np.arange(40) < 16, 100 + x[:, 0], -999)
+    model.fit(x, hidden, verbose=0)
+    assert 95 < model.head.response_mean.numpy() < 105
+
+
+def test_floats_of_pandas_are_taken_with_minus_one():
+    x, y = blobs(40)
+    hidden = pd.Series(np.where(np.arange(40) < 16, y, np.nan)).fillna(-1)
+    assert hidden.dtype == float
+    models = [tiny_model(missing_label=-1) for _ in range(2)]
+    for model, labels in zip(models, (hidden, hidden.astype(int)), strict=True):
+        model.fit(x, labels, shuffle=False, verbose=0)
+    for one, other in zip(*map(weights_of, models), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_errors_count_all_rows_and_say_what_marks_a_missing_label():
+    x, y = blobs(40)
+    hidden = np.where(np.arange(40) < 30, np.nan, x[:, 0])
+    hidden[35] = np.inf
+    with pytest.raises(ValueError, match=r"y holds inf at index \[35\]"):
+        tiny_model(hy.heads.Normal(), missing_label=np.nan).fit(x, hidden, verbose=0)
+    with pytest.raises(ValueError, match=r"y has shape \(40,\).*one-hot"):
+        tiny_model(hy.heads.Categorical(2, one_hot=True), missing_label=-1).fit(x, np.r_[-1, y[1:]], verbose=0)
+    with pytest.raises(ValueError, match=r"take `HybridModel\(..., missing_label=...\)`"):
+        tiny_model().fit(x, np.r_[-1, y[1:]], verbose=0)
+    with pytest.raises(ValueError, match=r"take `HybridModel\(..., missing_label=...\)`"):
+        tiny_model().fit(x, np.where(y > 0, "yes", None), verbose=0)
+    with pytest.raises(ValueError, match="A row without a label has -1 here"):
+        tiny_model(missing_label=-1).fit(x, np.r_[np.nan, y[1:]], verbose=0)
+
+
+def test_a_data_set_without_labels_has_no_metrics_of_them():
+    x, y = blobs(40)
+    model = tiny_model(missing_label=-1)
+    none = tf.data.Dataset.from_tensor_slices((x, np.full(40, -1))).batch(20)
+    found = model.evaluate(none, verbose=0, return_dict=True)
+    assert np.isnan([found["nll"], found["accuracy"]]).all()
+    assert found["log_prob_x"] == pytest.approx(model.log_prob(x).mean(), rel=1e-4)
+    history = model.fit(x, y, epochs=1, validation_data=none, verbose=0).history
+    assert np.isnan(history["val_nll"]).all() and np.isfinite(history["nll"]).all()
+
+
+def test_a_temperature_is_that_of_labelled_rows():
+    x, y = blobs(60)
+    y = (y + (np.arange(60) % 5 == 0)) % 2  # some are wrong
+    models = [tiny_model(missing_label=-1) for _ in range(2)]
+    for model in models:
+        model.fit(x, y, epochs=5, verbose=0)
+    models[1].set_weights(models[0].get_weights())
+    hidden = np.where(np.arange(60) < 40, y, -1)
+    assert calibrate(models[0], x, hidden) == pytest.approx(calibrate(models[1], x[:40], y[:40]), rel=1e-5)
+    with pytest.raises(ValueError, match="y holds -1 in all 60 rows"):
+        calibrate(models[0], x, np.full(60, -1))

@@ -245,3 +245,85 @@ def test_a_training_goes_on_only_with_the_same_penalty(tmp_path):
         with pytest.raises(ValueError, match="penalties was .* and is now"):
             fit([hy.callbacks.BackupAndRestore(path)], **options)
     assert len(fit([hy.callbacks.BackupAndRestore(path)]).history["loss"]) == 1
+
+
+def test_a_layer_in_front_of_integers_gives_integers():
+    model = tiny_images()
+    x = tf.constant(np.random.default_rng(0).integers(4, size=(50, 4, 4, 1)), tf.uint8)
+    for layer in (keras.layers.GaussianNoise(1.0), keras.layers.RandomTranslation(0.3, 0.3)):
+        penalty = hy.penalties.Consistency(layer)
+        penalty.check(model)
+        changed = penalty.inputs(x)
+        assert changed.dtype == tf.uint8 and changed.numpy().max() <= 3 and (changed.numpy() != x.numpy()).any()
+
+
+def tiny_images():
+    flow = hy.bijectors.Glow((4, 4, 1), levels=2, steps=1, hidden_units=8, quantization_levels=4)
+    return hy.HybridModel(hy.flow_distribution(flow), hy.heads.Categorical(2), missing_label=-1)
+
+
+def one_column(x, seed):
+    return x[:, :1]
+
+
+def nothing(x, seed):
+    return None
+
+
+def by_numpy(x, seed):
+    return np.asarray(x) + 1
+
+
+@pytest.mark.parametrize("change", [one_column, nothing, by_numpy])
+@pytest.mark.parametrize("argument", ["augment", "strong"])
+def test_what_cannot_change_inputs_is_refused_at_once(change, argument):
+    arguments = {"augment": shifted} | {argument: change}
+    with pytest.raises(ValueError, match=f"Consistency: `{argument}` is .*cannot change inputs of shape"):
+        tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(**arguments)])
+
+
+def test_weights_to_train_are_refused():
+    for layer in (keras.layers.Dense(2), keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2)])):
+        with pytest.raises(ValueError, match="has weights that training would make easy"):
+            tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(layer)])
+    layer.trainable = False
+    tiny_model(missing_label=-1, penalties=[hy.penalties.Consistency(layer)])
+    with pytest.raises(ValueError, match="augment is .*GaussianNoise.*; wanted a Keras layer, or a function"):
+        hy.penalties.Consistency(keras.layers.GaussianNoise)
+
+
+def test_settings_tell_changes_apart():
+    one, same = (hy.penalties.Consistency(RandomAffine(17)).settings for _ in range(2))
+    others = [hy.penalties.Consistency(RandomAffine(17, shift=1.0)), hy.penalties.Consistency(shifted, strong=jittered)]
+    others += [hy.penalties.Consistency(shifted), hy.penalties.Consistency(one_column)]
+    assert one == same and len({repr(settings) for settings in [one, *(other.settings for other in others)]}) == 5
+
+
+class Rows(hy.penalties.Penalty):
+    """Whose rows are what it is given."""
+
+    def __init__(self, found, **kwargs):
+        super().__init__(**kwargs)
+        self.found = found
+
+    def rows(self, batch):
+        return self.found(batch)
+
+
+@pytest.mark.parametrize(
+    "found", [lambda batch: batch.features, lambda batch: batch.features[:, :1], lambda batch: 1.0, lambda batch: None]
+)
+def test_rows_are_one_number_each(found):
+    x, y = blobs(40)
+    model = tiny_model(penalties=[Rows(found)])
+    with pytest.raises(ValueError, match=r"Rows.rows returned .*; wanted one number for each row, \(n,\)"):
+        model.train_on_batch(x, y)
+
+
+def test_a_penalty_is_registered_to_be_saved_and_comes_once(tmp_path):
+    penalty = Rows(lambda batch: batch.features[:, 0])
+    with pytest.raises(TypeError, match="the penalty Rows is not registered; decorate its class"):
+        tiny_model(penalties=[penalty]).save(tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="has a penalty twice"):
+        tiny_model(penalties=[penalty, penalty])

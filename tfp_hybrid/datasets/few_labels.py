@@ -22,8 +22,10 @@ def hide_labels(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
       The data set, with -1 in place of hidden classes and NaN in place of hidden numbers.
 
     Raises:
-      ValueError: If `count` is not as above, or if a class has too few rows.
+      ValueError: If `dataset` is none, if `count` is not as above, or if a class has too few rows.
     """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"dataset is a {type(dataset).__name__}; wanted a `Dataset`, as `datasets.load` returns it.")
     x, y = dataset.train
     least = dataset.num_classes or 1
     arguments.check_count(count, "count", least)

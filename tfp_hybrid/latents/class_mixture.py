@@ -1,7 +1,6 @@
 """`ClassMixture`: a latent distribution with components for each class."""
 
 import math
-import numbers
 
 import keras
 import numpy as np
@@ -68,16 +67,11 @@ class ClassMixture(WeightHolder, tfd.Distribution):
         parameters = dict(locals())
         arguments.check_count(num_classes, "num_classes", 2)
         arguments.check_count(components, "components", 1)
-        shape = tf.TensorShape(shape)
-        if not shape.rank or not shape.is_fully_defined():
-            raise ValueError(f"ClassMixture: `shape` is {shape}; wanted a known shape of rank >= 1.")
-        if not isinstance(separation, numbers.Real) or not 0 < separation < math.inf:
-            raise ValueError(f"ClassMixture: `separation` is {separation!r}; wanted a finite number > 0.")
+        shape = _checked_shape(shape)
+        arguments.check_number(separation, "separation", 0, open=True)
         if scales not in _SCALES:
             raise ValueError(f"ClassMixture: `scales` is {scales!r}; wanted one of {', '.join(_SCALES)}.")
-        if not tf.as_dtype(dtype).is_floating:
-            raise ValueError(f"ClassMixture: `dtype` is {dtype!r}; wanted a floating-point one.")
-        dtype = tf.as_dtype(dtype)
+        dtype = _checked_dtype(dtype)
         super().__init__(
             dtype=dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -174,6 +168,25 @@ class ClassMixture(WeightHolder, tfd.Distribution):
 
 
 registry.register(ClassMixture)
+
+
+def _checked_shape(shape) -> tf.TensorShape:
+    try:
+        found = tf.TensorShape(shape)
+        if found.rank and found.is_fully_defined() and found.num_elements():
+            return found
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"ClassMixture: `shape` is {shape!r}; wanted a known shape of rank >= 1.")
+
+
+def _checked_dtype(dtype) -> tf.DType:
+    try:
+        if tf.as_dtype(dtype).is_floating:
+            return tf.as_dtype(dtype)
+    except TypeError:
+        pass
+    raise ValueError(f"ClassMixture: `dtype` is {dtype!r}; wanted a floating-point one.")
 
 
 def _means(count, size, length, dtype):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.latents import ClassMixture
+from tfp_hybrid.models import feeding
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 
 
@@ -37,6 +38,8 @@ def log_probs_given(encoding: Encoding) -> tf.Tensor:
 def log_prob_given(model: keras.Model, x, y, batch_size: int | None) -> np.ndarray:
     """Returns log p(x | y); see `HybridModel.log_prob_given`."""
     y = _classes(y, mixture_of(model))
+    if feeding.is_array(x) and y.shape not in ((), (len(x),)):
+        raise ValueError(f"y has shape {y.shape} but x has {len(x)} rows; wanted a class, or one for each row.")
     found = np.concatenate([log_probs_given(batch) for batch in encode_batches(model, x, batch_size)])
     if y.shape not in ((), (len(found),)):
         raise ValueError(f"y has shape {y.shape} but x has {len(found)} rows; wanted a class, or one for each row.")
@@ -59,6 +62,6 @@ def _classes(y, mixture):
     if not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"y has dtype {y.dtype}; wanted integers, the classes 0 .. {last}.")
     if y.size and (y.min() < 0 or y.max() > last):
-        wrong = y.ravel()[np.argmax((y.ravel() < 0) | (y.ravel() > last))]
-        raise ValueError(f"y is {wrong}{' in a row' if y.ndim else ''}; wanted classes 0 .. {last}.")
+        row = int(np.argmax((y.ravel() < 0) | (y.ravel() > last)))
+        raise ValueError(f"y is {y.ravel()[row]}{f' in row {row}' if y.ndim else ''}; wanted classes 0 .. {last}.")
     return y

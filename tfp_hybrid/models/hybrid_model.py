@@ -1,5 +1,6 @@
 """HybridModel: log p(y|x) + lambda log p(x) as a Keras model."""
 
+import math
 import warnings
 import weakref
 
@@ -11,7 +12,7 @@ from tfp_hybrid.models import feature_cache, labels, metrics, objective
 from tfp_hybrid.models.answers import Answers
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.overflow import warn_of_nan
-from tfp_hybrid.penalties.base import Batch, check_penalties
+from tfp_hybrid.penalties.base import Batch, check_penalties, penalty_config
 from tfp_hybrid.serialization import deserialize, serialize, sharing
 
 
@@ -196,8 +197,8 @@ class HybridModel(Answers, DensityModel):
         self.nll_tracker.update_state(nll, known)
         rows = nll
         for penalty in penalties:
-            of_rows = penalty.rows(Batch(x, encoding.features, y, known, self.head, self._training_features))
-            rows = rows + penalty.weight * tf.cast(of_rows, rows.dtype)
+            batch = Batch(x, encoding.features, y, known, self.head, self._training_features)
+            rows = rows + penalty.weighted_rows(batch, rows)
         if not (training and self._discriminative):
             if training and self.train_encoder:
                 fixed = feature_cache.as_cached(tf.stop_gradient(encoding.flow_input))
@@ -237,6 +238,15 @@ class HybridModel(Answers, DensityModel):
         hidden = (self.log_prob_tracker.name, "bits_per_dim") if training and self._discriminative else ()
         return {name: value for name, value in logs.items() if name not in hidden}
 
+    def get_metrics_result(self):
+        """As `keras.Model.get_metrics_result`; of rows of which none had a label, metrics of p(y|x) are NaN."""
+        found = super().get_metrics_result()
+        if self.missing_label is not None:
+            none = tf.equal(self.nll_tracker.count, 0)
+            for name in (self.nll_tracker.name, self.head_metric.name):
+                found[name] = tf.where(none, tf.constant(math.nan, found[name].dtype), found[name])
+        return found
+
     @property
     def _discriminative(self):
         return self.weighting == "density" and not callable(self.generative_weight) and self.generative_weight == 0
@@ -269,7 +279,7 @@ class HybridModel(Answers, DensityModel):
         if self.missing_label is not None:
             config["missing_label"] = float(self.missing_label)
         if self.penalties:
-            config["penalties"] = [keras.saving.serialize_keras_object(penalty) for penalty in self.penalties]
+            config["penalties"] = [penalty_config(penalty) for penalty in self.penalties]
         return config
 
     @classmethod

@@ -22,15 +22,23 @@ def check_missing_label(missing_label, head: keras.layers.Layer):
         raise ValueError(
             f"HybridModel: `missing_label` is {missing_label!r}; wanted a number, such as -1 or NaN, or None."
         )
-    if head.integer_labels and missing_label == missing_label and missing_label in range(_count(head)):
+    known = missing_label == missing_label and _takes(head, missing_label)
+    if known and not _takes(head, -0.5):  # which only heads of all numbers take
         raise ValueError(
             f"HybridModel: `missing_label` is {missing_label!r}, which is a label of the head; wanted another number, "
             "such as -1."
         )
 
 
-def _count(head):
-    return getattr(head.unwrapped(), "num_classes", 2)
+def _takes(head, label):
+    """Whether a head takes this number as a label."""
+    if head.integer_labels and float(label).is_integer():
+        label = int(label)
+    try:
+        head.check_labels(np.full((1, *head.event_shape), label))
+    except ValueError:
+        return False
+    return True
 
 
 def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y", x_argument: str = "x") -> np.ndarray:
@@ -51,34 +59,50 @@ def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y",
       ValueError: As `checks.labels`.
     """
     head = model.head
-    if model.missing_label is None or y is None:
+    if y is None:
         return checks.labels(y, head, rows, argument, x_argument)
     y = checks.unmasked(y, argument)
-    if y.ndim == 0:
-        return checks.labels(y, head, rows, argument, x_argument)  # which says what is wrong
     missing = _is_missing(y, model.missing_label)
-    labels = y[~missing]
-    if head.integer_labels and np.isnan(model.missing_label) and labels.dtype.kind == "f":
-        if (labels == np.floor(labels)).all():
-            labels = labels.astype(np.int64)  # as pandas stores integers beside NaN
-    if not missing.any():
-        return checks.labels(labels, head, rows, argument, x_argument)
-    if rows is not None and len(y) != rows:
-        raise ValueError(f"{argument} has {len(y)} rows but {x_argument} has {rows}; they must match.")
-    if len(labels):
-        labels = checks.labels(labels, head, None, argument, x_argument)
-        shape, dtype = labels.shape[1:], labels.dtype
-    else:
-        shape, dtype = head.event_shape, np.dtype("int32" if head.integer_labels else head.variable_dtype)
-    found = np.full((len(y), *shape), _MISSING_INTEGER if head.integer_labels else np.nan, dtype)
-    found[~missing] = labels
+    if model.missing_label is not None and head.integer_labels:
+        y = _whole(y, missing)
+    if missing.any():
+        # In the place of missing labels stands one that every head takes, so that errors count all rows.
+        y = np.array(y)
+        y[missing] = np.eye(y.shape[1])[1] if y.ndim == 2 and getattr(head, "one_hot", False) else 1
+    try:
+        found = checks.labels(y, head, rows, argument, x_argument)
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(y, model)}") from None
+    if missing.any():
+        found = np.array(found)
+        found[missing] = _MISSING_INTEGER if head.integer_labels else np.nan
     return found
+
+
+def _whole(y, missing):
+    """Whole numbers as integers, if they are floats, as pandas stores them where there is a hole or was one."""
+    if y.dtype.kind != "f" or not y.ndim:
+        return y
+    known = y[~missing]
+    if not np.isfinite(known).all() or (known != np.floor(known)).any():
+        return y
+    return np.where(missing.reshape(-1, *[1] * (y.ndim - 1)), 0, y).astype(np.int64)
+
+
+def _hint(y, model):
+    """What to say of refused labels of which some may stand for none."""
+    stands_for_none = y.dtype.kind == "O" or (y.dtype.kind in "fi" and ((y == -1) | (y != y)).any())
+    if not stands_for_none:
+        return ""
+    if model.missing_label is None:
+        return " Rows without a label take `HybridModel(..., missing_label=...)`."
+    return f" A row without a label has {model.missing_label} here, the model's `missing_label`."
 
 
 def _is_missing(y, missing_label):
     """Returns which rows have no label, `(n,)`."""
-    if not np.issubdtype(y.dtype, np.number):
-        return np.zeros(len(y), bool)
+    if missing_label is None or y.ndim == 0 or not np.issubdtype(y.dtype, np.number):
+        return np.zeros(y.shape[:1], bool)
     equal = np.isnan(y) if np.isnan(missing_label) else y == missing_label
     return equal.reshape(len(y), -1).all(axis=1)
 
@@ -86,9 +110,9 @@ def _is_missing(y, missing_label):
 def check_some_known(y: np.ndarray, model: keras.Model, argument: str = "y"):
     """Raises ValueError if none of the checked labels is known, from which no head could learn."""
     if model.missing_label is not None and not are_known(y).any():
+        remedy = " (Without any, `DensityModel` is the model.)" if argument == "y" else ""
         raise ValueError(
-            f"{argument} holds {model.missing_label} in all {len(y)} rows; wanted a label in some of them. (Without "
-            "any, `DensityModel` is the model.)"
+            f"{argument} holds {model.missing_label} in all {len(y)} rows; wanted a label in some of them.{remedy}"
         )
 
 

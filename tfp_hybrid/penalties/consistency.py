@@ -1,6 +1,7 @@
 """`Consistency`: changed copies of an input have the same class."""
 
 import inspect
+import json
 from collections.abc import Callable
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors.noise import fresh_seed
+from tfp_hybrid.execution import graph_function
 from tfp_hybrid.penalties.base import Batch, Penalty
 from tfp_hybrid.serialization import deserialize, serialize
 
@@ -31,9 +33,11 @@ class Consistency(Penalty):
     s KL[q_i || p] + (1 - s) KL[q_j || p]. So p(y|x) changes slowly between rows, too.
 
     Args:
-      augment: What changes inputs as their class allows: a Keras layer, such as `keras.layers.RandomTranslation`; or a
-        function `(x, seed)` of a batch and a random seed of shape `(2,)`, such as `recipes.RandomAffine`. To save the
-        model, a function must be registered with Keras.
+      augment: What changes inputs as their class allows: a Keras layer without weights to train, such as
+        `keras.layers.RandomTranslation`; or a function `(x, seed)` of a batch and a random seed of shape `(2,)`, such
+        as `recipes.RandomAffine`. It runs in a graph, so it uses TensorFlow, and keeps the shape. Where the flow takes
+        integers, a layer sees floats, and what it returns is rounded. To save the model, a function must be registered
+        with Keras.
       strong: What changes them further; None for `augment` once more.
       temperature: T, in (0, 1].
       mixing: The parameter a >= 0; 0 mixes nothing.
@@ -41,8 +45,8 @@ class Consistency(Penalty):
       **kwargs: The arguments of a Keras layer.
 
     Raises:
-      ValueError: For arguments that are not as above. Later, from `HybridModel`: if its head does not classify, or if
-        it has a frozen encoder, which does not see augmented inputs.
+      ValueError: For arguments that are not as above. Later, from `HybridModel`: if its head does not classify, if it
+        has a frozen encoder, which does not see augmented inputs, or if its inputs cannot be augmented so.
 
     References:
       Berthelot, Carlini, Goodfellow, Papernot, Oliver and Raffel 2019, "MixMatch: A Holistic Approach to
@@ -69,6 +73,7 @@ class Consistency(Penalty):
         arguments.check_number(mixing, "mixing", 0)
         super().__init__(weight, **kwargs)
         self.augment, self.strong, self.temperature, self.mixing = augment, strong, float(temperature), float(mixing)
+        self.levels = None  # of integer inputs
         self.supports_jit = all(getattr(one, "supports_jit", True) for one in (augment, strong))
         self.random_state = self.add_weight(
             (2,), _new_state, "int64", trainable=False, aggregation="only_first_replica", name="random_state"
@@ -77,7 +82,8 @@ class Consistency(Penalty):
 
     @property
     def settings(self) -> dict:
-        return super().settings | {"temperature": self.temperature, "mixing": self.mixing}
+        changes = {name: _named(getattr(self, name)) for name in ("augment", "strong")}
+        return super().settings | {"temperature": self.temperature, "mixing": self.mixing} | changes
 
     def check(self, model: keras.Model):
         if not model.head.classifies:
@@ -89,6 +95,26 @@ class Consistency(Penalty):
             raise ValueError(
                 "Consistency: the model has a frozen encoder, which does not see augmented inputs; wanted "
                 "`train_encoder=True`, or no encoder."
+            )
+        spec = model.inputs_spec
+        self.levels = spec.levels
+        x = tf.TensorSpec((None, *spec.shape), spec.stored_dtype(spec.dtype))
+        for argument in ("augment", "strong") if self.strong is not None else ("augment",):
+            self._check_applies(argument, x)
+
+    def _check_applies(self, argument, x):
+        change = getattr(self, argument)
+        try:
+            graph_function(lambda x: self._applied(change, x, tf.zeros(2, tf.int64))).get_concrete_function(x)
+        except Exception as error:  # whatever a user's function raises
+            raise ValueError(
+                f"Consistency: `{argument}` is {change!r}, which cannot change inputs of shape {('n', *x.shape[1:])} "
+                f"and dtype {x.dtype.name} in a graph: {str(error).strip()}"
+            ) from error
+        if getattr(change, "trainable_variables", ()):
+            raise ValueError(
+                f"Consistency: `{argument}` is {change!r}, which has weights that training would make easy to "
+                "see through; wanted a layer without, or with `trainable = False`."
             )
 
     def inputs(self, x) -> tf.Tensor:
@@ -115,10 +141,19 @@ class Consistency(Penalty):
         share = tfd.Beta(self.mixing, self.mixing).sample(rows, seed=tf.cast(of_share, tf.int32))
         return tf.maximum(share, 1 - share), tf.argsort(tf.random.stateless_uniform([rows], of_order))
 
-    def _changed(self, augment, x):
-        if isinstance(augment, keras.layers.Layer):
-            return tf.ensure_shape(augment(x, training=True), x.shape)
-        return tf.ensure_shape(augment(x, fresh_seed(self.random_state.value)), x.shape)
+    def _changed(self, change, x):
+        is_layer = isinstance(change, keras.layers.Layer)
+        return self._applied(change, x, None if is_layer else fresh_seed(self.random_state.value))
+
+    def _applied(self, change, x, seed):
+        if isinstance(change, keras.layers.Layer):
+            changed = change(x if x.dtype.is_floating else tf.cast(x, keras.config.floatx()), training=True)
+        else:
+            changed = change(x, seed)
+        changed = tf.convert_to_tensor(changed)
+        if self.levels is not None and changed.dtype.is_floating:
+            changed = tf.clip_by_value(tf.round(changed), 0, self.levels - 1)
+        return tf.ensure_shape(tf.cast(changed, x.dtype), x.shape)
 
     def get_config(self) -> dict:
         config = super().get_config() | {"temperature": self.temperature, "mixing": self.mixing}
@@ -150,9 +185,19 @@ def _new_state(shape, dtype):
     return tf.constant([np.random.randint(2**31), 0], dtype)
 
 
+def _named(change):
+    """A description of a change, for `settings`."""
+    if change is None:
+        return None
+    try:
+        return json.loads(json.dumps(serialize(change, "change")))
+    except TypeError:  # a function that is not registered
+        return getattr(change, "__qualname__", type(change).__qualname__)
+
+
 def _check_augmentation(augment, argument):
     wanted = "wanted a Keras layer, or a function `(x, seed)`"
-    if not callable(augment):
+    if not callable(augment) or (inspect.isclass(augment) and issubclass(augment, keras.layers.Layer)):
         raise ValueError(f"{argument} is {augment!r}; {wanted}.")
     if not isinstance(augment, keras.layers.Layer):
         try:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid import arguments
+
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,9 @@ class RandomAffine:
       degrees: Maximum rotation in degrees.
       zoom: Maximum relative change of size.
       shear: Maximum shear.
+
+    Raises:
+      ValueError: If an attribute is not such a number.
     """
 
     levels: int
@@ -31,6 +36,13 @@ class RandomAffine:
     degrees: float = 10.0
     zoom: float = 0.1
     shear: float = 0.1
+
+    def __post_init__(self):
+        arguments.check_count(self.levels, "levels", 2)
+        for name in ("fraction", "shift", "degrees", "zoom", "shear"):
+            arguments.check_number(getattr(self, name), name, 0)
+        if self.fraction > 1:
+            raise ValueError(f"fraction is {self.fraction!r}; wanted at most 1.")
 
     supports_jit: ClassVar[bool] = False  # XLA has no operation for it
 
@@ -66,7 +78,8 @@ class RandomAffine:
         return tf.where(chosen, moved, images)
 
     def stronger(self, factor: float) -> "RandomAffine":
-        """Returns such transformations of all images, with bounds `factor` times as large."""
+        """Returns such transformations of all images, with bounds `factor` > 0 times as large."""
+        arguments.check_number(factor, "factor", 0, open=True)
         bounds = {name: factor * getattr(self, name) for name in ("shift", "degrees", "zoom", "shear")}
         return dataclasses.replace(self, fraction=1.0, **bounds)
 

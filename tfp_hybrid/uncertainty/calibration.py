@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import heads
-from tfp_hybrid.models import HybridModel, checks, feeding
+from tfp_hybrid.models import HybridModel, checks, feeding, labels
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -29,7 +29,7 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     Args:
       model: A `HybridModel` whose head can be widened (`Head.can_widen`).
       x: An array `(n, *event_shape)` of rows that were not used in training.
-      y: The labels of x.
+      y: The labels of x; rows without one are left out.
       batch_size: The number of rows in a batch.
 
     Returns:
@@ -53,9 +53,11 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
         )
     if not feeding.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
-    checks.check_labels(y, model.head, len(x))
-    z = tf.concat([batch.features for batch in encode_batches(model, x, batch_size)], 0)
-    p_y, y = model.head(z), np.asarray(model.head.prepare_labels(y))
+    y = labels.checked(y, model, len(x))
+    labels.check_some_known(y, model)
+    known = labels.are_known(y) if model.missing_label is not None else np.ones(len(y), bool)
+    z = tf.concat([batch.features for batch in encode_batches(model, x, batch_size)], 0)[known]
+    p_y, y = model.head(z), y[known]
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
     if isinstance(model.head.unwrapped(), heads.Categorical):
