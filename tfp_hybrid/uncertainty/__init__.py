@@ -7,6 +7,7 @@ out-of-distribution is the positive class.
 
 from tfp_hybrid.uncertainty import attack, classification, detection, drift, pictures, regression
 from tfp_hybrid.uncertainty.calibration import calibrate, stddev_factor, temperature
+from tfp_hybrid.uncertainty.conformal import conformal_interval, conformal_scores
 from tfp_hybrid.uncertainty.decomposition import Decomposition, decompose
 from tfp_hybrid.uncertainty.explain import explain
 from tfp_hybrid.uncertainty.importance import column_importance
@@ -86,6 +87,8 @@ __all__ = [
     "classification",
     "column_importance",
     "combine",
+    "conformal_interval",
+    "conformal_scores",
     "decompose",
     "default_score",
     "detection",

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid.heads.quantiles import is_discrete, of_entries, quantile
 from tfp_hybrid.models import checks
 
-__all__ = ["crps", "interval_coverage", "nll", "pit", "regression_metrics", "rmse"]
+__all__ = ["cdf", "crps", "interval_coverage", "nll", "pit", "regression_metrics", "rmse"]
 
 tfd = tfp.distributions
 _TAIL, _MOST_TERMS = 1e-6, 10_000  # of the sum for a count
@@ -104,6 +104,22 @@ def _count_crps(p_y, y, low, high) -> float:
     return float(np.mean(found))
 
 
+def cdf(p_y: tfd.Distribution, y) -> tuple[np.ndarray, np.ndarray]:
+    """Returns P(Y < y | x) and P(Y <= y | x), each of the shape of y.
+
+    Args:
+      p_y: The predictive distribution of n responses.
+      y: The responses, `(n,)` or `(n, k)`.
+    """
+    p_y, y = _checked(p_y, y)
+    y_in_dtype = tf.cast(y, p_y.dtype)
+    try:
+        up_to = np.asarray(p_y.cdf(y_in_dtype), float)
+    except NotImplementedError:
+        raise ValueError(f"p_y is a {type(p_y).__name__}, without a `cdf`; wanted a distribution with one.") from None
+    return up_to - np.asarray(p_y.prob(y_in_dtype), float) if is_discrete(p_y) else up_to, up_to
+
+
 def pit(p_y: tfd.Distribution, y, seed: int = 0) -> np.ndarray:
     """Computes the probability integral transform F(y|x), which is uniform on (0, 1) for calibrated predictions.
 
@@ -117,7 +133,7 @@ def pit(p_y: tfd.Distribution, y, seed: int = 0) -> np.ndarray:
     Returns:
       An array of the shape of y.
     """
-    below, up_to = _cdf(*_checked(p_y, y))
+    below, up_to = cdf(p_y, y)
     return below + (up_to - below) * np.random.default_rng(seed).uniform(size=up_to.shape)
 
 
@@ -132,7 +148,7 @@ def interval_coverage(p_y: tfd.Distribution, y, level=0.9) -> float | np.ndarray
     Returns:
       A number, or `(m,)` for several levels.
     """
-    below, up_to = _cdf(*_checked(p_y, y))
+    below, up_to = cdf(p_y, y)
     level = checks.reals(level, "level")
     if ((level <= 0) | (level >= 1)).any():
         raise ValueError(f"level is {level}; wanted above 0 and below 1.")
@@ -160,13 +176,3 @@ def _checked(p_y, y):
     if tuple(p_y.batch_shape) != y.shape:
         raise ValueError(f"y has shape {y.shape}; wanted {tuple(p_y.batch_shape)}, the shape of p_y.")
     return p_y, y
-
-
-def _cdf(p_y, y):
-    """Returns P(Y < y) and P(Y <= y)."""
-    y_in_dtype = tf.cast(y, p_y.dtype)
-    try:
-        up_to = np.asarray(p_y.cdf(y_in_dtype), float)
-    except NotImplementedError:
-        raise ValueError(f"p_y is a {type(p_y).__name__}, without a `cdf`; wanted a distribution with one.") from None
-    return up_to - np.asarray(p_y.prob(y_in_dtype), float) if is_discrete(p_y) else up_to, up_to
