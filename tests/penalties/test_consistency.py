@@ -296,6 +296,10 @@ def test_settings_tell_changes_apart():
     one, same = (hy.penalties.Consistency(RandomAffine(17)).settings for _ in range(2))
     others = [hy.penalties.Consistency(RandomAffine(17, shift=1.0)), hy.penalties.Consistency(shifted, strong=jittered)]
     others += [hy.penalties.Consistency(shifted), hy.penalties.Consistency(one_column)]
+    layers = [
+        hy.penalties.Consistency(keras.layers.RandomTranslation(0.1, share)).settings for share in (0.1, 0.1, 0.2)
+    ]
+    assert layers[0] == layers[1] != layers[2]
     assert one == same and len({repr(settings) for settings in [one, *(other.settings for other in others)]}) == 5
 
 

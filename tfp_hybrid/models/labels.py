@@ -72,7 +72,8 @@ def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y",
     try:
         found = checks.labels(y, head, rows, argument, x_argument)
     except ValueError as error:
-        raise ValueError(f"{error}{_hint(y, model)}") from None
+        hint = _hint(y, model) if y.ndim and rows in (None, len(y)) else ""
+        raise ValueError(f"{error}{hint}") from None
     if missing.any():
         found = np.array(found)
         found[missing] = _MISSING_INTEGER if head.integer_labels else np.nan
@@ -91,8 +92,8 @@ def _whole(y, missing):
 
 def _hint(y, model):
     """What to say of refused labels of which some may stand for none."""
-    stands_for_none = y.dtype.kind == "O" or (y.dtype.kind in "fi" and ((y == -1) | (y != y)).any())
-    if not stands_for_none:
+    marked = (y != y) | (y == -1) if model.head.classifies else y != y
+    if y.dtype.kind != "O" and not (y.dtype.kind in "fi" and marked.any()):
         return ""
     if model.missing_label is None:
         return " Rows without a label take `HybridModel(..., missing_label=...)`."

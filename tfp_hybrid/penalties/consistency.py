@@ -185,14 +185,23 @@ def _new_state(shape, dtype):
     return tf.constant([np.random.randint(2**31), 0], dtype)
 
 
+_OF_ONE_OBJECT = ("name", "seed")  # which two layers of the same arguments do not share
+
+
 def _named(change):
     """A description of a change, for `settings`."""
     if change is None:
         return None
     try:
-        return json.loads(json.dumps(serialize(change, "change")))
+        return _without(json.loads(json.dumps(serialize(change, "change"))))
     except TypeError:  # a function that is not registered
         return getattr(change, "__qualname__", type(change).__qualname__)
+
+
+def _without(config):
+    if isinstance(config, dict):
+        return {key: _without(value) for key, value in config.items() if key not in _OF_ONE_OBJECT}
+    return [_without(value) for value in config] if isinstance(config, list) else config
 
 
 def _check_augmentation(augment, argument):
