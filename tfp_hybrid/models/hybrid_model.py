@@ -9,15 +9,15 @@ import tensorflow as tf
 
 from tfp_hybrid.heads import Head
 from tfp_hybrid.models import feature_cache, labels, metrics, objective
-from tfp_hybrid.models.answers import Answers
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.overflow import warn_of_nan
+from tfp_hybrid.models.responses import Responses
 from tfp_hybrid.penalties.base import Batch, check_penalties, penalty_config
 from tfp_hybrid.serialization import deserialize, serialize, sharing
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class HybridModel(Answers, DensityModel):
+class HybridModel(Responses, DensityModel):
     """A deep invertible generalized linear model: p(x) by a flow, p(y|x) by a GLM on its latent z = f(x).
 
     The loss is the mean over the batch of

@@ -1,4 +1,4 @@
-"""`Answers`: what a model of p(x) and p(y|x) says of new rows, and what it can draw."""
+"""`Responses`: what a hybrid model says of the responses of new rows, and what it can draw."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +12,8 @@ from tfp_hybrid.models.encoding import flattened
 tfd = tfp.distributions
 
 
-class Answers:
-    """The answers of `HybridModel` besides those of every Keras model."""
+class Responses:
+    """What `HybridModel` can be asked besides what every Keras model can."""
 
     @property
     def joint(self) -> tfd.JointDistributionNamed:
