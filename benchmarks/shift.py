@@ -2,7 +2,7 @@
 
 Flights: the source is the years up to 2012, the target is 2017. The densities of both places are trained on 190,000
 rows each. Two models of the delay, from the same seed, are then trained on 200,000 other rows of the source: one with
-weight 1, and one with importance weights. 100,000 other rows of 2017 say how good they are.
+weight 1, and one with importance weights, clipped at 10. 100,000 other rows of 2017 say how good they are.
 
 Digits: the source is the training images of MNIST, the target is optdigits, whose images are counts of ink in blocks of
 4 x 4 pixels. The middle 20 x 20 pixels of an image of MNIST are made larger to 32 x 32, and ink is counted there, too.
@@ -33,6 +33,7 @@ from tfp_hybrid.datasets.flight_tables import read_composite
 COLUMNS = ["problem", "seed", "method", "figure", "value", "standard_error", "seconds"]
 _DIGITS = recipes.few_labels(recipes.digits.RECIPE)
 _FLIGHTS = recipes.flights.RECIPE
+_LARGEST = 10.0
 
 
 def run_shift(out: pathlib.Path, names: list[str], keel: pathlib.Path | None, seeds: int, quick: bool = False):
@@ -93,12 +94,14 @@ def _flights(seed, keel, quick):
         return {"MSE": (p_y.mean().numpy() - test[1]) ** 2, "NLL": -p_y.log_prob(test[1]).numpy()}
 
     source, target = density(of_density[0]), density(unlabelled[0])
-    weights = shift.importance_weights(source, target, of_model[0])
+    weights = shift.importance_weights(source, target, of_model[0], largest=_LARGEST)
+    unclipped = shift.importance_weights(source, target, of_model[0], largest=np.inf)
     found = shift.report(source, target, held_out[0], test[0])
     plain, weighted = losses(None), losses(weights.values)
     gain = {figure: plain[figure] - weighted[figure] for figure in plain}
     yield "shift", "KL divergence", found.divergence, found.standard_error
-    yield "shift", "effective sample size", weights.effective_sample_size, np.nan
+    for which, one in (("all weights", unclipped), ("clipped weights", weights)):
+        yield which, "effective sample size", one.effective_sample_size, np.nan
     for method, each in (("weight 1", plain), ("importance weights", weighted), ("gain by weights", gain)):
         for figure, of_rows in each.items():
             yield method, figure, of_rows.mean(), of_rows.std() / np.sqrt(len(of_rows))
