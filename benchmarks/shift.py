@@ -159,4 +159,9 @@ def _report(table, machines):
     for row in table.itertuples():
         spread = "" if np.isnan(row.standard_error) else f"{row.standard_error:.4g}"
         lines.append(f"| {row.problem} | {row.seed} | {row.method} | {row.figure} | {row.value:.4g} | {spread} |")
+    gain = table[table["method"] == "gain by weights"]
+    if len(gain):
+        verdict = "a gain" if (gain["value"] > 2 * gain["standard_error"]).all() else "no gain"
+        worth = table.loc[table["method"] == "all weights", "value"].min()
+        lines += ["", f"Flights: {verdict} by weights; unclipped, the weighted rows are worth {worth:,.0f} of 2017."]
     return "\n".join([*lines, ""])
