@@ -163,5 +163,8 @@ def _report(table, machines):
     if len(gain):
         verdict = "a gain" if (gain["value"] > 2 * gain["standard_error"]).all() else "no gain"
         worth = table.loc[table["method"] == "all weights", "value"].min()
-        lines += ["", f"Flights: {verdict} by weights; unclipped, the weighted rows are worth {worth:,.0f} row(s) of 2017."]
+        lines += [
+            "",
+            f"Flights: {verdict} by weights; without clipping, all rows are worth {worth:,.0f} row(s) of 2017.",
+        ]
     return "\n".join([*lines, ""])
