@@ -42,9 +42,10 @@ def markdown_to_rst(app, what, name, obj, options, lines):
     lines[:] = result
 
 
-def skip_metadata_routing(app, what, name, obj, skip, options):
-    """Leaves out the methods of scikit-learn's metadata routing, which its estimators get without being asked."""
-    return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leaves out methods that classes get without being asked: of scikit-learn's metadata routing, and TFP's own."""
+    is_tfps = str(getattr(obj, "__module__", "")).startswith("tensorflow_probability")
+    return True if is_tfps or re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
 
 
 def _inline(line):
@@ -63,4 +64,4 @@ def _in_block(lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", markdown_to_rst, priority=400)  # before napoleon, at 500
-    app.connect("autodoc-skip-member", skip_metadata_routing)
+    app.connect("autodoc-skip-member", skip_foreign)
