@@ -13,7 +13,7 @@ import tensorflow as tf
 from helpers import blobs, integer_model, tiny_model, weights_of
 
 import tfp_hybrid as hy
-from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models import checks, data_sets
 
 
 def with_value(value, x):
@@ -122,7 +122,7 @@ def test_integer_images_in_floats_are_taken(models):
 
 def test_generator_loses_no_batch():
     batches = iter([(X[:4], Y[:4]), (X[4:], Y[4:])])
-    (x, y, _), data = feeding.first_batch(batch for batch in batches)
+    (x, y, _), data = data_sets.first_batch(batch for batch in batches)
     np.testing.assert_array_equal(x, X[:4])
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in data]), X)
 

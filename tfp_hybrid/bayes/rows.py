@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.models import HybridModel, feeding, labels
+from tfp_hybrid.models import HybridModel, feeding, labels, side_inputs
 
 _MOST_ENTRIES = 2**22  # of what is computed of a chunk of rows
 
@@ -17,7 +17,7 @@ class Rows:
     """Rows as the head of a model sees them.
 
     Attributes:
-      z: `(n, d)`, in the dtype of the head.
+      z: `(n, d)`, or `(n, d + c)` with columns of side inputs, in the dtype of the head.
       y: Responses, as `Head.prepare_labels` returns them.
       weights: `(n,)`, float64; ones without sample weights.
     """
@@ -55,7 +55,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     with feed.errors():
         for batch in feed.data(x, y, sample_weight, batch_size or 256):
             x_batch, y_batch, weights = keras.utils.unpack_x_y_sample_weight(batch)
-            z = model.encode_checked(tf.convert_to_tensor(x_batch)).features
+            z = model.encode_checked(side_inputs.tensors(x_batch)).features
             z = tf.cast(z, model.head.variable_dtype).numpy()
             weights = np.ones(len(z)) if weights is None else np.asarray(weights, float).reshape(-1)
             parts.append((z, np.asarray(model.head.prepare_labels(y_batch)), weights))
@@ -76,7 +76,13 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
 
 
 def check_model(model):
-    """Raises ValueError unless the head of a model can have a posterior."""
+    """Raises ValueError unless the head of a model can have a posterior of its coefficients alone."""
+    check_kernel(model)
+    side_inputs.check_none(model, "posterior")
+
+
+def check_kernel(model):
+    """Raises ValueError unless the head of a model has a kernel without an uncertainty of its own."""
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
     if not model.head.has_kernel:

@@ -4,8 +4,11 @@ from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.categorical import Categorical
 from tfp_hybrid.heads.class_posterior import ClassPosterior
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
+from tfp_hybrid.heads.group import Group
+from tfp_hybrid.heads.mixed_effects import MixedEffects
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
 from tfp_hybrid.heads.normal_mixture import NormalMixture
+from tfp_hybrid.heads.offset import Offset
 from tfp_hybrid.heads.ordinal import Ordinal
 from tfp_hybrid.heads.partly_observed import PartlyObserved
 from tfp_hybrid.heads.variational import Variational
@@ -16,10 +19,13 @@ __all__ = [
     "Categorical",
     "ClassPosterior",
     "ExponentialFamily",
+    "Group",
     "Head",
     "HeteroscedasticNormal",
+    "MixedEffects",
     "Normal",
     "NormalMixture",
+    "Offset",
     "Ordinal",
     "PartlyObserved",
     "Variational",

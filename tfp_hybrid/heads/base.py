@@ -53,6 +53,7 @@ class Head(keras.layers.Layer):
       has_independent_predictors: Whether `information` is a diagonal matrix.
       trains_posterior: Whether training trains the posterior, too, so that it never is stale.
       has_kernel: Whether there are a kernel and a bias, of which a posterior can be.
+      location_predictor: Which of the linear predictors of an entry of y is that of its mean; None if none alone is.
 
     References:
       Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features", section 3.
@@ -64,6 +65,7 @@ class Head(keras.layers.Layer):
     has_independent_predictors = False
     trains_posterior = False
     has_kernel = True
+    location_predictor = 0
 
     def __init__(
         self,
@@ -113,10 +115,33 @@ class Head(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
+    @property
+    def side_inputs(self) -> dict[str, tf.TensorSpec]:
+        """What this head sees of a row beside its latent, by name; nothing, but for subclasses of `SideInputs`."""
+        return {}
+
+    def side_columns(self, given: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        """The columns, each `(n,)`, that follow z in what the head sees, from checked side inputs by name."""
+        return []
+
+    def example_side_inputs(self) -> dict[str, tf.Tensor]:
+        """Side inputs of one row that `side_columns` takes, to find out shapes."""
+        specs = self.side_inputs.items()
+        return {name: tf.constant([""]) if one.dtype == tf.string else tf.ones(1, one.dtype) for name, one in specs}
+
+    def check_side_inputs(self, given: dict[str, np.ndarray], argument: str = "x") -> dict[str, np.ndarray]:
+        """Checks side inputs and converts them to the dtypes in which a step takes them.
+
+        Raises:
+          ValueError: If one is not as the head wants it; `argument` begins the message.
+        """
+        return {}
+
     def compute_output_shape(self, *args, **shapes):
         """Returns the shape of E[y|z]."""
         (latent_shape,) = (*args, *shapes.values())  # Keras names it as a subclass's `build` does
-        mean = self.mean(self(tf.zeros((1, latent_shape[-1]), self.variable_dtype)))
+        seen = latent_shape[-1] + len(self.side_columns(self.example_side_inputs()))
+        mean = self.mean(self(tf.zeros((1, seen), self.variable_dtype)))
         return (latent_shape[0], *mean.shape[1:])
 
     def call(self, z) -> tfd.Distribution:

@@ -45,6 +45,7 @@ class Categorical(Classes):
     """
 
     can_widen = True
+    location_predictor = None  # all logits may rise together
 
     def __init__(self, num_classes: int, weight_stddev: float = 0.0, one_hot: bool = False, **kwargs):
         if not 0 <= weight_stddev < float("inf"):

@@ -33,6 +33,8 @@ class NormalMixture(StandardizedResponse):
       Bishop 1994, "Mixture Density Networks".
     """
 
+    location_predictor = None
+
     def __init__(self, components: int = 3, **kwargs):
         check_count(components, "NormalMixture: `components`", least=2)
         self.refuse(kwargs, "event_shape", "the response is one number")

@@ -13,6 +13,7 @@ MOST_COEFFICIENTS = 4000  # whose covariance is a full matrix by default
 DRAWS = 64  # of the linear predictors, where no quadrature is as cheap
 _FACTS = ("kernel_prior", "bias_prior", "log_evidence", "rows", "is_stale")
 _QUADRATURE = {1: 50, 2: 9}  # nodes for each linear predictor
+_LEAST_WEIGHT = 1e-12  # of a node; what is farther out may overflow
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -265,3 +266,17 @@ def root(covariance) -> tf.Tensor:
     jitter = 1e-6 if covariance.dtype == tf.float32 else 1e-12
     identity = tf.eye(covariance.shape[-1], dtype=covariance.dtype)
     return tf.linalg.cholesky(covariance + (jitter * trace + np.finfo(np.float32).tiny) * identity)
+
+
+def expected_log_prob(head, z, y) -> tf.Tensor:
+    """E[log p(y | eta)] over the posterior of a head, `(n,)`, by its nodes.
+
+    Args:
+      head: A `Head` with a `Posterior`.
+      z: What the head sees, `(n, d)`.
+      y: Responses, as `prepare_labels` returns them.
+    """
+    eta, weights = head.posterior.nodes(z)
+    near = np.flatnonzero(weights > _LEAST_WEIGHT)
+    log_prob = head.distribution(head.shaped(tf.gather(eta, near, axis=-2))).log_prob(y[:, tf.newaxis])
+    return tf.linalg.matvec(log_prob, tf.constant(weights[near], eta.dtype))

@@ -9,14 +9,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
-from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS, Posterior
+from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS, Posterior, expected_log_prob
 from tfp_hybrid.heads.trained_posterior import TrainedPosterior
 from tfp_hybrid.heads.wrapper import Wrapper
 
 tfd = tfp.distributions
 
 _STRUCTURES = ("auto", "full", "kronecker")
-_LEAST_WEIGHT = 1e-12  # of a node; what is farther out may overflow
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
@@ -128,10 +127,7 @@ class Variational(Wrapper):
 
     def training_log_prob(self, z, y) -> tf.Tensor:
         """Returns E_q[log p(y | z, B)], `(n,)`."""
-        eta, weights = self.posterior.nodes(z)
-        near = np.flatnonzero(weights > _LEAST_WEIGHT)
-        log_prob = self.distribution(self.shaped(tf.gather(eta, near, axis=-2))).log_prob(y[:, tf.newaxis])
-        return tf.linalg.matvec(log_prob, tf.constant(weights[near], eta.dtype))
+        return expected_log_prob(self, z, y)
 
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
         return self.head.integrated(z, posterior)
@@ -151,11 +147,16 @@ def _is_positive(value):
 
 
 def _check_head(head):
-    if not isinstance(head, Head) or isinstance(head, Variational):
+    if not isinstance(head, Head) or head.trains_posterior:
         raise ValueError(f"Variational: `head` is {head!r}; wanted another head of `tfp_hybrid.heads`.")
     if getattr(head, "weight_stddev", 0):
         raise ValueError(
             f"Variational: `head` has weight_stddev = {head.weight_stddev}, an uncertainty of its own; wanted 0."
+        )
+    if head.side_inputs:
+        raise ValueError(
+            f"Variational: `head` has the side inputs {list(head.side_inputs)}; wanted none, since the posterior is "
+            "one of the coefficients of z alone."
         )
     if head.kernel_regularizer is not None:
         raise ValueError("Variational: `head` has a kernel_regularizer; wanted none, since `prior` takes its place.")

@@ -43,6 +43,16 @@ class Wrapper(Head):
         if not self.head.built:
             self.head.build(latent_shape)
 
+    @property
+    def side_inputs(self) -> dict[str, tf.TensorSpec]:
+        return self.head.side_inputs
+
+    def side_columns(self, given: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        return self.head.side_columns(given)
+
+    def check_side_inputs(self, given: dict[str, np.ndarray], argument: str = "x") -> dict[str, np.ndarray]:
+        return self.head.check_side_inputs(given, argument)
+
     def unwrapped(self) -> Head:
         return self.head.unwrapped()
 

@@ -36,6 +36,7 @@ class ZeroInflated(ExponentialFamily):
     """
 
     has_independent_predictors = False
+    location_predictor = 1
 
     def __init__(self, family: str | tfp.glm.ExponentialFamily = "Poisson", event_shape=(), **kwargs):
         super().__init__(family, event_shape, predictors=2, **kwargs)

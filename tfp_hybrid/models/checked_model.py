@@ -11,7 +11,7 @@ from tfp_hybrid.callbacks.backup import resuming
 from tfp_hybrid.callbacks.non_finite import StopOnNonFinite
 from tfp_hybrid.callbacks.place import Follow
 from tfp_hybrid.callbacks.state import State
-from tfp_hybrid.models import checks, feeding, metrics
+from tfp_hybrid.models import checks, data_sets, feeding, metrics
 from tfp_hybrid.models.sources import Source, encoded, source
 from tfp_hybrid.serialization import check_savable
 
@@ -77,12 +77,12 @@ class CheckedModel(_compat.DistributedModel):
             arguments.check_batch_size(count, argument)
         feed = feeding.Feed(self, training=True, class_weight=class_weight)
         val_batch_size, held_out = validation_batch_size or batch_size, None
-        if feeding.is_array(x) and validation_split and validation_data is None:
+        if data_sets.is_array(x) and validation_split and validation_data is None:
             rows, last_rows = feed.split_rows(x, y, sample_weight, validation_split)
             train = Source(feed, rows, None, batch_size, shuffle)
             held_out = Source(feed, last_rows, None, val_batch_size)
         else:
-            if not feeding.is_array(x):
+            if not data_sets.is_array(x):
                 feeding.check_alone(y, sample_weight, validation_split)
             train = source(feed, x, y, sample_weight, batch_size, shuffle)
         val_feed = feeding.Feed(self, suffix="_val", names=feed.names)

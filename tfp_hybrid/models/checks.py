@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.models import input_spec
+from tfp_hybrid.models import input_spec, side_inputs
 from tfp_hybrid.models.input_spec import InputSpec
 from tfp_hybrid.tables import frames
 
@@ -56,19 +56,22 @@ def inputs(
       names: The column names of a DataFrame, for a model without `feature_names`.
 
     Returns:
-      The inputs, `(n, *input_shape)`.
+      The inputs, `(n, *input_shape)`; of a model with side inputs, a dict of them and of the side inputs.
 
     Raises:
-      ValueError: If x is a DataFrame without the named columns, or if `check_inputs` refuses x.
+      ValueError: If x is a DataFrame without the named columns, if a side input is not as the head wants it,
+        or if `check_inputs` refuses x.
     """
     columns = model.inputs_spec.columns
+    x, side = side_inputs.split(x, model, argument)
     if columns is not None and frames.is_frame(x):
         x = columns.to_array(x, argument)
     elif frames.is_frame(x):
         x = frames.to_array(x, model.feature_names or names, argument)
     x = _checked(x, model.inputs_spec, argument, training)
     with np.errstate(over="ignore"):  # an input that overflows gets log p(x) = -inf
-        return x.astype(model.inputs_spec.stored_dtype(x.dtype), copy=False)
+        x = x.astype(model.inputs_spec.stored_dtype(x.dtype), copy=False)
+    return side_inputs.joined(x, side, model, argument, training)
 
 
 def tensor(x, model: keras.Model) -> tf.Tensor:
@@ -76,10 +79,13 @@ def tensor(x, model: keras.Model) -> tf.Tensor:
 
     Traced and symbolic tensors are returned unchecked, since they have no values yet.
     """
-    if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+    if not tf.executing_eagerly() or isinstance(side_inputs.main(x), keras.KerasTensor):
         return x
     checked = inputs(x, model)
-    return tf.cast(x, checked.dtype) if tf.is_tensor(x) else tf.convert_to_tensor(checked)
+    given, found = side_inputs.main(x), side_inputs.tensors(checked)
+    if tf.is_tensor(given):
+        found = side_inputs.with_main(found, tf.cast(given, side_inputs.main(checked).dtype))
+    return found
 
 
 def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", training: bool = False) -> np.ndarray:
@@ -107,7 +113,7 @@ def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None
     """Warns of columns of few different values, such as codes and one-hot columns, that nothing dequantizes.
 
     Args:
-      x: Checked inputs, on which the model will be trained.
+      x: Checked inputs without side inputs, on which the model will be trained.
       model: A `DensityModel`.
       names: The names of the columns, if they are known.
     """

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.latents import ClassMixture
-from tfp_hybrid.models import feeding
+from tfp_hybrid.models import data_sets, side_inputs
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 
 
@@ -38,8 +38,10 @@ def log_probs_given(encoding: Encoding) -> tf.Tensor:
 def log_prob_given(model: keras.Model, x, y, batch_size: int | None) -> np.ndarray:
     """Returns log p(x | y); see `HybridModel.log_prob_given`."""
     y = _classes(y, mixture_of(model))
-    if feeding.is_array(x) and y.shape not in ((), (len(x),)):
-        raise ValueError(f"y has shape {y.shape} but x has {len(x)} rows; wanted a class, or one for each row.")
+    if data_sets.is_array(x) and y.shape not in ((), (side_inputs.count(x),)):
+        raise ValueError(
+            f"y has shape {y.shape} but x has {side_inputs.count(x)} rows; wanted a class, or one for each row."
+        )
     found = np.concatenate([log_probs_given(batch) for batch in encode_batches(model, x, batch_size)])
     if y.shape not in ((), (len(found),)):
         raise ValueError(f"y has shape {y.shape} but x has {len(found)} rows; wanted a class, or one for each row.")

@@ -15,7 +15,7 @@ from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feature_cache, feeding, labels, metrics
+from tfp_hybrid.models import checks, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
@@ -115,8 +115,8 @@ class DensityModel(EncodedModel):
         """Passes one batch through the flow, once: x -> z, log p_z(z), log|det df/dx| and log p(x).
 
         Args:
-          x: `(n, *input_shape)`. Checked first, unless it is traced or symbolic. `encode_batches` takes more inputs
-            than memory holds activations for.
+          x: `(n, *input_shape)`, or a dict with side inputs. Checked first, unless it is traced or symbolic.
+            `encode_batches` takes more inputs than memory holds activations for.
           training: Passed to the flow.
 
         Returns:
@@ -129,12 +129,11 @@ class DensityModel(EncodedModel):
 
     def encode_checked(self, x, training: bool = False) -> Encoding:
         """Encodes a tensor without checking it, as a function of its own: what surrounds it does not change a bit."""
-        if not training and not is_inlined():
-            return Encoding(self, x, *self._compiled_pass(x))
-        return self._encoding(x, training)
+        return self._encoding(x, training, None if training or is_inlined() else self._compiled_pass)
 
-    def _encoding(self, x, training):
-        return Encoding(self, x, *self._pass(x, training))
+    def _encoding(self, x, training, encode=None):
+        given, x = x, side_inputs.main(x)
+        return Encoding(self, x, *(encode or self._pass)(x, training), side=side_inputs.columns(self, given))
 
     def encode_batches(self, x, batch_size: int | None = None):
         """Yields an `Encoding` for each batch of x; see `encoding.encode_batches`."""
@@ -194,14 +193,14 @@ class DensityModel(EncodedModel):
         """Initializes data-dependent weights, such as ActNorm's, before any training.
 
         Args:
-          x: A batch of inputs, `(n, *event_shape)`.
+          x: A batch of inputs, `(n, *event_shape)`, or a dict with side inputs.
           y: Their responses, for a head that takes its scale from them; None leaves the head as it is.
         """
         feed = feeding.Feed(self, inputs_only=True, training=True)
         x, _, _ = feed.rows(x)
         if y is not None:
             feed.check_response()
-            y = labels.known(labels.checked(y, self, len(x)))
+            y = labels.known(labels.checked(y, self, side_inputs.count(x)))
         self._take_feature_names(feed.names)
         self.check_encoder()
         self._adapt_flow(x)

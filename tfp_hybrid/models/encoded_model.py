@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.execution import graph_function
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import encoders, feature_cache, input_spec, served
+from tfp_hybrid.models import encoders, input_spec, served, side_inputs
 from tfp_hybrid.models.checked_model import CheckedModel
 from tfp_hybrid.models.input_spec import InputSpec
 
@@ -82,6 +82,11 @@ class EncodedModel(CheckedModel):
         return input_spec.of_encoder(self.encoder)
 
     @property
+    def side_inputs(self) -> dict[str, tf.TensorSpec]:
+        """What the head sees of a row beside its latent, by name; with any, the model takes inputs as a dict."""
+        return {} if self.head is None else self.head.side_inputs
+
+    @property
     def input_signature(self) -> list[keras.InputSpec]:
         """What an exported model takes: batches of any size."""
         return [keras.InputSpec(shape=(None, *self.inputs_spec.shape), dtype=self.inputs_spec.dtype.name)]
@@ -91,6 +96,9 @@ class EncodedModel(CheckedModel):
         """`(x, y, None)` of no particular rows."""
         spec, head = self.inputs_spec, self.head
         x = keras.KerasTensor((None, *spec.shape), spec.dtype.name)
+        if self.side_inputs:
+            side = {name: keras.KerasTensor((None,), one.dtype.name) for name, one in self.side_inputs.items()}
+            x = {side_inputs.X: x} | side
         y = None
         if head is not None:
             y = keras.KerasTensor((None, *head.event_shape), "int32" if head.integer_labels else head.variable_dtype)
@@ -164,9 +172,9 @@ class EncodedModel(CheckedModel):
         return [variable for variable in variables if id(variable) not in frozen]
 
     def flow_input(self, x, training: bool = False) -> tf.Tensor:
-        """Returns what the flow sees of a batch x: x itself, or its features."""
-        if feature_cache.is_cached(x):
-            return x[feature_cache.KEY]
+        """Returns what the flow sees of a batch x without side inputs: x itself, or its features."""
+        if side_inputs.is_cached(x):
+            return x[side_inputs.KEY]
         spec, dtype = self.inputs_spec, self.distribution.dtype
         if self.encoder is not None:
             x = self.encoder(tf.cast(x, spec.dtype), training=training and self.train_encoder)
@@ -174,8 +182,8 @@ class EncodedModel(CheckedModel):
 
     def encode_frozen(self, x):
         """Returns a batch of a training step with its features in place of x, if the encoder is frozen."""
-        if self.has_frozen_encoder and not feature_cache.is_cached(x):
-            return feature_cache.as_cached(self.flow_input(x))
+        if self.has_frozen_encoder and not side_inputs.is_cached(x):
+            return side_inputs.with_main(x, side_inputs.as_cached(self.flow_input(side_inputs.main(x))))
         return x
 
     def features_in_batches(self, x, first_row: int = 0) -> np.ndarray:
@@ -188,8 +196,9 @@ class EncodedModel(CheckedModel):
         Raises:
           ValueError: If features are NaN or too large.
         """
-        if feature_cache.is_cached(x):
-            return x[feature_cache.KEY]
+        x = side_inputs.main(x)
+        if side_inputs.is_cached(x):
+            return x[side_inputs.KEY]
         if self.encoder is None:
             return self.flow_input(tf.convert_to_tensor(x))
         parts = []

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
-from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models import checks, feeding, side_inputs
 
 tfd = tfp.distributions
 
@@ -28,6 +28,7 @@ class Encoding:
       log_dets: What each level of the flow adds to log|det df/dx|, in nats, `(n, levels)`, the data side first. A flow
         without `FactorOut` has one level.
       encoded: What an encoder made of x, `(n, *event_shape)`; None without an encoder.
+      side: What the head sees beside z, columns `(n,)`; empty for heads without side inputs.
       kept: What scores of this pass keep for one another.
     """
 
@@ -37,6 +38,7 @@ class Encoding:
     log_p_z: tf.Tensor
     log_dets: tf.Tensor
     encoded: tf.Tensor | None = None
+    side: list[tf.Tensor] = dataclasses.field(default_factory=list)
     kept: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -47,10 +49,10 @@ class Encoding:
     def rows(self, chosen: np.ndarray) -> "Encoding":
         """The pass of some of the inputs, by a mask or by indices."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "kept")]
-        values = {name: getattr(self, name) for name in names}
         index = np.arange(self.log_p_z.shape[0])[chosen]
+        values = {name: getattr(self, name) for name in names}
         return Encoding(
-            self.model, **{name: None if value is None else tf.gather(value, index) for name, value in values.items()}
+            self.model, **tf.nest.map_structure(lambda one: None if one is None else tf.gather(one, index), values)
         )
 
     @functools.cached_property
@@ -68,16 +70,23 @@ class Encoding:
         return tf.where(tf.math.is_nan(log_prob), tf.constant(-np.inf, log_prob.dtype), log_prob)
 
     @functools.cached_property
-    def features(self) -> tf.Tensor:
-        """z with its event flattened, `(n, d)`: what the head sees."""
+    def latents(self) -> tf.Tensor:
+        """z with its event flattened, `(n, d)`."""
         return flattened(self.z, self.model.distribution.distribution.event_shape)
+
+    @functools.cached_property
+    def features(self) -> tf.Tensor:
+        """What the head sees, `(n, d)`: the latents; or `(n, d + c)` with c columns of side inputs."""
+        if not self.side:
+            return self.latents
+        return tf.concat([tf.cast(self.latents, self.side[0].dtype), tf.stack(self.side, -1)], -1)
 
     @functools.cached_property
     def level_features(self) -> list[tf.Tensor]:
         """The entries of z that each level ends in, `(n, d_l)`, the data side first."""
         p_x = self.model.distribution
         sizes = one_pass.level_sizes(p_x.bijector, p_x.event_shape)
-        return tf.split(self.features, sizes[::-1], -1)[::-1]
+        return tf.split(self.latents, sizes[::-1], -1)[::-1]
 
     @functools.cached_property
     def entry_log_probs(self) -> tf.Tensor:
@@ -128,7 +137,8 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
 
     Args:
       model: A `DensityModel`.
-      x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...); or a list of
+      x: An array `(n, *event_shape)`, or a dict of arrays for a model with side inputs; or a `tf.data.Dataset` of
+        batches of inputs or (inputs, ...); or a list of
         `Encoding` objects, which are yielded as they are.
       batch_size: Rows of a batch of an array; 256 if None.
 
@@ -144,8 +154,8 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
     if isinstance(x, tf.data.Dataset):
         feed = feeding.Feed(model, inputs_only=True)
         for (batch,) in feed.iterate(x):
-            yield model.encode_checked(tf.convert_to_tensor(batch))
+            yield model.encode_checked(side_inputs.tensors(batch))
     else:
         rows = checks.inputs(x, model)
-        for start in range(0, len(rows), batch_size):
-            yield model.encode_checked(tf.convert_to_tensor(rows[start : start + batch_size]))
+        for start in range(0, side_inputs.count(rows), batch_size):
+            yield model.encode_checked(side_inputs.tensors(side_inputs.take(rows, slice(start, start + batch_size))))

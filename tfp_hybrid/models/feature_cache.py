@@ -11,27 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import files
-
-KEY = "cached_features"
-"""The key of the dictionary that a batch has in place of x, by which a step knows features from raw inputs."""
+from tfp_hybrid.models.side_inputs import as_cached, is_dict, main, with_main
 
 _ROWS = 256  # encoded before they are written
 
 
-def is_cached(x) -> bool:
-    """Returns whether a batch holds features that were computed before."""
-    return isinstance(x, dict) and KEY in x
-
-
-def as_cached(features) -> dict:
-    """Returns features in the form in which a step takes them in place of raw inputs."""
-    return {KEY: features}
-
-
 def every(x, count: int):
     """Returns about `count` rows, evenly spaced, of an array, or of cached features."""
-    if is_cached(x):
-        return as_cached(every(x[KEY], count))
+    if is_dict(x):
+        return {name: every(one, count) for name, one in x.items()}
     return x[:: max(1, len(x) // count)]
 
 
@@ -91,27 +79,31 @@ class FeatureCache:
 
     def rows(self, columns: tuple) -> tuple:
         """Encodes checked arrays `(x, y, sample_weight)`. Those that the folder holds already are not encoded again."""
-        x, *rest = columns
+        given, *rest = columns
+        x = main(given)
         notes = {"encoder": self._fingerprint, "x": _checksum(x), "shape": list(x.shape)}
         if self._path and self._known == notes and _is_whole(self._path):
-            return as_cached(FeaturesOnDisk(self._path)), *rest
+            return with_main(given, as_cached(FeaturesOnDisk(self._path))), *rest
         parts = (self.model.features_in_batches(x[i : i + _ROWS], i) for i in range(0, len(x), _ROWS))
-        return as_cached(self._kept(parts, notes, len(x))), *rest
+        return with_main(given, as_cached(self._kept(parts, notes, len(x)))), *rest
 
     def batches(self, batches: Iterable[tuple]) -> tuple:
         """Encodes the checked batches of a data set; labels and weights of all rows are in memory."""
-        others = []
+        others, sides = [], []
 
         def features():
             first_row = 0
-            for x, *rest in batches:
+            for given, *rest in batches:
+                x = np.asarray(main(given))
                 others.append((*rest, None, None)[:2])
-                yield self.model.features_in_batches(np.asarray(x), first_row)
+                sides.append(tf.nest.map_structure(np.asarray, with_main(given, {}) if is_dict(given) else {}))
+                yield self.model.features_in_batches(x, first_row)
                 first_row += len(x)
 
         kept = self._kept(features(), {"encoder": self._fingerprint})
         columns = zip(*others, strict=True)
-        return as_cached(kept), *(None if column[0] is None else np.concatenate(column) for column in columns)
+        side = {name: np.concatenate([one[name] for one in sides]) for name in sides[0]}
+        return as_cached(kept) | side, *(None if column[0] is None else np.concatenate(column) for column in columns)
 
     def _kept(self, parts, notes, rows=None):
         parts = self._shown(parts, rows)

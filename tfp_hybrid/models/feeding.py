@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
-import types
 import weakref
 from collections.abc import Iterable, Iterator
 
@@ -12,20 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid import _compat, arguments, workers
-from tfp_hybrid.models import checks, feature_cache, labels
+from tfp_hybrid import arguments
+from tfp_hybrid.models import checks, data_sets, labels, side_inputs
+from tfp_hybrid.models.data_sets import Batches, first_batch, is_array
 from tfp_hybrid.pipeline import batches
 from tfp_hybrid.tables import frames
-
-Batches = tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset | Iterator
-"""A data set or a generator of batches."""
-
-_DATA_SETS = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset, types.GeneratorType)
-
-
-def is_array(x) -> bool:
-    """Returns whether x holds all rows at once; False for data sets and generators, which yield batches."""
-    return not isinstance(x, _DATA_SETS)
 
 
 @dataclasses.dataclass
@@ -74,7 +63,7 @@ class Feed:
         """Returns the checked arrays `(x, y, sample_weight)`; absent ones are None."""
         rows = self._checked_rows(x, y, sample_weight)
         if self.training:
-            checks.warn_of_codes(rows[0], self.model, self.names)
+            checks.warn_of_codes(side_inputs.main(rows[0]), self.model, self.names)
         return self._class_weighted(*rows)
 
     def check_response(self):
@@ -106,28 +95,33 @@ class Feed:
         """
         arguments.check_fraction(fraction, "validation_split")
         columns = self._checked_rows(x, y, sample_weight)
-        at = math.floor(len(columns[0]) * (1 - fraction))
+        count = side_inputs.count(columns[0])
+        at = math.floor(count * (1 - fraction))
         if at == 0:
             raise ValueError(
-                f"validation_split is {fraction}, which leaves none of the {len(columns[0])} rows for training; wanted "
+                f"validation_split is {fraction}, which leaves none of the {count} rows for training; wanted "
                 "a smaller fraction."
             )
-        first, last = ([None if c is None else c[part] for c in columns] for part in (slice(at), slice(at, None)))
+        first, last = (
+            [None if c is None else side_inputs.take(c, part) for c in columns] for part in (slice(at), slice(at, None))
+        )
         return self._class_weighted(*first), tuple(last)
 
     def _checked_rows(self, x, y, sample_weight):
         x_argument = f"x{self.suffix}"
-        if self.names is None and frames.is_frame(x):
-            self.names = frames.column_names(x, x_argument)
+        if self.names is None and (frame := side_inputs.frame_in(x)) is not None:
+            names = frames.column_names(frame, x_argument)
+            self.names = tuple(name for name in names if name not in self.model.side_inputs)
         x = checks.inputs(x, self.model, x_argument, self.training, self.names)
         if self.inputs_only:
             return x, None, None
+        count = side_inputs.count(x)
         if y is not None:
             self.check_response()
         if self.labelled:
-            y = labels.checked(y, self.model, len(x), f"y{self.suffix}", x_argument)
+            y = labels.checked(y, self.model, count, f"y{self.suffix}", x_argument)
         if sample_weight is not None:
-            sample_weight = checks.sample_weights(sample_weight, len(x), f"sample_weight{self.suffix}", x_argument)
+            sample_weight = checks.sample_weights(sample_weight, count, f"sample_weight{self.suffix}", x_argument)
         return x, y, sample_weight
 
     def _class_weighted(self, x, y, sample_weight):
@@ -164,13 +158,13 @@ class Feed:
 
         TensorFlow cannot put a check into a data set that is distributed over replicas; it is returned as it is.
         """
-        data = _of_equal_length(data, self.model.distribute_strategy)
+        data = data_sets.of_equal_length(data, self.model.distribute_strategy)
         if isinstance(data, tf.distribute.DistributedDataset):
             return data
         if isinstance(data, tf.data.Dataset):
             return data.enumerate().map(self._checked_tensors)
         if isinstance(data, keras.utils.PyDataset):
-            return _CheckedPyDataset(data, self._batch)
+            return data_sets.CheckedPyDataset(data, self._batch)
         return (self._batch(number, batch) for number, batch in enumerate(data))
 
     @contextlib.contextmanager
@@ -209,9 +203,10 @@ class Feed:
         batch = batch[0] if len(batch) == 1 and isinstance(batch[0], tuple) else batch
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         spec = self.model.inputs_spec
-        columns = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
-        present = [column is not None for column in columns]
-        labelled, weighted = self.labelled, present[2] or self.class_weight is not None
+        given = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
+        structure = tf.nest.map_structure(lambda column: column is not None, given)
+        labelled, weighted = self.labelled, structure[2] or self.class_weight is not None
+        side = {name: tf.float32 if one.dtype.is_floating else tf.int64 for name, one in self.model.side_inputs.items()}
 
         # TensorFlow keeps `check` until the process ends, which must not keep the model. The data set keeps `self`,
         # whose method it maps.
@@ -219,17 +214,24 @@ class Feed:
 
         def check(number, *parts):
             parts = iter(parts)
-            rows = feed()._batch(number, tuple(next(parts) if is_present else None for is_present in present))
-            return _without_none(rows[1:]) or np.True_
+            batch = tf.nest.map_structure(lambda is_present: next(parts) if is_present else None, structure)
+            x, *rest = feed()._batch(number, tuple(batch))
+            return _without_none([*(x[name] for name in side), *rest]) or np.True_
 
         head = self.model.head
-        dtypes = [tf.int32 if head.integer_labels else head.variable_dtype] if labelled else []
+        dtypes = list(side.values())
+        dtypes += [tf.int32 if head.integer_labels else head.variable_dtype] if labelled else []
         dtypes += [tf.float32] if weighted else []
-        checked = tf.numpy_function(check, [number, *_without_none(columns)], dtypes or tf.bool)
+        checked = tf.numpy_function(check, [number, *_without_none(tf.nest.flatten(given))], dtypes or tf.bool)
         with tf.control_dependencies(tf.nest.flatten(checked)):
-            x = tf.ensure_shape(x, (None, *spec.shape))
-        x = tf.cast(x, spec.stored_dtype(x.dtype))
+            alone = tf.ensure_shape(side_inputs.main(x), (None, *spec.shape))
+        alone = tf.cast(alone, spec.stored_dtype(alone.dtype))
         checked = list(checked) if dtypes else []
+        x = (
+            side_inputs.with_main(x, alone) | {name: tf.ensure_shape(checked.pop(0), (None,)) for name in side}
+            if side
+            else alone
+        )
         y = tf.ensure_shape(checked.pop(0), (None, *head.event_shape)) if labelled else None
         sample_weight = tf.ensure_shape(checked.pop(0), (None,)) if weighted else None
         return _packed((x, y, sample_weight))
@@ -237,11 +239,11 @@ class Feed:
 
 def in_batches(rows: tuple, batch_size: int | None, *options) -> tf.data.Dataset:
     """Returns batches of the checked `(x, y, sample_weight)`, or of features in place of x; others may be None."""
-    x, *rest = rows
-    if not feature_cache.is_cached(x):
-        return batches(_packed(rows), batch_size, *options)
-    data = batches(_packed((x[feature_cache.KEY], *rest)), batch_size, *options)
-    return data.map(lambda features, *columns: (feature_cache.as_cached(features), *columns))
+    rows = _packed(rows)
+    if not side_inputs.is_dict(rows[0]):
+        return batches(rows, batch_size, *options)
+    data = batches(tuple(tf.nest.flatten(rows)), batch_size, *options)
+    return data.map(lambda *columns: tf.nest.pack_sequence_as(rows, columns))
 
 
 def check_alone(y=None, sample_weight=None, validation_split: float | None = None):
@@ -258,57 +260,6 @@ def check_alone(y=None, sample_weight=None, validation_split: float | None = Non
         )
 
 
-def first_batch(data: Batches) -> tuple[tuple, Batches]:
-    """Reads the first batch of a data set or generator.
-
-    Args:
-      data: A data set or a generator of batches.
-
-    Returns:
-      The batch as `(x, y, sample_weight)`; and the data including that batch, to be used in place of `data`: reading a
-      generator consumes its first item.
-
-    Raises:
-      ValueError: If there is no batch, or if its elements are not dense tensors.
-    """
-    if isinstance(data, tf.data.Dataset):
-        _check_elements(data)
-        batch = next(iter(data.take(1)), None)
-    elif isinstance(data, tf.distribute.DistributedDataset):
-        batch = next(iter(data), None)
-        batch = None if batch is None else tf.nest.map_structure(_rows_of_replicas, batch)
-    elif isinstance(data, keras.utils.PyDataset):
-        batch = data[0] if data.num_batches != 0 else None
-    else:
-        batch = next(data, None)
-        data = (item for item in itertools.chain([batch], data))
-    if batch is None:
-        raise ValueError("x is an empty data set; wanted at least one batch.")
-    return keras.utils.unpack_x_y_sample_weight(batch), data
-
-
-def _of_equal_length(data, strategy):
-    """Returns the data, of the length that the longest data of all workers have.
-
-    Keras would end the epoch of a worker that has fewer batches, and the others would wait for it. TensorFlow gives it
-    batches without rows instead.
-    """
-    if not workers.is_multi_worker(strategy) or not hasattr(data, "cardinality"):
-        return data
-    lengths = workers.of_each(strategy, int(data.cardinality() if callable(data.cardinality) else data.cardinality))
-    if len(set(lengths)) == 1:
-        return data
-    if not isinstance(data, tf.distribute.DistributedDataset):
-        data = strategy.experimental_distribute_dataset(data)
-    return _compat.of_length(data, max(lengths) if min(lengths) >= 0 else min(lengths))
-
-
-def _rows_of_replicas(values):
-    """The rows that the replicas of this worker have of a batch."""
-    parts = values.values if isinstance(values, tf.distribute.DistributedValues) else (values,)
-    return tf.concat(parts, 0)
-
-
 def _without_none(columns):
     return tuple(column for column in columns if column is not None)
 
@@ -317,34 +268,3 @@ def _packed(columns):
     """Returns `(x, y, sample_weight)` without the trailing entries that are None, as Keras packs it."""
     x, y, sample_weight = columns
     return (x,) if y is None and sample_weight is None else (x, y) if sample_weight is None else (x, y, sample_weight)
-
-
-def _check_elements(data):
-    for part in tf.nest.flatten(data.element_spec):
-        if not isinstance(part, tf.TensorSpec):
-            raise ValueError(f"x is a data set of {type(part).__name__}; wanted batches of dense tensors.")
-
-
-class _CheckedPyDataset(keras.utils.PyDataset):
-    """A `PyDataset` that applies `convert(number, batch)` to each batch of another one."""
-
-    def __init__(self, data, convert):
-        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
-        self._data, self._convert = data, convert
-
-    def __len__(self):
-        return len(self._data)
-
-    @property
-    def num_batches(self):
-        """The number of batches, as the wrapped data set says."""
-        return self._data.num_batches
-
-    def __getitem__(self, index):
-        return self._convert(index, self._data[index])
-
-    def on_epoch_begin(self):
-        self._data.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._data.on_epoch_end()

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid.heads import Head
-from tfp_hybrid.models import feature_cache, labels, metrics, objective
+from tfp_hybrid.models import labels, metrics, objective, side_inputs
 from tfp_hybrid.models.density_model import DensityModel
 from tfp_hybrid.models.overflow import warn_of_nan
 from tfp_hybrid.models.responses import Responses
@@ -201,7 +201,7 @@ class HybridModel(Responses, DensityModel):
             rows = rows + penalty.weighted_rows(batch, rows)
         if not (training and self._discriminative):
             if training and self.train_encoder:
-                fixed = feature_cache.as_cached(tf.stop_gradient(encoding.flow_input))
+                fixed = side_inputs.with_main(x, side_inputs.as_cached(tf.stop_gradient(encoding.flow_input)))
                 encoding = self._encoding(fixed, training)
             log_prob = tf.cast(self._track_log_prob(encoding), nll.dtype)
             weight = self.generative_weight

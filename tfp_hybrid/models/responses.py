@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.heads.quantiles import quantile
-from tfp_hybrid.models import checks, classes
+from tfp_hybrid.models import checks, classes, side_inputs
 from tfp_hybrid.models.encoding import flattened
 
 tfd = tfp.distributions
@@ -18,6 +18,7 @@ class Responses:
     @property
     def joint(self) -> tfd.JointDistributionNamed:
         """p(x, y) = p(x) p(y|x), over `{"x": ..., "y": ...}`; of features and y, if there is an encoder."""
+        side_inputs.check_none(self, "joint")
         event_shape = self.distribution.distribution.event_shape
 
         def p_y(flow_input):

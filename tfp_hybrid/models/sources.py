@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.callbacks.place import Place
-from tfp_hybrid.models import feature_cache, feeding, labels
+from tfp_hybrid.models import data_sets, feeding, labels, side_inputs
 from tfp_hybrid.models.feature_cache import FeatureCache
 
 
@@ -27,12 +27,12 @@ class Source:
 
     feed: feeding.Feed
     rows: tuple
-    stream: feeding.Batches | None = None
+    stream: data_sets.Batches | None = None
     batch_size: int | None = None
     shuffle: bool = False
     labelled_per_batch: int | None = None
 
-    def batches(self, place: Place | None = None) -> feeding.Batches:
+    def batches(self, place: Place | None = None) -> data_sets.Batches:
         """Returns checked batches; of an array that is shuffled, in the order of a place, if one is given."""
         if self.stream is None:
             order_seed = None if place is None else place.order_seed
@@ -72,8 +72,7 @@ class Source:
 
     def settings(self) -> dict:
         """Returns what decides which rows are in which batch, as far as it is known."""
-        first = self.rows[0]
-        count = len(first[feature_cache.KEY] if feature_cache.is_cached(first) else first)
+        count = side_inputs.count(self.rows[0])
         if self.stream is None:
             settings = {"rows": count, "batch_size": self.batch_size or 32, "shuffle": bool(self.shuffle)}
             return settings | {"labelled_per_batch": self.labelled_per_batch}
@@ -92,7 +91,7 @@ class Source:
         if self.stream is None:
             return dataclasses.replace(self, rows=cache.rows(self.rows))
         rows = cache.batches(self.feed.iterate(self.stream))
-        return dataclasses.replace(self, rows=rows, stream=None, batch_size=len(self.rows[0]))
+        return dataclasses.replace(self, rows=rows, stream=None, batch_size=side_inputs.count(self.rows[0]))
 
 
 def source(feed: feeding.Feed, x, y=None, sample_weight=None, batch_size=None, shuffle: bool = False) -> Source:
@@ -109,10 +108,10 @@ def source(feed: feeding.Feed, x, y=None, sample_weight=None, batch_size=None, s
     Raises:
       ValueError: If the model cannot use the arrays or the first batch.
     """
-    if feeding.is_array(x):
+    if data_sets.is_array(x):
         return Source(feed, feed.rows(x, y, sample_weight), None, batch_size, shuffle)
     feeding.check_alone(y, sample_weight)
-    batch, x = feeding.first_batch(x)
+    batch, x = data_sets.first_batch(x)
     return Source(feed, feed.rows_of_batch(batch), x, shuffle=shuffle)
 
 
@@ -145,7 +144,7 @@ def encoded(
     if cache is None:
         for one in (train, held_out):
             if one is not None:
-                model.features_in_batches(one.rows[0][: one.batch_size or 32])  # checks them
+                model.features_in_batches(side_inputs.take(one.rows[0], slice(one.batch_size or 32)))  # checks them
         return train, held_out
     folder, found = pathlib.Path(cache) if in_folder else None, []
     for one, suffix, count in zip((train, held_out), ("", "_val"), steps, strict=True):

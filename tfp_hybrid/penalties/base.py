@@ -96,6 +96,11 @@ def check_penalties(penalties: Sequence[Penalty], model: keras.Model):
         raise ValueError(f"HybridModel: `penalties` is {penalties!r}; wanted a list of `tfp_hybrid.penalties`.")
     if len({id(one) for one in penalties}) < len(penalties):
         raise ValueError("HybridModel: `penalties` has a penalty twice; wanted different ones.")
+    if penalties and model.head.side_inputs:
+        raise ValueError(
+            f"HybridModel: `penalties` are given, but the head has the side inputs {list(model.head.side_inputs)}; "
+            "wanted a head of z alone, since they change x."
+        )
     for penalty in penalties:
         penalty.check(model)
 

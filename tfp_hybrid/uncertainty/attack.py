@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.execution import graph_function
-from tfp_hybrid.models import HybridModel, checks
+from tfp_hybrid.models import HybridModel, checks, side_inputs
 
 __all__ = ["fgsm", "pgd"]
 
@@ -87,6 +87,7 @@ def pgd(
 def _attack(model, x, y, epsilon, steps, step_size, generative_weight, bounds, random, batch_size, verbose):
     if not isinstance(model, HybridModel):
         raise ValueError(f"model is a {type(model).__name__}; wanted a HybridModel.")
+    side_inputs.check_none(model, "attack")
     arguments.check_batch_size(batch_size)
     arguments.check_number(epsilon, "epsilon", 0, open=True)
     arguments.check_number(step_size, "step_size", 0, open=True)

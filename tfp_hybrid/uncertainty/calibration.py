@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import heads
-from tfp_hybrid.models import HybridModel, checks, feeding, labels
+from tfp_hybrid.models import HybridModel, checks, data_sets, labels, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -45,15 +45,15 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     """
     check_head(model)
     if not model.head.can_widen:
-        widened = [name for name in heads.__all__ if getattr(heads, name).can_widen]
+        widened = [name for name in heads.__all__ if getattr(getattr(heads, name), "can_widen", False)]
         raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
     if model.head.posterior is not None:
         raise ValueError(
             "calibrate: the head has a posterior; wanted none. Calibrate first, or give `bayes.fit` validation data."
         )
-    if not feeding.is_array(x):
+    if not data_sets.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
-    y = labels.checked(y, model, len(x))
+    y = labels.checked(y, model, side_inputs.count(x))
     labels.check_some_known(y, model)
     known = labels.are_known(y) if model.missing_label is not None else np.ones(len(y), bool)
     z = tf.concat([batch.features for batch in encode_batches(model, x, batch_size)], 0)[known]

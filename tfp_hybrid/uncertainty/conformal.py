@@ -6,7 +6,7 @@ import numpy as np
 
 from tfp_hybrid import arguments
 from tfp_hybrid.heads.quantiles import quantile
-from tfp_hybrid.models import HybridModel, checks, labels
+from tfp_hybrid.models import HybridModel, checks, labels, side_inputs
 from tfp_hybrid.uncertainty.regression import cdf
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -34,7 +34,7 @@ def conformal_scores(model: HybridModel, x, y, batch_size: int | None = None) ->
       Chernozhukov, Wüthrich and Zhu 2021, "Distributional conformal prediction", algorithm 2.
     """
     _check(model)
-    y = labels.checked(y, model, len(x))
+    y = labels.checked(y, model, side_inputs.count(x))
     labels.check_some_known(y, model)
     known = labels.are_known(y) if model.missing_label is not None else np.ones(len(y), bool)
     p_y, _ = model.predict_distribution(x, batch_size)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_hybrid.heads.decomposition import Decomposition, of_latents
-from tfp_hybrid.models import HybridModel, feeding
+from tfp_hybrid.models import HybridModel, data_sets
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
 
@@ -44,7 +44,7 @@ def decompose(model: HybridModel | Sequence[HybridModel], x, batch_size: int | N
                 f"model: the heads are {_response(models[0].head)} and {_response(one.head)}; wanted models of the "
                 "same response."
             )
-    if len(models) > 1 and not feeding.is_array(x):
+    if len(models) > 1 and not data_sets.is_array(x):
         raise ValueError(f"x is a {type(x).__name__}; wanted an array, since each of the models reads it.")
     parts = zip(*(encode_batches(one, x, batch_size) for one in models), strict=True)
     found = [of_latents([(one.model.head, one.features) for one in batch]) for batch in parts]

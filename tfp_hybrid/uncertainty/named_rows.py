@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from tfp_hybrid.models import DensityModel, checks
+from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.scores.base import check_model
@@ -17,6 +17,7 @@ def check_rows(model):
     check_model(model)
     if model.encoder is not None:
         raise ValueError("model has an encoder, so its density is that of features; wanted a model of the columns.")
+    side_inputs.check_none(model, "columns of x")
     shape = model.inputs_spec.shape
     if len(shape) != 1:
         raise ValueError(f"model takes inputs of shape {shape}; wanted vectors, whose entries are columns.")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import Encoding, HybridModel, checks, feeding, served
+from tfp_hybrid.models import Encoding, HybridModel, checks, data_sets, feeding, served, side_inputs
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
@@ -81,7 +81,7 @@ class Rejector(keras.Model):
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x) -> dict[str, tf.Tensor]:
-        encoding = self.model.encode_checked(tf.convert_to_tensor(x))
+        encoding = self.model.encode_checked(side_inputs.tensors(x))
         return {"prediction": self.model.head.mean(encoding.p_y), **self._judgement(encoding)}
 
     def _judgement(self, encoding: Encoding) -> dict[str, tf.Tensor]:
@@ -142,9 +142,9 @@ class Rejector(keras.Model):
         if not 0 <= value <= (math.inf if rule == "risk" else 1):
             raise ValueError(f"{rule} is {value}; wanted {'at least 0' if rule == 'risk' else 'between 0 and 1'}.")
         if rule == "risk":
-            if not feeding.is_array(x):
+            if not data_sets.is_array(x):
                 raise ValueError(f"x is a {type(x).__name__}; wanted an array, since `risk` needs a label of each row.")
-            checks.check_labels(y, self.model.head, len(x))
+            checks.check_labels(y, self.model.head, side_inputs.count(x))
         if not self.score.is_fitted:
             part, x = split(x, 2)
             y = None if y is None else np.asarray(y)[1::2]

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import _compat, arguments
-from tfp_hybrid.models import checks, feeding
+from tfp_hybrid.models import checks, data_sets
 from tfp_hybrid.uncertainty.detection import auroc
 from tfp_hybrid.uncertainty.scores import NegativeLogProb, Score
 
@@ -42,7 +42,7 @@ class OODMonitor(keras.callbacks.Callback):
         """Checks the inputs."""
         self._last, self._epochs = {}, 0
         for name, x in {"inside": self.inside, **self.outside}.items():
-            if feeding.is_array(x):
+            if data_sets.is_array(x):
                 checks.inputs(x, self.model, f"OODMonitor: {name}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None):

@@ -55,7 +55,7 @@ def observe(
     for encoding in encode_batches(model, x, batch_size):
         mean = None if model.head is None else model.head.mean(encoding.p_y).numpy()
         values = [evaluate(score, encoding).numpy() for score in scores]
-        parts.append((encoding.x.numpy(), encoding.features.numpy(), mean, *values))
+        parts.append((encoding.x.numpy(), encoding.latents.numpy(), mean, *values))
     x, z, mean, *values = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
     numbers = {("scores", score.title): value for score, value in zip(scores, values, strict=True)}
     classes = {}

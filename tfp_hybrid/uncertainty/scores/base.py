@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import DensityModel, Encoding
+from tfp_hybrid.models import DensityModel, Encoding, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 
 _ANY_SIZE = 32  # of an axis of any size
@@ -127,13 +127,14 @@ class Score(keras.layers.Layer):
             return
         p_x = model.distribution
         x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
+        side = model.head.side_columns(model.head.example_side_inputs()) if model.side_inputs else []
         levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
         log_p_z, log_dets = tf.zeros((1,), p_x.dtype), tf.zeros((1, levels), p_x.dtype)
         if model.encoder is None:
-            origin = Encoding(model, x, z, log_p_z, log_dets)
+            origin = Encoding(model, x, z, log_p_z, log_dets, side=side)
         else:
             taken = tf.zeros((1, *(size or _ANY_SIZE for size in model.inputs_spec.shape)), model.inputs_spec.dtype)
-            origin = Encoding(model, taken, z, log_p_z, log_dets, x)
+            origin = Encoding(model, taken, z, log_p_z, log_dets, x, side)
         if np.isnan(self.of(origin)).any():
             raise ValueError(
                 f"{type(self).__name__} is NaN for the head {type(model.head).__name__}; wanted another score."
@@ -194,9 +195,12 @@ class Composite(Score):
 def split(x, parts: int) -> tuple:
     """Returns every parts-th row of x, an array or a `tf.data.Dataset` of batches, and all others."""
     if not isinstance(x, tf.data.Dataset):
-        x = x if hasattr(x, "iloc") else np.asarray(x)
-        chosen = np.arange(len(x)) % parts == 0
-        return x[chosen], x[~chosen]
+        if side_inputs.is_dict(x):
+            x = {name: one if hasattr(one, "iloc") else np.asarray(one) for name, one in x.items()}
+        else:
+            x = x if hasattr(x, "iloc") else np.asarray(x)
+        chosen = np.arange(side_inputs.count(x)) % parts == 0
+        return side_inputs.take(x, chosen), side_inputs.take(x, ~chosen)
     rows = x.unbatch().enumerate()
     chosen = rows.filter(lambda i, *_: i % parts == 0)
     others = rows.filter(lambda i, *_: i % parts != 0)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid.models import Encoding
-from tfp_hybrid.models.feature_cache import as_cached
+from tfp_hybrid.models.side_inputs import as_cached
 from tfp_hybrid.uncertainty.scores.base import Score
 
 

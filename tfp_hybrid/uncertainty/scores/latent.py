@@ -49,7 +49,7 @@ class LatentNorm(Score):
         return tf.abs(norm - tf.cast(self.radius, norm.dtype)) if self.two_sided else norm
 
     def _norm(self, encoding):
-        z = encoding.features if self.level is None else level_of(encoding.level_features, self)
+        z = encoding.latents if self.level is None else level_of(encoding.level_features, self)
         return tf.norm(z, axis=-1)
 
     def get_config(self) -> dict:

@@ -78,7 +78,7 @@ class RelativeMahalanobis(Score):
 
 def vectors(encoding: Encoding, of: str) -> tf.Tensor:
     """Returns the latents ("z") or what the flow takes ("x") as vectors, `(n, d)`."""
-    return encoding.features if of == "z" else flattened(encoding.flow_input, encoding.model.distribution.event_shape)
+    return encoding.latents if of == "z" else flattened(encoding.flow_input, encoding.model.distribution.event_shape)
 
 
 def squared_distances(a, b) -> tf.Tensor:

@@ -1,0 +1,136 @@
+"""`Group`: what the rows of a table share that x does not say, such as a school or a patient."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_hybrid.heads.side_inputs import column, numbers
+
+_BUCKETS = 2**62  # of the hashes of strings, which become integers below those that may be ids
+_UNKNOWN = -1  # the number of a level that was not seen
+_MOST = 2**24  # levels, whose numbers float32 holds
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class Group:
+    """One way in which rows are grouped, with an effect for each level: an intercept, and slopes.
+
+    Args:
+      levels: The ids of the levels, all integers or all strings. They may occur repeatedly and in any order, such as
+        those of all training rows.
+      slopes: The names of side inputs, each a number for each row, that have an effect of their own for each level.
+
+    Attributes:
+      levels: The different ids, sorted, `(L,)`.
+
+    Raises:
+      ValueError: If an id is missing, or neither an integer nor a string; or if there are fewer than two levels.
+
+    Example:
+
+    >>> heads.Group(["b", "a", "b"]).levels.tolist()
+    ['a', 'b']
+    """
+
+    def __init__(self, levels, slopes: Sequence[str] = ()):
+        ids = _ids(levels, "Group: `levels`")
+        self.has_strings = ids.dtype.kind == "U"
+        self.levels = np.unique(ids)
+        if not 2 <= len(self.levels) < _MOST:
+            raise ValueError(f"Group: `levels` has {len(self.levels)} different ids; wanted 2 .. {_MOST - 1:,}.")
+        self.slopes = tuple([slopes] if isinstance(slopes, str) else slopes)
+        if not all(isinstance(name, str) for name in self.slopes) or len(set(self.slopes)) < len(self.slopes):
+            raise ValueError(f"Group: `slopes` is {slopes!r}; wanted different names of side inputs.")
+        keys = keys_of_strings(self.levels).numpy() if self.has_strings else self.levels
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+        if (self._keys[1:] == self._keys[:-1]).any():
+            raise ValueError("Group: `levels` has two strings of one hash; wanted others, or integers.")
+
+    def __len__(self):
+        return len(self.levels)
+
+    @property
+    def size(self) -> int:
+        """k, the number of effects of a level on a linear predictor: the intercept and the slopes."""
+        return 1 + len(self.slopes)
+
+    @property
+    def dtype(self) -> tf.DType:
+        """That of ids as they are given."""
+        return tf.string if self.has_strings else tf.int64
+
+    def check(self, values, name: str, argument: str) -> np.ndarray:
+        """Checks ids, and converts strings to the integers that stand for them. Those integers are taken as well.
+
+        Raises:
+          ValueError: If an id is missing, or not of the type of the levels.
+        """
+        ids = _ids(column(values, name, argument), f"{argument}: {name!r}")
+        if ids.dtype.kind == "U":
+            if not self.has_strings:
+                raise ValueError(f"{argument}: {name!r} holds strings, but its levels are integers; wanted integers.")
+            with tf.device("CPU"):
+                return keys_of_strings(ids).numpy()
+        if self.has_strings != (ids < -_BUCKETS).all() and (self.has_strings or (ids < -_BUCKETS).any()):
+            wanted = "strings, as its levels are" if self.has_strings else f"integers from {-_BUCKETS} on"
+            raise ValueError(
+                f"{argument}: {name!r} holds {ids[0] if self.has_strings else ids.min()}; wanted {wanted}."
+            )
+        return ids
+
+    def check_slope(self, values, name: str, argument: str) -> np.ndarray:
+        """Checks the numbers of a slope."""
+        return numbers(values, name, argument)
+
+    def numbers_of(self, ids) -> tf.Tensor:
+        """The number of the level of each id, `(n,)` int32; -1 for ids that are no levels."""
+        keys = keys_of_strings(ids) if ids.dtype == tf.string else tf.cast(ids, tf.int64)
+        known = tf.constant(self._keys)
+        place = tf.minimum(tf.searchsorted(known, keys), len(self) - 1)
+        return tf.where(tf.gather(known, place) == keys, tf.gather(tf.constant(self._order, tf.int32), place), _UNKNOWN)
+
+    def get_config(self) -> dict:
+        return {"levels": self.levels.tolist(), "slopes": list(self.slopes)}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**config)
+
+
+def keys_of_strings(strings) -> tf.Tensor:
+    """Integers that stand for strings, all below -2**62."""
+    return -_BUCKETS - 1 - tf.strings.to_hash_bucket_fast(strings, _BUCKETS)
+
+
+def _ids(values, argument):
+    """Ids as an array of int64 or of strings."""
+    ids = np.ravel(np.asarray(values))
+    if ids.dtype.kind in "OT":
+        row = next((row for row, one in enumerate(ids) if one is None or one != one), None)
+        if row is not None:
+            raise ValueError(_missing(argument, ids[row], row))
+        if all(isinstance(one, (str, bytes)) for one in ids):
+            ids = np.array([one.decode() if isinstance(one, bytes) else one for one in ids], str)
+        elif all(isinstance(one, (int, np.integer)) for one in ids):
+            ids = ids.astype("int64")
+        else:
+            row = next(i for i, one in enumerate(ids) if type(one) is not type(ids[0]) or isinstance(one, float))
+            raise ValueError(f"{argument} holds {ids[row]!r} in row {row}; wanted integers or strings, of one type.")
+    if ids.dtype.kind == "S":
+        ids = np.char.decode(ids)
+    if ids.dtype.kind == "f":
+        if np.isnan(ids).any():
+            raise ValueError(_missing(argument, np.nan, np.isnan(ids).argmax()))
+        if (ids != np.floor(ids)).any():
+            row = (ids != np.floor(ids)).argmax()
+            raise ValueError(f"{argument} holds {ids[row]} in row {row}; wanted integers or strings.")
+    if ids.dtype.kind not in "biufU":
+        raise ValueError(f"{argument} has dtype {ids.dtype}; wanted integers or strings.")
+    return ids if ids.dtype.kind == "U" else ids.astype("int64")
+
+
+def _missing(argument, value, row):
+    return f"{argument} is missing ({value!r}) in row {row}; wanted an id. One that is no level stands for a new one."
