@@ -74,11 +74,11 @@ class Group:
                 raise ValueError(f"{argument}: {name!r} holds strings, but its levels are integers; wanted integers.")
             with tf.device("CPU"):
                 return keys_of_strings(ids).numpy()
-        if self.has_strings != (ids < -_BUCKETS).all() and (self.has_strings or (ids < -_BUCKETS).any()):
-            wanted = "strings, as its levels are" if self.has_strings else f"integers from {-_BUCKETS} on"
-            raise ValueError(
-                f"{argument}: {name!r} holds {ids[0] if self.has_strings else ids.min()}; wanted {wanted}."
-            )
+        are_keys = ids < -_BUCKETS
+        if self.has_strings and not are_keys.all():
+            raise ValueError(f"{argument}: {name!r} holds {ids[~are_keys][0]}; wanted strings, as its levels are.")
+        if not self.has_strings and are_keys.any():
+            raise ValueError(f"{argument}: {name!r} holds {ids.min()}; wanted integers from {-_BUCKETS} on.")
         return ids
 
     def check_slope(self, values, name: str, argument: str) -> np.ndarray:
@@ -109,7 +109,7 @@ def _ids(values, argument):
     """Ids as an array of int64 or of strings."""
     ids = np.ravel(np.asarray(values))
     if ids.dtype.kind in "OT":
-        row = next((row for row, one in enumerate(ids) if one is None or one != one), None)
+        row = next((row for row, one in enumerate(ids) if _is_missing(one)), None)
         if row is not None:
             raise ValueError(_missing(argument, ids[row], row))
         if all(isinstance(one, (str, bytes)) for one in ids):
@@ -130,6 +130,15 @@ def _ids(values, argument):
     if ids.dtype.kind not in "biufU":
         raise ValueError(f"{argument} has dtype {ids.dtype}; wanted integers or strings.")
     return ids if ids.dtype.kind == "U" else ids.astype("int64")
+
+
+def _is_missing(one):
+    if isinstance(one, (str, bytes, int, np.integer)):
+        return False
+    try:
+        return one is None or bool(one != one)
+    except TypeError:  # pandas.NA is neither
+        return True
 
 
 def _missing(argument, value, row):
