@@ -15,6 +15,7 @@ from tfp_hybrid.models import HybridModel
 _MOST_STEPS, _MOST_HALVINGS = 50, 30  # of Newton
 _CLOSE = 1e-9  # what a step still has to promise, in nats for each nat of the log posterior
 _SAME = 1e-5  # the change of a root of a variance that is none, relative to it
+_FLAT = 1e-4  # a gain of evidence, in nats, that is none
 _LONGEST = 100.0  # extrapolation, in steps
 _LEAST = np.log(1e-5)  # of the root of a variance, in the unit of the linear predictor
 
@@ -298,24 +299,25 @@ def _problem(head, rows, prior):
 
 def _maximized(problem, state, max_rounds) -> _Found:
     """Repeats expectation maximization, with an extrapolation after each two steps."""
-    rounds, log_evidence, converged = 0, -np.inf, False
-    known = state
-    while rounds < max_rounds and not converged:
-        before, first = problem.step(state)
-        if before < log_evidence - 1e-6 * abs(log_evidence):  # extrapolated too far
-            state = known
-            before, first = problem.step(state)
+    rounds, log_evidence, flat, known = 0, -np.inf, 0, state
+    while True:
+        found, first = problem.step(state)
+        if found < log_evidence - _FLAT:  # extrapolated too far
             rounds += 1
+            found, first = problem.step(known)
+            state = known
         _, second = problem.step(first)
-        log_evidence, rounds, known = before, rounds + 2, second
+        rounds += 2
+        flat = flat + 1 if found - log_evidence < _FLAT else 0
+        log_evidence, known = found, second
         start, middle, end = (_packed(one) for one in (state, first, second))
         change, turn = middle - start, end - 2 * middle + start
-        converged = bool(np.abs(end - middle).max() < _SAME)
+        # Where a variance goes to zero, or float32 has no more digits, the steps do not end, but nothing is gained.
+        converged = bool(np.abs(end - middle).max() < _SAME or flat == 2)
+        if converged or rounds >= max_rounds:
+            break
         length = -np.clip(np.sqrt((change @ change) / max(turn @ turn, 1e-300)), 1, _LONGEST)
-        state = second
-        if not converged and length < -1:
-            tried = start - 2 * length * change + length**2 * turn
-            state = _unpacked(tried, second)
+        state = second if length == -1 else _unpacked(start - 2 * length * change + length**2 * turn, second)
     log_evidence, last = problem.step(known)
     return _Found(dataclasses.replace(last, components=known.components), log_evidence, rounds, converged)
 

@@ -47,7 +47,7 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     if not model.head.can_widen:
         widened = [name for name in heads.__all__ if getattr(getattr(heads, name), "can_widen", False)]
         raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
-    if model.head.posterior is not None:
+    if model.head.posterior is not None and not isinstance(model.head, heads.MixedEffects):
         raise ValueError(
             "calibrate: the head has a posterior; wanted none. Calibrate first, or give `bayes.fit` validation data."
         )
@@ -60,7 +60,9 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     p_y, y = model.head(z), y[known]
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
-    if isinstance(model.head.unwrapped(), heads.Categorical):
+    if model.head.is_integrated:
+        factor = _search_factor(model.head, z, y)
+    elif isinstance(model.head.unwrapped(), heads.Categorical):
         factor = temperature(p_y.logits_parameter(), y)
     elif isinstance(p_y, tfd.Bernoulli):
         logits = np.ravel(p_y.logits_parameter())
