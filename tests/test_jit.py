@@ -27,7 +27,8 @@ ARGUMENTS = {
     "Ordinal": lambda: [3],
     "Variational": lambda: [hy.heads.Normal(), 32],
 }
-NOT_ALONE = ("ClassPosterior", "ExponentialFamily", "Head", "PartlyObserved")  # of a mixture, a family, vectors
+# Of a mixture, a family, vectors; and what wants more than x, see tests/models/test_side_inputs.py.
+NOT_ALONE = ("ClassPosterior", "ExponentialFamily", "Group", "Head", "MixedEffects", "Offset", "PartlyObserved")
 CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in NOT_ALONE}
 HEADS = {
     name: (

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head, decomposition
 from tfp_hybrid.heads.posterior import NormalInverseGamma, Posterior
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.models import HybridModel, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_classifier, check_head
 
@@ -67,6 +67,7 @@ class Query:
           ValueError: If the query does not apply to the model, or `count` is larger than the pool.
         """
         self.check(model)
+        side_inputs.check_none(model, "choose")
         arguments.check_count(count, "count", least=1)
         encodings = list(encode_batches(model, x, batch_size))
         z = tf.concat([batch.features for batch in encodings], 0)

@@ -374,6 +374,7 @@ def test_what_takes_x_alone_refuses_the_model(trained):
         lambda: column_importance(trained, x, y),
         lambda: hy.bayes.target_log_prob(trained, x, y, prior=1.0),
         lambda: hy.bayes.update(trained, x, y),
+        lambda: hy.active.Variance().choose(trained, x, 3),
     ):
         with pytest.raises(ValueError, match=r"has the side inputs \['o', 'g', 't'\]; wanted a model of x alone"):
             use()
