@@ -109,7 +109,7 @@ def _ids(values, argument):
     """Ids as an array of int64 or of strings."""
     ids = np.ravel(np.asarray(values))
     if ids.dtype.kind in "OT":
-        row = next((row for row, one in enumerate(ids) if one is None or one != one), None)
+        row = next((row for row, one in enumerate(ids) if _is_missing(one)), None)
         if row is not None:
             raise ValueError(_missing(argument, ids[row], row))
         if all(isinstance(one, (str, bytes)) for one in ids):
@@ -130,6 +130,11 @@ def _ids(values, argument):
     if ids.dtype.kind not in "biufU":
         raise ValueError(f"{argument} has dtype {ids.dtype}; wanted integers or strings.")
     return ids if ids.dtype.kind == "U" else ids.astype("int64")
+
+
+def _is_missing(value):
+    """Whether a value is None, NaN, or the NA of pandas, which has no truth value when it is compared."""
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _missing(argument, value, row):
