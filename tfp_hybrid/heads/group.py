@@ -74,11 +74,11 @@ class Group:
                 raise ValueError(f"{argument}: {name!r} holds strings, but its levels are integers; wanted integers.")
             with tf.device("CPU"):
                 return keys_of_strings(ids).numpy()
-        are_keys = ids < -_BUCKETS
-        if self.has_strings and not are_keys.all():
-            raise ValueError(f"{argument}: {name!r} holds {ids[~are_keys][0]}; wanted strings, as its levels are.")
-        if not self.has_strings and are_keys.any():
-            raise ValueError(f"{argument}: {name!r} holds {ids.min()}; wanted integers from {-_BUCKETS} on.")
+        if self.has_strings != (ids < -_BUCKETS).all() and (self.has_strings or (ids < -_BUCKETS).any()):
+            wanted = "strings, as its levels are" if self.has_strings else f"integers from {-_BUCKETS} on"
+            raise ValueError(
+                f"{argument}: {name!r} holds {ids[0] if self.has_strings else ids.min()}; wanted {wanted}."
+            )
         return ids
 
     def check_slope(self, values, name: str, argument: str) -> np.ndarray:
@@ -132,13 +132,9 @@ def _ids(values, argument):
     return ids if ids.dtype.kind == "U" else ids.astype("int64")
 
 
-def _is_missing(one):
-    if isinstance(one, (str, bytes, int, np.integer)):
-        return False
-    try:
-        return one is None or bool(one != one)
-    except TypeError:  # pandas.NA is neither
-        return True
+def _is_missing(value):
+    """Whether a value is None, NaN, or the NA of pandas, which has no truth value when it is compared."""
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _missing(argument, value, row):

@@ -73,7 +73,7 @@ class MixedEffects(SideInputs):
         name: str | None = None,
     ):
         _check_head(head)
-        groups = _checked_groups(groups)
+        groups = _checked_groups(groups, head)
         is_number = isinstance(train_size, numbers.Real) and not isinstance(train_size, bool)
         if not is_number or not 0 < train_size < math.inf:
             raise ValueError(f"MixedEffects: `train_size` is {train_size!r}; wanted a finite number > 0.")
@@ -191,13 +191,13 @@ class MixedEffects(SideInputs):
         return super().from_config(config | {"groups": groups})
 
 
-def _checked_groups(groups):
+def _checked_groups(groups, head):
     if not isinstance(groups, dict) or not groups or not all(isinstance(one, Group) for one in groups.values()):
         raise ValueError(f"MixedEffects: `groups` is {groups!r}; wanted a dict from names to `heads.Group`.")
     slopes = {name for group in groups.values() for name in group.slopes}
     for name in groups:
-        if not isinstance(name, str) or name in slopes:
-            raise ValueError(f"MixedEffects: `groups` has the name {name!r}; wanted a string that names no slope.")
+        if not isinstance(name, str) or name in slopes or name in head.side_inputs:
+            raise ValueError(f"MixedEffects: `groups` has the name {name!r}; wanted a string that names nothing else.")
     return dict(groups)
 
 
