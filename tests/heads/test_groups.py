@@ -241,7 +241,7 @@ def test_what_no_mixed_effects_are():
             heads.Normal(),
             {"g": group, "t": heads.Group([1, 2], ["g"])},
             5,
-            "the name 'g'; wanted a string that names no",
+            "the name 'g'; wanted a string that names nothing else",
         ),
         (heads.Normal(), {"g": group}, 0, "`train_size` is 0"),
         (heads.Normal(), {"g": group}, np.inf, "`train_size` is inf"),

@@ -364,6 +364,12 @@ def test_models_of_x_alone_refuse_dicts():
         tiny_model(heads.Normal()).fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("name", ["x", "cached_features"])
+def test_names_that_are_taken(name):
+    with pytest.raises(ValueError, match=f"`head` has a side input named '{name}'; wanted another name"):
+        tiny_model(heads.Offset(heads.Normal(), name))
+
+
 def test_what_takes_x_alone_refuses_the_model(trained):
     x, y = case()
     for use in (

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.heads.side_inputs import column, numbers
+from tfp_hybrid.heads.side_inputs import column
 
 _BUCKETS = 2**62  # of the hashes of strings, which become integers below those that may be ids
 _UNKNOWN = -1  # the number of a level that was not seen
@@ -74,16 +74,12 @@ class Group:
                 raise ValueError(f"{argument}: {name!r} holds strings, but its levels are integers; wanted integers.")
             with tf.device("CPU"):
                 return keys_of_strings(ids).numpy()
-        if self.has_strings != (ids < -_BUCKETS).all() and (self.has_strings or (ids < -_BUCKETS).any()):
-            wanted = "strings, as its levels are" if self.has_strings else f"integers from {-_BUCKETS} on"
-            raise ValueError(
-                f"{argument}: {name!r} holds {ids[0] if self.has_strings else ids.min()}; wanted {wanted}."
-            )
+        are_keys = ids < -_BUCKETS
+        if self.has_strings and not are_keys.all():
+            raise ValueError(f"{argument}: {name!r} holds {ids[~are_keys][0]}; wanted strings, as its levels are.")
+        if not self.has_strings and are_keys.any():
+            raise ValueError(f"{argument}: {name!r} holds {ids.min()}; wanted integers from {-_BUCKETS} on.")
         return ids
-
-    def check_slope(self, values, name: str, argument: str) -> np.ndarray:
-        """Checks the numbers of a slope."""
-        return numbers(values, name, argument)
 
     def numbers_of(self, ids) -> tf.Tensor:
         """The number of the level of each id, `(n,)` int32; -1 for ids that are no levels."""

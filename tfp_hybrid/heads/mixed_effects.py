@@ -13,7 +13,7 @@ from tfp_hybrid.heads.effects import Effects
 from tfp_hybrid.heads.group import Group
 from tfp_hybrid.heads.normal import StandardizedResponse
 from tfp_hybrid.heads.posterior import Posterior, expected_log_prob
-from tfp_hybrid.heads.side_inputs import SideInputs
+from tfp_hybrid.heads.side_inputs import SideInputs, number_column
 
 tfd = tfp.distributions
 
@@ -119,7 +119,7 @@ class MixedEffects(SideInputs):
         found = {}
         for name, group in self.groups.items():
             found[name] = group.check(given[name], name, argument)
-            found |= {slope: group.check_slope(given[slope], slope, argument) for slope in group.slopes}
+            found |= {slope: number_column(given[slope], slope, argument) for slope in group.slopes}
         return found
 
     def linear_predictor(self, z) -> tf.Tensor:
