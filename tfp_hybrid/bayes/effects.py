@@ -44,7 +44,7 @@ def fit_effects(
 
     Each row passes through the flow once. Given the variance components, all effects are one sparse linear system for a
     `Normal` head, and Newton's steps with such a system in each for others. The variance components, and the variance
-    of the noise of a `Normal` head, are those of highest evidence, by expectation maximization:
+    of the noise of a `Normal` head, are those of highest evidence (of Laplace's, about), by expectation maximization:
 
         C_g = mean_l (m_l m_l^T + S_l),      Normal(m_l, S_l) the posterior of the effects of level l
 
