@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfp_hybrid import datasets
 from tfp_hybrid.commands import detection_report, predictions, report
-from tfp_hybrid.commands.table_files import is_table, read_rows
+from tfp_hybrid.commands.table_files import is_table, read_table, text_columns
 from tfp_hybrid.commands.table_report import table_metrics
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import HybridModel, checks, side_inputs
@@ -97,16 +97,18 @@ def _on_table(model, path, pictures):
     target = Target.from_metrics(metrics)
     if target is None or loaded.inputs_spec.columns is None:
         raise ValueError(f"{model} is not a run on a table, but {path} is one; wanted the name of a data set.")
-    x, column = read_rows(path, loaded.inputs_spec.columns, target)
-    if column is None:
+    frame = read_table(path, text_columns(loaded.inputs_spec.columns, target, loaded.side_inputs))
+    if target.name not in frame:
         raise ValueError(f"{path} lacks the column {target.name!r}; wanted the target, to compare with.")
-    y = target.read(column, path)
+    y = target.read(frame.pop(target.name), path)
+    x = checks.inputs(frame, loaded, str(path))
     rejector = load_rejector(model, loaded)
     wanted = [] if rejector is None else [rejector.score]
     predicted = predictions.predict(loaded, x, y, "rows", wanted)
     threshold = None if rejector is None else float(rejector.threshold.numpy())
     if pictures is not None:
-        rows = datasets.Dataset(os.path.basename(path), target.task, (x[:0], y[:0]), (x[:0], y[:0]), (x, y))
+        none = side_inputs.take(x, slice(0)), y[:0]
+        rows = datasets.Dataset(os.path.basename(path), target.task, none, none, (x, y))
         drawn = {"log_prob_x": drawing.log_prob_histograms({rows.name: predicted.log_prob_x})}
         drawn["reliability"] = report.reliability_picture(loaded, rows, predicted).figure
         for name, figure in drawn.items():
