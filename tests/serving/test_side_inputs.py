@@ -189,7 +189,6 @@ def test_commands_of_x_alone_name_the_side_inputs(run, table_run, tmp_path):
         lambda: commands.drift(run.folder, file),
         lambda: commands.drift(run.folder, file, reference=file),
         lambda: commands.evaluate(run.folder, "digits"),
-        lambda: commands.evaluate(table_run.folder, str(file)),
         lambda: commands.export(run.folder, format="onnx", out=tmp_path / "model.onnx"),
     ]
     for call in calls:

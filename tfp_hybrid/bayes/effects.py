@@ -127,7 +127,8 @@ class _Problem:
             log_evidence -= 0.5 * np.sum(effects @ np.linalg.inv(covariance) * effects)
             components.append((effects.T @ effects + each.sum(0)) / len(effects))
         noise = self.next_noise(state, coefficients, spread)
-        return float(log_evidence), State(coefficients, components, noise, spread)
+        conditional = [np.linalg.inv(blocks) for blocks in precision.blocks]
+        return float(log_evidence), State(coefficients, components, noise, conditional)
 
     def _of_unit(self):
         return 0.0
@@ -203,8 +204,9 @@ class _Problem:
         head = self.head
         head.kernel.assign(state.coefficients[0][:-1].astype(head.variable_dtype))
         head.bias.assign(state.coefficients[0][-1].astype(head.variable_dtype))
-        for i, (effects, spread) in enumerate(zip(state.coefficients[1:], state.spread, strict=True)):
-            head.posterior.set_effects(i, effects.reshape(len(effects), -1), spread)
+        of_groups = zip(state.coefficients[1:], state.conditional, state.components, strict=True)
+        for i, (effects, covariance, component) in enumerate(of_groups):
+            head.posterior.set_effects(i, effects.reshape(len(effects), -1), covariance, component)
 
 
 class _NormalProblem(_Problem):

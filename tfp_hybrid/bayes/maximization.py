@@ -13,12 +13,19 @@ _LEAST = np.log(1e-5)  # of the root of a variance, in the unit of the linear pr
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Coefficients `[B, U_1, ...]`, covariances C_g, the noise of a Normal head `(u,)`, and covariances of levels."""
+    """Where the search is.
+
+    Attributes:
+      coefficients: `[B, U_1, ...]`.
+      components: C_g, `(k u, k u)`.
+      noise: The variance of the noise of a Normal head, `(u,)`; ones for others.
+      conditional: The covariance of the effects of each level given all other coefficients, `(L, k u, k u)`.
+    """
 
     coefficients: list
     components: list
     noise: np.ndarray
-    spread: list = ()
+    conditional: list = ()
 
 
 @dataclasses.dataclass(frozen=True)

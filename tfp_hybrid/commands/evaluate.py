@@ -93,8 +93,8 @@ def _load(path) -> tuple[HybridModel, dict]:
 
 
 def _on_table(model, path, pictures):
-    loaded, metrics = _load(model)
-    target = Target.from_metrics(metrics)
+    loaded, trained = load_model(model)
+    target = Target.from_metrics(trained)
     if target is None or loaded.inputs_spec.columns is None:
         raise ValueError(f"{model} is not a run on a table, but {path} is one; wanted the name of a data set.")
     frame = read_table(path, text_columns(loaded.inputs_spec.columns, target, loaded.side_inputs))

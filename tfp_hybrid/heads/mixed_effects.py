@@ -32,7 +32,7 @@ class MixedEffects(SideInputs):
         E_q[log p(y | z, u)] - KL(q || Normal(0, C)) / N
 
     where C has the highest evidence given q. Afterwards, `bayes.fit_effects` finds fixed and random effects and C
-    together, exactly for a `Normal` head. p(y|x) is the average over q.
+    together, exactly for a `Normal` head. p(y|x) is the average over q, with kernel and bias as they are.
 
     Groups may be crossed, such as students and instructors. Nested ones want ids that differ between the outer levels:
     `"school 7/class 1"`, not `"class 1"`.
@@ -176,7 +176,8 @@ class MixedEffects(SideInputs):
         if not isinstance(self.unwrapped(), StandardizedResponse):
             for i in range(len(self.groups)):
                 q = self.posterior.of_group(i)
-                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2)
+                prior = self.posterior.prior_covariance(i).numpy() / factor**2
+                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2, prior)
 
     def get_config(self) -> dict:
         config = super().get_config()
