@@ -112,6 +112,8 @@ def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", trainin
 def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None = None):
     """Warns of columns of few different values, such as codes and one-hot columns, that nothing dequantizes.
 
+    A model whose p(x) has weight 0 is not trained to raise it, and may have such columns.
+
     Args:
       x: Checked inputs without side inputs, on which the model will be trained.
       model: A `DensityModel`.
@@ -119,6 +121,8 @@ def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None
     """
     spec = model.inputs_spec
     if spec.levels is not None or spec.columns is not None or model.encoder is not None or x.ndim != 2:
+        return
+    if not getattr(model, "generative_weight", 1):
         return
     rows = x[:_ROWS_TO_LOOK_AT]
     if len(rows) < _ROWS_TO_LOOK_AT:
