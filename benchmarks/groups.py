@@ -3,7 +3,8 @@
 Without a flow, a model is a plain mixed model: its flow is the identity, and p(x) has weight 0. It is trained for one
 epoch, then `bayes.fit_effects` finds all effects and variances; "seconds" are of both. Unless a problem says otherwise,
 figures are of test rows of five folds, `KFold(5, shuffle=True, random_state=42)`. No setting was chosen on them. The
-seed of the weights is 0. A difference from gpboost is of the same rows, so that its standard error is, too.
+seed of the weights is 0. A difference from gpboost, ours minus its own, is of the same rows; its standard error is that
+of the differences of the folds.
 """
 
 import os
@@ -48,7 +49,9 @@ def _report(table, machines):
     heading, about = __doc__.strip().split("\n\n", 1)
     lines = ["# Groups", "", heading, "", about, "", f"`python -m benchmarks groups`, {machines}."]
     if table["load"].max() > 1:
-        lines += [f"Other work shared the machine (load average up to {table['load'].max():.1f}): seconds are bounds."]
+        lines += [
+            f"Other work shared the machine (load average up to {table['load'].max():.1f}): seconds are upper bounds."
+        ]
     for name, problem in PROBLEMS.items():
         found = table[table["problem"] == name]
         if found.empty:

@@ -106,22 +106,36 @@ def _unseen(part, quick):
 
 
 def _chemistry(part, quick):
-    gpboost()
     table = data.chemistry()
-    boosting = _tuned_boosting(quick)
     contestants = {
-        "linear, no groups": (table.grouped_by(), Settings()),
-        "cubic": (data.with_cubic_grades(table), Settings()),
-        "RealNVP": (table, dataclasses.replace(FLOW, epochs=1) if quick else FLOW),
+        "linear, no groups": (table.grouped_by(), heads.Normal, Settings()),
+        "cubic": (data.with_cubic_grades(table), heads.Normal, Settings()),
+        "RealNVP": (table, heads.Normal, _flow(quick)),
     }
+    return _beside_boosting(table, contestants, part, quick)
+
+
+def _noise(part, quick):
+    table = data.chemistry()
+    contestants = {"RealNVP, variances of rows": (table, heads.HeteroscedasticNormal, _flow(quick))}
+    return _beside_boosting(table, contestants, part, quick)
+
+
+def _flow(quick):
+    return dataclasses.replace(FLOW, epochs=1, max_rounds=2) if quick else FLOW
+
+
+def _beside_boosting(table, contestants, part, quick):
+    gpboost()
+    boosting = _tuned_boosting(quick)
     train, test = _rows(table, part)
     trees, seconds = _timed(boosting.fit, table, train)
     mean, stddev = boosting.predict(trees, table, test)
     of_peer = _normal_nll(mean, stddev, table.y[test])
     yield GPBOOST, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
     yield GPBOOST, "NLL", of_peer.mean(), seconds
-    for method, (rows, settings) in contestants.items():
-        (model, _), seconds = _timed(fit, rows, train, heads.Normal(), settings)
+    for method, (rows, head, settings) in contestants.items():
+        (model, _), seconds = _timed(fit, rows, train, head(), settings)
         mean, nll = _answers(model, rows, test)
         yield method, "MSE", np.mean((mean - table.y[test]) ** 2), seconds
         yield method, "NLL", nll.mean(), seconds
@@ -247,6 +261,13 @@ PROBLEMS = {
             (f"cubic beside {GPBOOST}", "difference of NLL", -np.inf, 0),
             (f"RealNVP beside {GPBOOST}", "difference of NLL", -np.inf, 0),
         ),
+    ),
+    "noise": Problem(
+        "Chem97 as before, with a variance that differs between rows: a `HeteroscedasticNormal` head, with intercepts "
+        "of schools of the mean and of the log-scale. The noise of gpboost's boosting has one variance.",
+        _noise,
+        FOLDS,
+        ((f"RealNVP, variances of rows beside {GPBOOST}", "difference of NLL", -np.inf, 0),),
     ),
     "movies": Problem(
         "dslabs' movielens: 100,004 ratings by 671 users of 9,066 movies; crossed intercepts, genres and years.",
