@@ -83,7 +83,7 @@ def test_two_modes_are_learned_and_saved(jit_compile, tmp_path):
     for head in (heads.Normal(), heads.Flow(bound=3.0)):
         p_x = hy.flow_distribution(hy.bijectors.ActNorm((2,)))
         model = hy.HybridModel(p_x, head, generative_weight=0.0)
-        model.compile(keras.optimizers.Adam(5e-2), jit_compile=jit_compile)
+        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(5e-2, 240)), jit_compile=jit_compile)
         model.fit(x[:1000], y[:1000], epochs=60, batch_size=250, verbose=0)
         found[type(head).__name__] = model.evaluate(x[1000:], y[1000:], verbose=0, return_dict=True)["nll"]
     noise = 0.5 * np.log(2 * np.pi * np.e * 0.09) + np.log(2)
