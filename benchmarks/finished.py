@@ -17,6 +17,7 @@ class Finished:
       path: The CSV file; there may be none yet.
       columns: Its columns, besides "settings" and "machine".
       settings: What determines the figures, besides the seed and the code.
+      packages: Names of further packages whose versions count.
 
     Raises:
       typer.BadParameter: If the file has runs with other settings.
@@ -25,9 +26,10 @@ class Finished:
       table: The runs so far.
     """
 
-    def __init__(self, path: pathlib.Path, columns: list[str], settings: dict):
-        about, used = machine(), versions()
-        named = [f"{name} {used[name]}" for name in ("python", "tensorflow", "keras", "tfp_hybrid") if name in used]
+    def __init__(self, path: pathlib.Path, columns: list[str], settings: dict, packages: tuple[str, ...] = ()):
+        about, used = machine(), versions(*packages)
+        wanted = ("python", "tensorflow", "keras", "tfp_hybrid", *packages)
+        named = [f"{name} {used[name]}" for name in wanted if used.get(name)]
         self._path = path
         self._own = {"settings": hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]}
         self._own |= {"machine": f"{about['cores']} cores of {about['cpu']}, {', '.join(named)}"}

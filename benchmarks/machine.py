@@ -20,8 +20,12 @@ def machine() -> dict:
     }
 
 
-def versions() -> dict:
-    """Returns the versions of Python, this package, its libraries and its peers; None if one is not installed."""
+def versions(*more: str) -> dict:
+    """Returns the versions of Python, this package, its libraries and its peers; None if one is not installed.
+
+    Args:
+      *more: Names of further packages.
+    """
     from tfp_hybrid.commands import provenance
 
-    return provenance.versions(*PEERS)
+    return provenance.versions(*PEERS, *more)

@@ -27,7 +27,7 @@ ARGUMENTS = {
     "Ordinal": lambda: [3],
     "Variational": lambda: [hy.heads.Normal(), 32],
 }
-# Of a mixture, a family, vectors; and what wants more than x, see tests/models/test_side_inputs.py.
+# Of a mixture, a family, and vectors; or with side inputs, which are below.
 NOT_ALONE = ("ClassPosterior", "ExponentialFamily", "Group", "Head", "MixedEffects", "Offset", "PartlyObserved")
 CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in NOT_ALONE}
 HEADS = {
@@ -89,3 +89,49 @@ def test_several_steps_per_execution_are_the_single_ones():
         weights.append(model.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+SIDE_INPUTS = {
+    "slopes": (
+        lambda: hy.heads.MixedEffects(
+            hy.heads.Normal(), {"student": hy.heads.Group(["ann", "bo", "cy"], slopes=["days"])}, train_size=32
+        ),
+        {"student": RNG.choice(["ann", "bo", "cy"], 32), "days": RNG.normal(size=32)},
+        POSITIVE,
+    ),
+    "crossed groups and an exposure": (
+        lambda: hy.heads.MixedEffects(
+            hy.heads.Offset(hy.heads.ExponentialFamily("Poisson"), exposure="hours"),
+            {"clinic": hy.heads.Group([-7, 3, 2**40]), "doctor": hy.heads.Group([1, 2])},
+            train_size=32,
+        ),
+        {
+            "clinic": RNG.choice([-7, 3, 2**40], 32),
+            "doctor": RNG.integers(1, 3, 32),
+            "hours": RNG.gamma(2, 1, 32),
+        },
+        COUNTS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_INPUTS)
+def test_side_inputs_are_those_of_the_graph(name):
+    """The ids are numbered inside of the step, as is an id that no level has."""
+    head, side, y = SIDE_INPUTS[name]
+    new = {key: (["new"] * 32 if values.dtype.kind == "U" else values - 2) for key, values in side.items()}
+    new |= {"hours": side["hours"]} if "hours" in side else {}
+    weights, predictions = [], []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), head())
+        before = model.get_weights()
+        model.compile(keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
+        model.fit({"x": X} | side, y, batch_size=12, epochs=2, shuffle=False, verbose=0)  # steps of 12, 12 and 8 rows
+        weights.append(model.get_weights())
+        assert sum((one != other).any() for one, other in zip(before, weights[-1], strict=True)) > 4
+        predictions.append([model.predict({"x": X} | given, batch_size=12, verbose=0) for given in (side, new)])
+        assert not np.allclose(*predictions[-1])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*predictions, rtol=1e-4, atol=1e-5)

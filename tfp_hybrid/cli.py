@@ -42,6 +42,8 @@ def train(
     target: options.Target = None,
     task: options.Task = None,
     category: options.Category = None,
+    group: options.Group = None,
+    offset: options.Offset = None,
     workers: options.Workers = 1,
     labels: options.Labels = None,
 ):
@@ -67,6 +69,7 @@ def train(
         chosen = {"generative_weight": generative_weight, "epochs": epochs, "batch_size": batch_size}
         chosen |= {"learning_rate": learning_rate, "seed": seed, "ood": ood or None, "resume": resume}
         chosen |= {"target": target, "task": task, "category": category or (), "labels": labels}
+        chosen |= {"group": group or (), "offset": offset}
         metrics = commands.train(dataset, out, data_dir=data_dir, **chosen)
         if not metrics:  # the chief's worker
             return

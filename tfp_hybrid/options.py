@@ -135,6 +135,13 @@ Category = Annotated[
     list[str] | None,
     typer.Option(help="For a table: a column of categories that look like numbers, such as codes. Repeatable."),
 ]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(help="For a table: a column of ids of groups, such as schools, that have random effects. Repeatable."),
+]
+Offset = Annotated[
+    str | None, typer.Option(help="For a table: a column that is a known part of the mean of a target of numbers.")
+]
 Explain = Annotated[
     bool,
     typer.Option(
@@ -206,6 +213,7 @@ TRAIN_EXAMPLES = _examples(
     "train mnist --epochs 1 --ood not_mnist --ood noise --out runs/mnist",
     "train digits --generative-weight 0 --out runs/discriminative",
     "train customers.csv --target churn --out runs/churn",
+    "train pupils.csv --target score --group student --group school --out runs/scores",
 )
 EVALUATE_EXAMPLES = _examples(
     "evaluate runs/digits digits --ood inverted",

@@ -158,6 +158,22 @@ def test_divergence_is_that_of_tfp():
     np.testing.assert_allclose(layer.losses[0], total / 50, rtol=1e-9)
 
 
+def test_divergence_of_a_prior_with_more_variance():
+    layer = mixed(heads.Normal(dtype="float64"))
+    q, each = layer.posterior, layer.posterior.of_group(0)
+    mean, covariance = each.mean().numpy(), each.covariance().numpy()
+    prior = q.prior_covariance(0).numpy() + [[0.3, 0.1], [0.1, 0.2]]
+    q.set_effects(0, mean, covariance, prior)
+    np.testing.assert_allclose(q.prior_covariance(0), prior, rtol=1e-9)
+    total = 0.0
+    for i in range(2):
+        normal = tfd.MultivariateNormalTriL(
+            tf.zeros_like(q.of_group(i).loc[0]), tf.linalg.cholesky(q.prior_covariance(i))
+        )
+        total += tf.reduce_sum(tfd.kl_divergence(q.of_group(i), normal))
+    np.testing.assert_allclose(q.divergence(), total, rtol=1e-9)
+
+
 def test_prior_has_the_highest_evidence():
     layer = mixed(heads.Normal(dtype="float64"))
     q = layer.posterior
@@ -241,7 +257,7 @@ def test_what_no_mixed_effects_are():
             heads.Normal(),
             {"g": group, "t": heads.Group([1, 2], ["g"])},
             5,
-            "the name 'g'; wanted a string that names no",
+            "the name 'g'; wanted a string that names nothing else",
         ),
         (heads.Normal(), {"g": group}, 0, "`train_size` is 0"),
         (heads.Normal(), {"g": group}, np.inf, "`train_size` is inf"),

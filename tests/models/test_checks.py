@@ -253,6 +253,10 @@ def test_columns_of_codes_get_a_warning():
     model.compile(keras.optimizers.Adam(1e-3))
     with pytest.warns(UserWarning, match="Of x, the columns 1 have at most 10 different values in 500 rows"):
         model.fit(x, epochs=1, verbose=0)
+    plain = tiny_model(hy.heads.Normal(), event_shape=(3,), generative_weight=0.0)  # nothing raises its log p(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        plain.fit(x, x[:, 0], epochs=1, verbose=0)
     columns = hy.tables.Columns.from_frame(pd.DataFrame(x, columns=list("abc")))
     inner = hy.bijectors.RealNVP(3, couplings=2, hidden_units=8)
     model = hy.DensityModel(hy.flow_distribution(hy.bijectors.FusedChain([columns, inner], (3,))))

@@ -77,6 +77,18 @@ def test_holes_of_tables_are_inputs():
     assert found[1] == LOWEST
 
 
+def test_exposures_that_predict_refuses_are_no_inputs():
+    model = tiny_model(hy.heads.Offset(hy.heads.ExponentialFamily("Poisson"), exposure="hours"), couplings=1)
+    hours = np.float32([2, 0, -1, np.nan, np.inf])
+    found = Served(model, answers).call({"x": tf.constant(X[:5]), "hours": tf.constant(hours)})
+    np.testing.assert_array_equal(found["prediction"].numpy() == LOWEST, [False] + [True] * 4)
+    rate = model.predict({"x": X[:1], "hours": np.ones(1)}, verbose=0)
+    np.testing.assert_allclose(found["prediction"][:1], 2 * rate, rtol=1e-5)
+    for row in range(1, 5):
+        with pytest.raises(ValueError, match="'hours' holds"):
+            model.predict({"x": X[row : row + 1], "hours": hours[row : row + 1]}, verbose=0)
+
+
 def test_features_are_not_called_x():
     """And an encoder takes images as files."""
     encoder = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])

@@ -13,7 +13,6 @@ from tfp_hybrid.uncertainty import (
     NegativeLogProb,
     Rejector,
     calibrate,
-    column_importance,
     conformal_interval,
     conformal_scores,
     decompose,
@@ -364,14 +363,18 @@ def test_models_of_x_alone_refuse_dicts():
         tiny_model(heads.Normal()).fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("name", ["x", "cached_features"])
+def test_names_that_are_taken(name):
+    with pytest.raises(ValueError, match=f"`head` has a side input named '{name}'; wanted another name"):
+        tiny_model(heads.Offset(heads.Normal(), name))
+
+
 def test_what_takes_x_alone_refuses_the_model(trained):
     x, y = case()
     for use in (
         lambda: trained.sample(3),
         lambda: trained.joint,
         lambda: hy.uncertainty.attack.fgsm(trained, x, y, 0.1),
-        lambda: hy.uncertainty.explain(trained, x, x),
-        lambda: column_importance(trained, x, y),
         lambda: hy.bayes.target_log_prob(trained, x, y, prior=1.0),
         lambda: hy.bayes.update(trained, x, y),
         lambda: hy.active.Variance().choose(trained, x, 3),

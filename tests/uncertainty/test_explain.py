@@ -164,6 +164,14 @@ def test_names_are_those_of_the_model_or_the_frame():
     assert explain(model, x, x, draws=1).columns.tolist() == ["u", "v", "w"]
 
 
+def test_side_inputs_make_no_difference():
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=["a", "b", "c"])
+    head = hy.heads.MixedEffects(hy.heads.Normal(), {"school": hy.heads.Group(["p", "q"])}, train_size=9)
+    model = hy.HybridModel(identity().distribution, head)
+    found = explain(model, x.assign(school="p"), x.assign(school="r"), draws=9)
+    pd.testing.assert_frame_equal(found, explain(identity(), x, x, draws=9))
+
+
 def test_infinite_entries_only_where_the_replacement_helps():
     x = np.zeros((4, 3), "float32")
     x[1, 1] = 1e30  # its square overflows

@@ -70,6 +70,19 @@ def test_standard_errors_are_those_of_other_rows(linear):
         assert 0.75 * spread < claimed < 1.6 * spread, title
 
 
+def test_groups_stay_with_their_row(linear):
+    """As without groups, of responses without their effects."""
+    x, y = rows(300, 1)
+    school, effects = np.arange(300) % 5, np.array([-9.0, 4.0, 0.0, 2.0, 7.0])
+    groups = {"school": hy.heads.Group(range(5))}
+    model = gaussian(hy.heads.MixedEffects(hy.heads.Normal(dtype="float64"), groups, train_size=300))
+    model.head.kernel.assign(linear.head.kernel)
+    model.head.widen(float(linear.head.widening))
+    model.head.posterior.set_effects(0, effects[:, np.newaxis], np.full((5, 1, 1), 1e-12))
+    found = column_importance(model, {"x": x, "school": school}, y + effects[school], repeats=2)
+    pd.testing.assert_frame_equal(found, column_importance(linear, x, y, repeats=2), rtol=1e-6, atol=1e-9)
+
+
 def test_a_density_has_no_response():
     model, (x, y) = gaussian(), rows(500, 1)
     found = column_importance(model, pd.DataFrame(x, columns=list("abcd")), seed=1)

@@ -1,6 +1,5 @@
 """`fit_effects`: fixed effects, random effects and variance components of a trained model, from all rows at once."""
 
-import dataclasses
 import warnings
 from typing import NamedTuple
 
@@ -8,16 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import arguments, heads
+from tfp_hybrid.bayes.maximization import State, maximized
 from tfp_hybrid.bayes.mixed_design import Design, Precision
 from tfp_hybrid.bayes.rows import Rows, check_kernel, encoded
 from tfp_hybrid.models import HybridModel
 
 _MOST_STEPS, _MOST_HALVINGS = 50, 30  # of Newton
 _CLOSE = 1e-9  # what a step still has to promise, in nats for each nat of the log posterior
-_SAME = 1e-5  # the change of a root of a variance that is none, relative to it
-_FLAT = 1e-4  # a gain of evidence, in nats, that is none
-_LONGEST = 100.0  # extrapolation, in steps
-_LEAST = np.log(1e-5)  # of the root of a variance, in the unit of the linear predictor
 
 
 class EffectsFit(NamedTuple):
@@ -48,7 +44,7 @@ def fit_effects(
 
     Each row passes through the flow once. Given the variance components, all effects are one sparse linear system for a
     `Normal` head, and Newton's steps with such a system in each for others. The variance components, and the variance
-    of the noise of a `Normal` head, are those of highest evidence, by expectation maximization:
+    of the noise of a `Normal` head, are those of highest evidence (of Laplace's, about), by expectation maximization:
 
         C_g = mean_l (m_l m_l^T + S_l),      Normal(m_l, S_l) the posterior of the effects of level l
 
@@ -90,7 +86,7 @@ def fit_effects(
     rows = encoded(model, x, y, sample_weight, batch_size)
     problem = _problem(head, rows, float(prior))
     state = problem.start()
-    found = _maximized(problem, state, max_rounds)
+    found = maximized(problem, state, max_rounds)
     problem.store(found.state)
     if not found.converged:
         warnings.warn(
@@ -100,43 +96,25 @@ def fit_effects(
     return EffectsFit(found.log_evidence, found.rounds, found.converged)
 
 
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """Coefficients `[B, U_1, ...]`, covariances C_g, the noise of a Normal head `(u,)`, and covariances of levels."""
-
-    coefficients: list
-    components: list
-    noise: np.ndarray
-    spread: list = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    state: _State
-    log_evidence: float
-    rounds: int
-    converged: bool
-
-
 class _Problem:
     """The evidence of the variance components of a head, and one step of expectation maximization."""
 
     def __init__(self, head: heads.Head, rows: Rows, design: Design, prior: float):
         self.head, self.rows, self.design, self.prior = head, rows, design, prior
 
-    def start(self) -> _State:
+    def start(self) -> State:
         head, shapes = self.head, self.design.shapes
         fixed = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
         effects, components = [], []
         for i, shape in enumerate(shapes[1:]):
             effects.append(head.posterior.means[i].numpy().astype(float).reshape(shape))
             components.append(head.posterior.prior_covariance(i).numpy().astype(float))
-        return _State([fixed, *effects], components, self._noise())
+        return State([fixed, *effects], components, self._noise())
 
     def _noise(self):
         return np.ones(self.design.units)
 
-    def step(self, state: _State) -> tuple[float, _State]:
+    def step(self, state: State) -> tuple[float, State]:
         """The log evidence of a state, and the next state."""
         coefficients, precision, log_likelihood = self.mode(state)
         log_evidence = log_likelihood - 0.5 * precision.log_det
@@ -149,10 +127,15 @@ class _Problem:
             log_evidence -= 0.5 * np.sum(effects @ np.linalg.inv(covariance) * effects)
             components.append((effects.T @ effects + each.sum(0)) / len(effects))
         noise = self.next_noise(state, coefficients, spread)
-        return float(log_evidence), _State(coefficients, components, noise, spread)
+        conditional = [np.linalg.inv(blocks) for blocks in precision.blocks]
+        return float(log_evidence), State(coefficients, components, noise, conditional)
 
     def _of_unit(self):
         return 0.0
+
+    def slack(self, log_evidence):
+        """How much lower the evidence may be than before: that of Laplace is not highest where the steps lead to."""
+        return 1.0
 
     def next_noise(self, state, coefficients, spread):
         return state.noise
@@ -164,7 +147,7 @@ class _Problem:
             total -= 0.5 * np.sum(effects @ inverse * effects)
         return total
 
-    def mode(self, state: _State) -> tuple[list, Precision, float]:
+    def mode(self, state: State) -> tuple[list, Precision, float]:
         """The mode of the effects by Newton's steps, the precision there, and log p(y|x, effects)."""
         coefficients, inverses = state.coefficients, [np.linalg.inv(one) for one in state.components]
         log_likelihood, gradient = self._slope(coefficients, inverses)
@@ -217,12 +200,13 @@ class _Problem:
             start = part.stop
             yield part, y, weights
 
-    def store(self, state: _State):
+    def store(self, state: State):
         head = self.head
         head.kernel.assign(state.coefficients[0][:-1].astype(head.variable_dtype))
         head.bias.assign(state.coefficients[0][-1].astype(head.variable_dtype))
-        for i, (effects, spread) in enumerate(zip(state.coefficients[1:], state.spread, strict=True)):
-            head.posterior.set_effects(i, effects.reshape(len(effects), -1), spread)
+        of_groups = zip(state.coefficients[1:], state.conditional, state.components, strict=True)
+        for i, (effects, covariance, component) in enumerate(of_groups):
+            head.posterior.set_effects(i, effects.reshape(len(effects), -1), covariance, component)
 
 
 class _NormalProblem(_Problem):
@@ -243,6 +227,9 @@ class _NormalProblem(_Problem):
     def _of_unit(self):
         # The flat prior is one of fixed effects in the unit of y.
         return float((self.design.phi.shape[1] - self.rows.total) * np.log(self._stddev).sum())
+
+    def slack(self, log_evidence):
+        return 1e-6 * abs(log_evidence)
 
     def mode(self, state):
         scaled = {}
@@ -295,51 +282,3 @@ def _problem(head, rows, prior):
     design = Design(phi, offset.astype(float), levels, slopes, counts, units)
     normal = isinstance(head.unwrapped(), heads.Normal) and not isinstance(fixed, heads.PartlyObserved)
     return (_NormalProblem if normal else _Problem)(head, rows, design, prior)
-
-
-def _maximized(problem, state, max_rounds) -> _Found:
-    """Repeats expectation maximization, with an extrapolation after each two steps."""
-    rounds, log_evidence, flat, known = 0, -np.inf, 0, state
-    while True:
-        found, first = problem.step(state)
-        if found < log_evidence - _FLAT:  # extrapolated too far
-            rounds += 1
-            found, first = problem.step(known)
-            state = known
-        _, second = problem.step(first)
-        rounds += 2
-        flat = flat + 1 if found - log_evidence < _FLAT else 0
-        log_evidence, known = found, second
-        start, middle, end = (_packed(one) for one in (state, first, second))
-        change, turn = middle - start, end - 2 * middle + start
-        # Where a variance goes to zero, or float32 has no more digits, the steps do not end, but nothing is gained.
-        converged = bool(np.abs(end - middle).max() < _SAME or flat == 2)
-        if converged or rounds >= max_rounds:
-            break
-        length = -np.clip(np.sqrt((change @ change) / max(turn @ turn, 1e-300)), 1, _LONGEST)
-        state = second if length == -1 else _unpacked(start - 2 * length * change + length**2 * turn, second)
-    log_evidence, last = problem.step(known)
-    return _Found(dataclasses.replace(last, components=known.components), log_evidence, rounds, converged)
-
-
-def _packed(state):
-    """The variance components as numbers without bounds: logarithms of their roots' diagonals, the rest relative."""
-    parts = [0.5 * np.log(state.noise)]
-    for covariance in state.components:
-        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance)))
-        diagonal = np.diag(root)
-        below = root[np.tril_indices(len(root), -1)] / np.repeat(diagonal, np.arange(len(root)))
-        parts += [np.maximum(np.log(diagonal), _LEAST), below]
-    return np.concatenate(parts)
-
-
-def _unpacked(packed, like):
-    noise, packed = np.exp(2 * packed[: len(like.noise)]), packed[len(like.noise) :]
-    components = []
-    for covariance in like.components:
-        size = len(covariance)
-        diagonal, below, packed = packed[:size], packed[size : size * (size + 1) // 2], packed[size * (size + 1) // 2 :]
-        root = np.diag(np.exp(np.clip(diagonal, _LEAST, None)))
-        root[np.tril_indices(size, -1)] = below * np.repeat(np.exp(diagonal), np.arange(size))
-        components.append(root @ root.T)
-    return dataclasses.replace(like, noise=noise, components=components)

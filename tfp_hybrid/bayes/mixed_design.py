@@ -129,6 +129,7 @@ class Precision:
       across: Its products with the others, `(L, k u, r u)`.
       solved: The blocks' inverses times `across`.
       schur: The root of the Schur complement, `(r u, r u)`.
+      blocks: The precision of the effects of each level of each group, `(L, k u, k u)`.
     """
 
     design: Design
@@ -136,6 +137,7 @@ class Precision:
     across: np.ndarray | None
     solved: np.ndarray | None
     schur: np.ndarray
+    blocks: list[np.ndarray]
 
     @classmethod
     def of(cls, design: Design, products: dict[tuple[int, int], tuple], covariances: list[np.ndarray], prior: float):
@@ -159,13 +161,13 @@ class Precision:
         rest = rest.reshape(size * u, size * u)
         rest[np.arange(features * u), np.arange(features * u)] += prior
         inverses = [np.linalg.inv(one) for one in covariances]
-        start = features * u
+        found, start = {}, features * u
         for g in (g for g in range(len(covariances)) if g != design.first):
             width, stop = len(inverses[g]), start + design.sizes[g] * u
             blocks = rest[start:stop, start:stop].reshape(design.counts[g], width, design.counts[g], width)
             at = np.arange(design.counts[g])
             blocks[at, :, at, :] += inverses[g]
-            start = stop
+            found[g], start = blocks[at, :, at, :], stop
         root = across = solved = None
         if covariances:
             count, k, _ = next(iter(products.values()))[0].shape
@@ -174,7 +176,8 @@ class Precision:
                 blocks[:, :, a, :, b] = blocks[:, :, b, :, a] = block
                 across[:, :, a, :, b] = across[:, :, b, :, a] = cross
             across = across.reshape(count, k * u, size * u)
-            root = np.linalg.cholesky(blocks.reshape(count, k * u, k * u) + inverses[design.first])
+            found[design.first] = blocks.reshape(count, k * u, k * u) + inverses[design.first]
+            root = np.linalg.cholesky(found[design.first])
             solved = _solve(root, across)
             rest = rest - across.reshape(-1, size * u).T @ solved.reshape(-1, size * u)
         try:
@@ -187,7 +190,7 @@ class Precision:
                 "The rows do not determine the fixed effects; wanted more rows, a latent whose entries differ, or "
                 "`prior` > 0."
             )
-        return cls(design, root, across, solved, schur)
+        return cls(design, root, across, solved, schur, [found[g] for g in range(len(covariances))])
 
     @property
     def log_det(self) -> float:
@@ -219,7 +222,7 @@ class Precision:
         return found
 
     def covariances(self) -> list[np.ndarray]:
-        """The covariance of the effects of each level of each group, `(L, k u, k u)`."""
+        """The covariance of the effects of each level of each group, `(L, k u, k u)`, the others integrated out."""
         design = self.design
         if not design.counts:
             return []

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfp_hybrid.commands import monitors
 from tfp_hybrid.commands.inputs import read_inputs
-from tfp_hybrid.models import DensityModel
+from tfp_hybrid.models import DensityModel, side_inputs
 from tfp_hybrid.serving.saved import load_model, load_rejector
 from tfp_hybrid.tables import Date
 from tfp_hybrid.tables.targets import Target
@@ -76,6 +76,7 @@ def drift(
             )
         return monitors.compare(*paths, significance, picture)
     loaded, metrics = load_model(model)
+    side_inputs.check_none(loaded, "drift")
     rejector = load_rejector(model, loaded)
     names, target = metrics.get("feature_names"), Target.from_metrics(metrics)
     new = read_inputs(file, loaded, names, target)

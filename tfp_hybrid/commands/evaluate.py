@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from tfp_hybrid import datasets
 from tfp_hybrid.commands import detection_report, predictions, report
-from tfp_hybrid.commands.table_files import is_table, read_rows
+from tfp_hybrid.commands.table_files import is_table, read_table, text_columns
 from tfp_hybrid.commands.table_report import table_metrics
 from tfp_hybrid.datasets import outliers
-from tfp_hybrid.models import checks
+from tfp_hybrid.models import HybridModel, checks, side_inputs
 from tfp_hybrid.serving.saved import load_model, load_rejector
 from tfp_hybrid.tables.targets import Target
 from tfp_hybrid.uncertainty import Combined, LikelihoodRatio, NegativeLogProb
@@ -59,7 +59,7 @@ def evaluate(
             if value:
                 raise ValueError(f"{option} is for the name of a data set; wanted none with the table {dataset}.")
         return _on_table(model, dataset, pictures)
-    loaded, trained = load_model(model)
+    loaded, trained = _load(model)
     if loaded.inputs_spec.columns is not None:
         raise ValueError(f"{model} is a run on a table, but {dataset} is a data set; wanted a .csv or .parquet file.")
     seed = trained.get("config", {}).get("seed", 0)
@@ -67,7 +67,7 @@ def evaluate(
     checks.check_inputs(data.test[0], loaded.distribution)
     checks.check_labels(data.test[1], loaded.head)
     ood_sets = {name: outliers.load_outliers(name, data, data_dir, seed) for name in ood}
-    others = [load_model(path)[0] for path in other]
+    others = [_load(path)[0] for path in other]
     ratio = LikelihoodRatio() if likelihood_ratio else None
     rejector = load_rejector(model, loaded)
     score = None if rejector is None else rejector.score
@@ -85,21 +85,30 @@ def evaluate(
     }
 
 
+def _load(path) -> tuple[HybridModel, dict]:
+    """Returns a model of x alone, and the metrics next to it."""
+    loaded, metrics = load_model(path)
+    side_inputs.check_none(loaded, f"evaluate, {path}")
+    return loaded, metrics
+
+
 def _on_table(model, path, pictures):
-    loaded, metrics = load_model(model)
-    target = Target.from_metrics(metrics)
+    loaded, trained = load_model(model)
+    target = Target.from_metrics(trained)
     if target is None or loaded.inputs_spec.columns is None:
         raise ValueError(f"{model} is not a run on a table, but {path} is one; wanted the name of a data set.")
-    x, column = read_rows(path, loaded.inputs_spec.columns, target)
-    if column is None:
+    frame = read_table(path, text_columns(loaded.inputs_spec.columns, target, loaded.side_inputs))
+    if target.name not in frame:
         raise ValueError(f"{path} lacks the column {target.name!r}; wanted the target, to compare with.")
-    y = target.read(column, path)
+    y = target.read(frame.pop(target.name), path)
+    x = checks.inputs(frame, loaded, str(path))
     rejector = load_rejector(model, loaded)
     wanted = [] if rejector is None else [rejector.score]
     predicted = predictions.predict(loaded, x, y, "rows", wanted)
     threshold = None if rejector is None else float(rejector.threshold.numpy())
     if pictures is not None:
-        rows = datasets.Dataset(os.path.basename(path), target.task, (x[:0], y[:0]), (x[:0], y[:0]), (x, y))
+        none = side_inputs.take(x, slice(0)), y[:0]
+        rows = datasets.Dataset(os.path.basename(path), target.task, none, none, (x, y))
         drawn = {"log_prob_x": drawing.log_prob_histograms({rows.name: predicted.log_prob_x})}
         drawn["reliability"] = report.reliability_picture(loaded, rows, predicted).figure
         for name, figure in drawn.items():

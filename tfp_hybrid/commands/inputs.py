@@ -25,7 +25,7 @@ def read_inputs(
         for each feature. Columns are matched by name if the names are known; otherwise they must be in order (for
         images, row by row). Booleans become 0 and 1. For a model of `tables.Columns`, the columns hold what they held
         in training, and other columns are an error.
-      model: The model for which the inputs are read.
+      model: The model for which the inputs are read, of x alone.
       feature_names: Names of the columns, for a model whose own `feature_names` are None.
       target: The response of a model of `tables.Columns`, a column that may be there and is not read.
 
@@ -97,7 +97,7 @@ def _read_parquet(path, shape):
 def check_order(header: Sequence[str], path: os.PathLike):
     """Raises ValueError for numbered columns out of order, since a model without names takes columns by position."""
     if all(map(_is_number, header)):
-        if header != tuple(map(str, range(len(header)))):
+        if tuple(header) != tuple(map(str, range(len(header)))):
             raise ValueError(
                 f"{path} has numbers as column names, such as {header[0]}; wanted a header with names, or with 0, 1, "
                 "... in order."

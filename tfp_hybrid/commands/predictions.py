@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.commands.progress import batches
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.models import HybridModel, side_inputs
 from tfp_hybrid.models.checks import quantization_levels
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty import detection
@@ -45,7 +45,7 @@ def predict(
 
     Args:
       model: A `HybridModel`.
-      x: Inputs, `(n, *event_shape)`.
+      x: Inputs, `(n, *event_shape)`; or a dict for a model with side inputs.
       y: Labels, `(n, ...)`, or None.
       description: Text next to the progress bar.
       wanted: `Score`s to evaluate in the same pass.
@@ -53,8 +53,8 @@ def predict(
     for score in wanted:
         score.check_fitted(model)
     parts = []
-    for rows in batches(len(x), BATCH_SIZE, description):
-        (encoding,) = encode_batches(model, x[rows], BATCH_SIZE)
+    for rows in batches(side_inputs.count(x), BATCH_SIZE, description):
+        (encoding,) = encode_batches(model, side_inputs.take(x, rows), BATCH_SIZE)
         p_y = encoding.p_y
         mean = model.head.mean(p_y).numpy()
         classes = mean.ndim == 2 and model.head.integer_labels

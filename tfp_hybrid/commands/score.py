@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from tfp_hybrid import files, uncertainty
-from tfp_hybrid.commands.inputs import read_inputs
+from tfp_hybrid.commands import table_files
+from tfp_hybrid.commands.inputs import check_order, read_inputs
 from tfp_hybrid.commands.progress import CONSOLE, batches
 from tfp_hybrid.commands.streaming import check_out
 from tfp_hybrid.commands.table_report import because
+from tfp_hybrid.models import side_inputs
 from tfp_hybrid.serving import Scorer
 
 _REFERENCE_ROWS = 200  # drawn from the model
@@ -31,12 +33,13 @@ def score(
 
     Args:
       model: Folder of a run, or file of a saved model or rejector.
-      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file.
+      file: Inputs, in a `.npz` file with an array x, a `.csv` or a `.parquet` file. A model with side inputs takes a
+        table that has their columns, too.
       out: A `.csv` or `.parquet` file to which the table is written; None writes nothing.
       abstain_below: Percentile of the held-out rows, 0 to 100, below which to abstain; None uses the rejector's
         threshold.
       explain: Whether to say which columns make a row foreign, for the rows on which it abstains. They are compared
-        with rows that are drawn from the model.
+        with rows that are drawn from the model, which must be one of x alone.
 
     Returns:
       The answers of `serving.Scorer`, one row for each input. With `explain`, also "because", up to three names of
@@ -53,8 +56,11 @@ def score(
     if answers.rejector is None and explain:
         raise ValueError(f"--explain needs a rejector, but {model} has none; wanted the folder of a run.")
     loaded = answers.model
-    x = read_inputs(file, loaded, scorer.feature_names, scorer.target)
-    parts = [pd.DataFrame(answers(x[rows], abstain_below)) for rows in batches(len(x), _ROWS, "scoring")]
+    if explain:
+        side_inputs.check_none(loaded, "--explain")
+    x, parts = _read(file, scorer), []
+    for rows in batches(side_inputs.count(x), _ROWS, "scoring"):
+        parts.append(pd.DataFrame(answers(side_inputs.take(x, rows), abstain_below)))
     table = pd.concat(parts, ignore_index=True)
     if explain:
         table["because"] = _because(loaded, x, table["abstain"].to_numpy())
@@ -62,6 +68,24 @@ def score(
         with files.replacing(out) as temporary:
             table.to_csv(temporary, index=False) if out.suffix == ".csv" else table.to_parquet(temporary, index=False)
     return table
+
+
+def _read(file, scorer):
+    """Returns the inputs in a file, with those beside x."""
+    model = scorer.answers.model
+    if not model.side_inputs:
+        return read_inputs(file, model, scorer.feature_names, scorer.target)
+    names = list(model.side_inputs)
+    if not table_files.is_table(file):
+        raise ValueError(f"{file} has no columns for the side inputs {names}; wanted a .csv or .parquet file.")
+    text = table_files.text_columns(model.inputs_spec.columns, scorer.target, model.side_inputs)
+    table = table_files.read_table(file, text)
+    if scorer.feature_names is None:
+        check_order([name for name in table if name not in names], file)
+    try:
+        return scorer.inputs(table)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _because(model, x, abstain):

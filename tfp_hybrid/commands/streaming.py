@@ -17,6 +17,7 @@ import tfp_hybrid
 from tfp_hybrid import files, strict_json
 from tfp_hybrid.commands import blocks, inputs, table_files
 from tfp_hybrid.commands.progress import bar
+from tfp_hybrid.models import side_inputs
 from tfp_hybrid.serving import Scorer
 from tfp_hybrid.tables import frames
 
@@ -41,7 +42,7 @@ def score_file(
 
     Args:
       model: Folder of a run, or file of a saved model or rejector.
-      file: A `.csv` or `.parquet` file, or a folder of them.
+      file: A `.csv` or `.parquet` file, or a folder of them, with the columns that `serving.Scorer` takes.
       out: A `.parquet` file to write. For a shard, its number is added to the name: shard (3, 64) of `scores.parquet`
         is `scores-00003-of-00064.parquet`.
       abstain_below: Percentile of the held-out rows, 0 to 100, below which to abstain; None uses the rejector's
@@ -115,20 +116,21 @@ def check_out(out: pathlib.Path, suffixes: Sequence[str] = (".parquet",)):
 def _columns_to_read(found, scorer):
     """Returns the names of the columns to read, None for all; checks those that are in each file."""
     model, known = scorer.answers.model, scorer.feature_names
+    side = tuple(model.side_inputs)
     for path in found:
         try:
             names = blocks.names_in(path)
         except table_files.DAMAGED as error:
             raise table_files.unreadable(path, error) from None
         frames.check_once(names, path)
-        missing = [name for name in (*(known or ()), *scorer.keep) if name not in names]
+        missing = [name for name in (*(known or ()), *side, *scorer.keep) if name not in names]
         if missing:
             raise ValueError(f"{path} lacks the columns {missing}; it has {names}.")
         if known is None:
-            inputs.check_order([name for name in names if name not in scorer.keep], path)
-    return (
-        None if known is None or model.inputs_spec.columns is not None else list(dict.fromkeys((*known, *scorer.keep)))
-    )
+            inputs.check_order([name for name in names if name not in (*side, *scorer.keep)], path)
+    if known is None or model.inputs_spec.columns is not None:
+        return None
+    return list(dict.fromkeys((*known, *side, *scorer.keep)))
 
 
 def _job(scorer, found, shard, count):
@@ -168,7 +170,7 @@ def _write_parts(parts, todo, scorer, columns):
         for number, table, x in _ahead(_read(missing, todo, scorer, columns)):
             if table is not None:
                 answered.append(pool.submit(scorer.finish, table, x, scorer.answers.compute(x)))
-                progress.advance(task, len(x))
+                progress.advance(task, side_inputs.count(x))
                 continue
             if writing is not None:
                 writing.result()
@@ -180,9 +182,9 @@ def _write_parts(parts, todo, scorer, columns):
 
 def _read(numbers, todo, scorer, columns):
     """Yields the number of a block with tables and their checked inputs; after each block, with None."""
-    answers = scorer.answers
-    text = table_files.text_columns(answers.model.inputs_spec.columns, scorer.target)
-    values = int(np.prod([length or 1 for length in answers.model.inputs_spec.shape]))
+    answers, model = scorer.answers, scorer.answers.model
+    text = table_files.text_columns(model.inputs_spec.columns, scorer.target, model.side_inputs)
+    values = int(np.prod([length or 1 for length in model.inputs_spec.shape]))
     rows = answers.batch_size * max(1, _VALUES // (answers.batch_size * values))
     for number in numbers:
         for first, table in _tables(todo[number], rows, columns, text):

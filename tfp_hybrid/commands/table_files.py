@@ -6,12 +6,13 @@ import pathlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from tfp_hybrid.tables import Category, Columns, frames
 from tfp_hybrid.tables.kinds import is_text
@@ -82,9 +83,18 @@ def read_rows(path: os.PathLike, columns: Columns, target: Target | None = None)
     return columns.to_array(frame, str(path)), y
 
 
-def text_columns(columns: Columns | None, target: Target | None) -> list[str]:
-    """Returns the names of columns that stay text even if all values in a file look like numbers."""
+def text_columns(
+    columns: Columns | None, target: Target | None, side_inputs: Mapping[str, tf.TensorSpec] | None = None
+) -> list[str]:
+    """Returns the names of columns that stay text even if all values in a file look like numbers.
+
+    Args:
+      columns: The `Columns` of a model, or None.
+      target: The response, or None.
+      side_inputs: The side inputs of the model; those that are strings stay text.
+    """
     text = [] if columns is None else [column.name for column in columns.columns if _is_of_text(column.kind)]
+    text += [name for name, spec in (side_inputs or {}).items() if spec.dtype == tf.string]
     return text + ([target.name] if target is not None and target.is_text else [])
 
 

@@ -8,8 +8,10 @@ from tfp_hybrid.commands import predictions, report
 from tfp_hybrid.commands.predictions import Predictions
 from tfp_hybrid.commands.tables import Table
 from tfp_hybrid.datasets import Dataset
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.heads import MixedEffects
+from tfp_hybrid.models import HybridModel, side_inputs
 from tfp_hybrid.tables import Columns
+from tfp_hybrid.tables.targets import REGRESSION
 from tfp_hybrid.uncertainty import pictures
 
 REPORT = report.REPORT
@@ -27,6 +29,16 @@ def kinds_table(columns: Columns) -> Table:
     return Table("columns", ("kind", "dtype", "holes"), rows, heading="column")
 
 
+def groups_table(head: MixedEffects, task: str) -> Table:
+    """Returns the table of the groups of a head, for a terminal."""
+    unit = "the target" if task == REGRESSION else "logits"
+    rows = [
+        (name, "", [f"{len(head.groups[name]):,}", f"{np.sqrt(np.diag(covariance).mean()):.4g}"])
+        for name, covariance in head.variance_components().items()
+    ]
+    return Table("groups", ("levels", f"standard deviation of effects on {unit}"), rows, heading="column")
+
+
 def table_metrics(model: HybridModel, x, predicted: Predictions, y, threshold: float | None) -> dict[str, float]:
     """Returns `predictions.test_metrics`, and "abstains", the fraction of rows on which a rejector abstains.
 
@@ -39,7 +51,7 @@ def table_metrics(model: HybridModel, x, predicted: Predictions, y, threshold: f
     """
     metrics = predictions.test_metrics(model, predicted, y)
     if threshold is not None:
-        is_new = model.inputs_spec.columns.has_new(x)
+        is_new = model.inputs_spec.columns.has_new(side_inputs.main(x))
         metrics["abstains"] = float(np.mean(~(predicted.scores[:, 0] <= threshold) | is_new))
     return metrics
 
@@ -83,9 +95,9 @@ def render(
     """
     scores = {"test rows": test.scores[:, 0], "held-out training rows": held_out.scores[:, 0]}
     order = np.argsort(-scores["test rows"], kind="stable")[:_FOREIGN]
-    reference = dataset.train[0]
-    reference = reference[np.random.default_rng(0).permutation(len(reference))[:_REFERENCE_ROWS]]
-    surprise = uncertainty.explain(model, dataset.test[0][order], reference)
+    train, tested = dataset.train[0], dataset.test[0]
+    chosen = np.random.default_rng(0).permutation(side_inputs.count(train))[:_REFERENCE_ROWS]
+    surprise = uncertainty.explain(model, side_inputs.take(tested, order), side_inputs.take(train, chosen))
     values = values.iloc[order]
     surprise.index = values.index
     drawn = [
@@ -113,7 +125,7 @@ def render(
             pictures.explanation(surprise[:_DRAWN], values[:_DRAWN]),
         ),
     ]
-    is_new = model.inputs_spec.columns.has_new(dataset.test[0])
+    is_new = model.inputs_spec.columns.has_new(side_inputs.main(tested))
     foreign = [
         {
             "row": int(values.index[k]),

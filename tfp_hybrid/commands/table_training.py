@@ -1,6 +1,7 @@
 """`train_on_table`: trains an estimator on a table from a file."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
@@ -16,7 +17,8 @@ from tfp_hybrid.commands.fitting import CONFIG, Config
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.table_report import table_metrics
 from tfp_hybrid.datasets import Dataset
-from tfp_hybrid.estimators import HybridClassifier, HybridRegressor
+from tfp_hybrid.estimators import HybridClassifier, HybridRegressor, side_columns
+from tfp_hybrid.models import checks, side_inputs
 from tfp_hybrid.serving.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.tables import Category, infer_kinds
 from tfp_hybrid.tables.targets import CLASSIFICATION, TASKS, Target
@@ -31,7 +33,13 @@ _FILES = (MODEL, REJECTOR, METRICS, table_report.REPORT)
 
 
 def train_on_table(
-    config: Config, out: pathlib.Path, target: str, task: str | None = None, categories: Sequence[str] = ()
+    config: Config,
+    out: pathlib.Path,
+    target: str,
+    task: str | None = None,
+    categories: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    offset: str | None = None,
 ) -> dict:
     """Trains a `HybridClassifier` or `HybridRegressor` on a table; writes the files of a run, except for the history.
 
@@ -43,6 +51,8 @@ def train_on_table(
       target: Name of the column to predict.
       task: "classification" or "regression"; None decides by the target.
       categories: Names of columns of categories that would count as numbers or text.
+      groups: Names of columns with the ids of groups, which have random effects.
+      offset: Name of the column that is the offset of a regression, or None.
 
     Returns:
       The content of `metrics.json`.
@@ -54,35 +64,37 @@ def train_on_table(
     if task is not None and task not in TASKS:
         raise ValueError(f"--task is {task!r}; wanted one of {', '.join(TASKS)}.")
     config.check_numbers()
+    roles = _Roles(target, tuple(categories), tuple(groups), offset)
     with files.locked(out):
         _check_folder(out)
-        return _train(config, out, target, task, categories, started)
+        return _train(config, out, roles, task, started)
 
 
-def _train(config, out, target_name, task, categories, started):
+def _train(config, out, roles, task, started):
     path = config.dataset
     with CONSOLE.status(f"reading {path}"):
-        frame, target, y, reason, kinds = _read(path, target_name, task, categories)
+        frame, target, y, reason, kinds = _read(path, roles, task)
     count = f" of {len(target.classes)} classes" if target.classes else ""
     CONSOLE.print(f"{target.task.capitalize()}{count}, because {reason}.", highlight=False, markup=False)
     inside, test = _split(y, target, config.seed)
     with CONSOLE.status(f"training on {len(inside):,} rows"):
-        estimator = _fitted(config, frame.iloc[inside], y[inside], target, kinds, path)
+        estimator = _fitted(config, frame.iloc[inside], y[inside], target, kinds, roles, path)
     _warn_of_levels(frame, kinds)
     model, columns = estimator.model_, estimator.columns_
     CONSOLE.print(table_report.kinds_table(columns).rich())
-    with _errors_of(path):
-        x = columns.to_array(frame, path)
+    if roles.groups:
+        CONSOLE.print(table_report.groups_table(model.head, target.task).rich())
+    x = checks.inputs(frame, model, str(path))
     with CONSOLE.status("choosing the threshold"):
         held_out_rows = inside[estimator.held_out_]
-        held_out = x[held_out_rows], y[held_out_rows]
+        held_out = side_inputs.take(x, held_out_rows), y[held_out_rows]
         rejector = Rejector(model, NegativeLogProb()).fit_threshold(held_out[0], quantile=KEPT)
     dataset = Dataset(
         name=pathlib.Path(path).name,
         task=target.task,
-        train=(x[inside], y[inside]),
+        train=(side_inputs.take(x, inside), y[inside]),
         validation=held_out,
-        test=(x[test], y[test]),
+        test=(side_inputs.take(x, test), y[test]),
         feature_names=columns.names,
         description=f"{len(frame):,} rows of {path}, of which {len(test):,} were held out for testing",
     )
@@ -90,7 +102,8 @@ def _train(config, out, target_name, task, categories, started):
     validated = predictions.predict(model, *held_out, "held-out rows", [rejector.score])
     with CONSOLE.status("measuring the importance of columns"):
         few = np.random.default_rng(config.seed).permutation(len(test))[:_ROWS_FOR_IMPORTANCE]
-        importance = uncertainty.column_importance(model, x[test][few], y[test][few], seed=config.seed)
+        tested_few = side_inputs.take(x, test[few]), y[test[few]]
+        importance = uncertainty.column_importance(model, *tested_few, seed=config.seed)
     threshold = float(rejector.threshold.numpy())
     settings = {
         "dataset": os.fspath(path),
@@ -107,6 +120,10 @@ def _train(config, out, target_name, task, categories, started):
         "task": target.task,
         "classes": None if target.classes is None else list(target.classes),
         "columns": columns.table().reset_index().to_dict("records"),
+        "groups": {name: part.tolist() for name, part in model.head.variance_components().items()}
+        if roles.groups
+        else {},
+        "offset": roles.offset,
         "seconds": round(time.perf_counter() - started, 1),
         "parameters": model.count_params(),
         "test": table_metrics(model, dataset.test[0], tested, dataset.test[1], threshold),
@@ -125,23 +142,54 @@ def _train(config, out, target_name, task, categories, started):
     return metrics
 
 
-def _read(path, target_name, task, categories):
+@dataclasses.dataclass(frozen=True)
+class _Roles:
+    """The names of the columns that are more than inputs of the density."""
+
+    target: str
+    categories: tuple[str, ...]
+    groups: tuple[str, ...]
+    offset: str | None
+
+    def __post_init__(self):
+        known = {self.target: "--target"} | dict.fromkeys(self.categories, "--category")
+        for option, name in self.side:
+            if name in known:
+                raise ValueError(f"{option} {name!r} is given as {known[name]}, too; wanted one of them.")
+            known[name] = option
+
+    @property
+    def side(self) -> list[tuple[str, str]]:
+        """The side inputs, each with its option."""
+        return [("--group", name) for name in self.groups] + [("--offset", self.offset)] * (self.offset is not None)
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """All names, each with its option."""
+        return [("--target", self.target), *(("--category", name) for name in self.categories), *self.side]
+
+
+def _read(path, roles, task):
     """Returns the table without the target, the `Target`, y, the reason for the task, and the kinds of columns."""
-    frame = table_files.read_table(path, categories)
-    for option, names in (("--target", [target_name]), ("--category", categories)):
-        for name in names:
-            if name not in frame:
-                raise ValueError(f"{option} {name!r} is not a column of {path}; wanted one of {list(frame)}.")
+    frame = table_files.read_table(path, roles.categories)
+    for option, name in roles.options:
+        if name not in frame:
+            raise ValueError(f"{option} {name!r} is not a column of {path}; wanted one of {list(frame)}.")
     if len(frame) < _FEWEST_ROWS:
         rows = f"{len(frame)} row{'s' * (len(frame) > 1)}"
         raise ValueError(f"{path} has {rows}; wanted at least {_FEWEST_ROWS}, to train and to test.")
-    if frame.shape[1] < 2:
-        raise ValueError(f"{path} has no columns besides the target {target_name!r}; wanted at least one.")
-    target, y, reason = Target.of(frame.pop(target_name), path, task)
-    given = {name: Category() for name in categories if name != target_name}
-    left = frame.drop(columns=list(given))
+    side = [name for _, name in roles.side]
+    if frame.shape[1] < 2 + len(side):
+        besides = f"the target {roles.target!r}" + f" and {side}" * bool(side)
+        raise ValueError(f"{path} has no columns besides {besides}; wanted at least one.")
+    target, y, reason = Target.of(frame.pop(roles.target), path, task)
+    if roles.offset is not None and target.task == CLASSIFICATION:
+        raise ValueError(f"--offset {roles.offset!r} is for a target of numbers, but {roles.target!r} is classes.")
+    given = {name: Category() for name in roles.categories if name != roles.target}
+    left = frame.drop(columns=[*given, *side])
     table_files.check_stray_text(left, path)
     with _errors_of(path):
+        side_columns.checked_groups({name: frame[name].to_numpy() for name in side}, roles.offset)
         kinds = given | (infer_kinds(left, path) if left.shape[1] else {})
     return frame, target, y, reason, kinds
 
@@ -159,9 +207,10 @@ def _split(y, target, seed):
     return np.setdiff1d(np.arange(len(y)), test), test
 
 
-def _fitted(config, frame, y, target, kinds, path):
+def _fitted(config, frame, y, target, kinds, roles, path):
     make = HybridClassifier if target.task == CLASSIFICATION else HybridRegressor
-    given = {name: getattr(config, name) for name in ("generative_weight", "epochs", "batch_size", "learning_rate")}
+    given = {"groups": list(roles.groups)} | ({} if roles.offset is None else {"offset": roles.offset})
+    given |= {name: getattr(config, name) for name in ("generative_weight", "epochs", "batch_size", "learning_rate")}
     given = {name: value for name, value in given.items() if value is not None}
     with warnings.catch_warnings(record=True) as caught, _errors_of(path):
         warnings.simplefilter("always", UserWarning)

@@ -35,6 +35,8 @@ def train(
     target: str | None = None,
     task: str | None = None,
     category: Sequence[str] = (),
+    group: Sequence[str] = (),
+    offset: str | None = None,
     labels: int | None = None,
 ) -> dict:
     """Trains a hybrid model; writes `model.keras`, `rejector.keras`, `metrics.json`, `history.csv`, `report.html`.
@@ -63,6 +65,9 @@ def train(
       target: Name of the column of a file to predict.
       task: "classification" or "regression", for a file; None decides by the target, as `targets.Target.of`.
       category: Names of columns of a file that hold categories, where they look like numbers.
+      group: Names of columns of a file with ids of groups, integers or strings, that have random effects and no
+        density; see `HybridClassifier`.
+      offset: Name of a column of a file that is a known part of the mean of a target of numbers, or None.
       labels: How many training rows of a data set keep their label, for experiments; None for all. The recipe is then
         `recipes.few_labels`.
 
@@ -94,8 +99,8 @@ def train(
         _refuse(given, f"is for the name of a data set; wanted none with the table {dataset}")
         if target is None:
             raise ValueError(f"--target is missing; wanted the name of the column of {dataset} to predict.")
-        return train_on_table(config, out, target, task, tuple(category))
-    given = {"--target": target, "--task": task, "--category": category}
+        return train_on_table(config, out, target, task, tuple(category), tuple(group), offset)
+    given = {"--target": target, "--task": task, "--category": category, "--group": group, "--offset": offset}
     _refuse(given, f"is for a .csv or .parquet file; wanted none with the data set {dataset!r}")
     config.check()
     if not workers.is_chief(distribution.strategy()):

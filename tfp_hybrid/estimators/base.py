@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from tfp_hybrid import arguments, bijectors, networks
 from tfp_hybrid.flows import flow_distribution
-from tfp_hybrid.models import DensityModel, checks
+from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.tables import Columns, frames, infer_kinds
 
 tfb = tfp.bijectors
@@ -58,10 +58,19 @@ class TableEstimator(BaseEstimator):
             y = y.astype(float) if options.get("y_numeric") else y
         return X, None if isinstance(y, str) else y
 
-    def _train(self, make, X, y, sample_weight):
-        """Trains the model that `make(p_x, latent_size)` builds, until held-out rows have not got better for a while.
+    def _train(self, make, X, y, sample_weight, side=None):
+        """Trains a model until held-out rows have not got better for a while.
 
-        Returns these rows with their y and weights; all rows if there are too few to hold some out.
+        Args:
+          make: A function of p(x), the size of z and the number of training rows that returns the model.
+          X: The columns of the density.
+          y: The responses, or None.
+          sample_weight: Their weights, or None.
+          side: The side inputs of the model by name.
+
+        Returns:
+          The training rows and the held-out rows, each as inputs, responses and weights. If there are too few rows to
+          hold some out, both are all rows.
         """
         if sample_weight is not None:
             sample_weight = checks.sample_weights(np.asarray(sample_weight), len(X), x_argument="X")
@@ -89,9 +98,14 @@ class TableEstimator(BaseEstimator):
             learned_from, responses = X.iloc[at], None if y is None else y[at]
             columns = Columns.from_frame(learned_from, kinds, responses, "float64")
             x = columns.to_array(X, "X")
-            parts = [tuple(None if part is None else part[at] for part in (x, y, sample_weight)) for at in chosen]
             flow = _flow(columns, couplings, units, _DROPOUT if few else 0.0)
-            model = make(flow_distribution(flow), columns.latent_shape[0])
+            model = make(flow_distribution(flow), columns.latent_shape[0], len(chosen[0]))
+            if side:
+                x = checks.inputs({side_inputs.X: x} | side, model, "X", training=True)
+            parts = [
+                tuple(None if part is None else side_inputs.take(part, at) for part in (x, y, sample_weight))
+                for at in chosen
+            ]
             model.compile(keras.optimizers.Adam(self.learning_rate, clipnorm=10.0))
             monitor = "val_loss" if held_out else "loss"
             callbacks = [
@@ -112,12 +126,15 @@ class TableEstimator(BaseEstimator):
         _warn_of_overfitting(history, columns.latent_shape[0])
         self.model_, self.columns_, self.n_iter_ = model, columns, len(history["loss"])
         self.held_out_ = chosen[1 if held_out else 0]
-        return parts[1 if held_out else 0]
+        return parts[0], parts[1 if held_out else 0]
 
     def _rows(self, X):
         check_is_fitted(self)
+        side = list(self.model_.side_inputs)
         if _is_frame(X):
-            return self.columns_.to_array(X, "X")
+            return checks.inputs(frames.as_frame(X, "X"), self.model_, "X")
+        if side:
+            raise ValueError(f"X is a {type(X).__name__}; wanted a DataFrame, since {side} are names of columns.")
         return validate_data(self, X, reset=False, **_ARRAYS)
 
     def _passes(self, x):

@@ -57,7 +57,7 @@ class DensityEstimator(OutlierMixin, TableEstimator):
         X, _ = self._validated(X)
         if not 0 < self.contamination <= 0.5:
             raise ValueError(f"contamination is {self.contamination!r}; wanted a fraction above 0, at most 0.5.")
-        self._train(lambda p_x, size: DensityModel(p_x), X, None, sample_weight)
+        self._train(lambda p_x, *_: DensityModel(p_x), X, None, sample_weight)
         self.offset_ = np.percentile(self.score_samples(X), 100 * self.contamination)
         return self
 

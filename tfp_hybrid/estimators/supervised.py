@@ -1,6 +1,7 @@
 """`HybridClassifier` and `HybridRegressor`."""
 
 import contextlib
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -8,20 +9,24 @@ import tensorflow_probability as tfp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from tfp_hybrid import arguments, heads
+from tfp_hybrid import arguments, bayes, heads
+from tfp_hybrid.estimators import side_columns
 from tfp_hybrid.estimators.base import TableEstimator
 from tfp_hybrid.heads.quantiles import quantile
-from tfp_hybrid.models import HybridModel
+from tfp_hybrid.models import HybridModel, side_inputs
 from tfp_hybrid.uncertainty import calibrate
 from tfp_hybrid.uncertainty.hole_units import log_widths
 
 tfd = tfp.distributions
+
+_PRIOR = 0.1  # the precision of fixed effects, in which logits need one and few rows are determined
 
 
 class _Supervised(TableEstimator):
     def __init__(
         self,
         *,
+        groups=None,
         kinds=None,
         generative_weight="auto",
         couplings=None,
@@ -36,6 +41,7 @@ class _Supervised(TableEstimator):
         random_state=None,
         verbose=0,
     ):
+        self.groups = groups
         self.kinds = kinds
         self.generative_weight = generative_weight
         self.couplings = couplings
@@ -50,26 +56,42 @@ class _Supervised(TableEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit_with(self, head, X, y, sample_weight):
+    def _fit_with(self, head, X, y, sample_weight, offset=None):
         arguments.check_fraction(self.abstain_fraction, "abstain_fraction")
         if self.generative_weight != "auto":
             arguments.check_number(self.generative_weight, "generative_weight", 0)
+        names, side = side_columns.names_of(self.groups), {}
+        if names or offset is not None:
+            if not self.is_of_frame_:
+                option = f"groups is {self.groups!r}" if names else f"offset is {offset!r}"
+                raise ValueError(f"{option}, but X has no names of columns; wanted a DataFrame.")
+            X, side = side_columns.split(X, names, offset)
+        groups = side_columns.checked_groups(side, offset)
 
-        def make(p_x, size):
+        def make(p_x, size, rows):
             weight = 1 / size if self.generative_weight == "auto" else self.generative_weight
-            return HybridModel(p_x, head, generative_weight=weight)
+            return HybridModel(p_x, side_columns.head_with(head, groups, offset, rows), generative_weight=weight)
 
-        x, y, weights = self._train(make, X, y, sample_weight)
-        self.log_widths_ = log_widths(self.model_, x, x)
+        training, (x, y, weights) = self._train(make, X, y, sample_weight, side)
+        if groups:
+            self._fit_effects(*training)
+        columns = side_inputs.main(x)
+        self.log_widths_ = log_widths(self.model_, columns, columns)
         self.threshold_ = np.quantile(self._comparable(x), self.abstain_fraction)
         if weights is not None and weights.any():  # rows as often as they weigh
-            drawn = np.random.default_rng(0).choice(len(x), len(x), p=weights / weights.sum())
-            x, y = x[drawn], y[drawn]
+            drawn = np.random.default_rng(0).choice(len(y), len(y), p=weights / weights.sum())
+            x, y = side_inputs.take(x, drawn), y[drawn]
         with contextlib.suppress(ValueError):  # if all held-out rows are right, there is no best factor
             factor = calibrate(self.model_, x, y)
             if factor < 1:  # so few rows are no reason to be more certain
                 self.model_.head.widen(1 / factor)
         return self
+
+    def _fit_effects(self, x, y, sample_weight):
+        try:
+            bayes.fit_effects(self.model_, x, y, sample_weight, prior=_PRIOR)
+        except ValueError as error:
+            warnings.warn(f"The effects of groups are approximate, as training found them. {error}", stacklevel=4)
 
     def abstains(self, X):
         """Returns for which rows `comparable_log_prob` is below `threshold_`, that of a fraction of the held-out rows.
@@ -77,7 +99,7 @@ class _Supervised(TableEstimator):
         It is also true for rows with a level that was never seen, or a hole in a column that had none. `(n,)`.
         """
         x = self._rows(X)  # first, since it checks whether there is a threshold
-        return (self._comparable(x) < self.threshold_) | self.columns_.has_new(x)
+        return (self._comparable(x) < self.threshold_) | self.columns_.has_new(side_inputs.main(x))
 
     def comparable_log_prob(self, X):
         """Returns log p(x) in units in which rows with and without holes compare, `(n,)`.
@@ -88,7 +110,7 @@ class _Supervised(TableEstimator):
         return self._comparable(self._rows(X))
 
     def _comparable(self, x):
-        return self._log_prob(x) + np.where(np.isnan(x), 0.0, self.log_widths_).sum(1)
+        return self._log_prob(x) + np.where(np.isnan(side_inputs.main(x)), 0.0, self.log_widths_).sum(1)
 
 
 class HybridClassifier(ClassifierMixin, _Supervised):
@@ -97,7 +119,14 @@ class HybridClassifier(ClassifierMixin, _Supervised):
     Tables are DataFrames, whose columns `tables.Columns` takes apart: numbers, categories, circles, dates, holes; or
     arrays of numbers, with NaN in holes. p(y|x) is calibrated by one factor on the held-out rows.
 
+    With `groups`, the logits have random effects for the group that a row belongs to, such as a school: one with few
+    rows is drawn to the mean of all, and one that was not in training has the mean effect and the variance of all
+    (`heads.MixedEffects`). All effects and their variances are found after training (`bayes.fit_effects`), from the
+    rows that were not held out.
+
     Args:
+      groups: The name of a column of X with the ids of groups, integers or strings, or a list of such names. X is then
+        a DataFrame, of which these columns are not in the density.
       kinds: Kinds of columns by name, where `tables.infer_kinds` is wrong; or None.
       generative_weight: lambda, the weight of log p(x) in nats; "auto" is 1 divided by the size of z.
       couplings: The number of couplings of the flow, a `RealNVP`; 4 if None, or for a classifier of fewer than 2,000
@@ -156,13 +185,57 @@ class HybridClassifier(ClassifierMixin, _Supervised):
 class HybridRegressor(RegressorMixin, _Supervised):
     """A regressor whose response is a mixture of three Normals given x, that also has the density of its inputs.
 
-    Its arguments and attributes are those of `HybridClassifier`.
+    With groups or an offset, the response is one Normal, whose mean is a linear function of z, plus the effects of the
+    groups, plus the offset. Its other arguments and its attributes are those of `HybridClassifier`.
+
+    Args:
+      offset: The name of a column of X that is a known part of the mean of y, in the unit of y; or None. It is not a
+        column of the density.
     """
+
+    def __init__(
+        self,
+        *,
+        groups=None,
+        offset=None,
+        kinds=None,
+        generative_weight="auto",
+        couplings=None,
+        hidden_units=None,
+        learning_rate=2e-3,
+        epochs=200,
+        batch_size=None,
+        validation_fraction=0.15,
+        draws=16,
+        patience=10,
+        abstain_fraction=0.02,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            groups=groups,
+            kinds=kinds,
+            generative_weight=generative_weight,
+            couplings=couplings,
+            hidden_units=hidden_units,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            draws=draws,
+            patience=patience,
+            abstain_fraction=abstain_fraction,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.offset = offset
 
     def fit(self, X, y, sample_weight=None):
         """Fits the model to rows X, `(n, d)`, and their responses y, `(n,)`."""
         X, y = self._validated(X, y, y_numeric=True)
-        return self._fit_with(heads.NormalMixture(dtype="float64"), X, y, sample_weight)
+        # Of a mixture, groups would have effects on all weights, means and scales.
+        make = heads.NormalMixture if self.offset is None and not self.groups else heads.Normal
+        return self._fit_with(make(dtype="float64"), X, y, sample_weight, self.offset)
 
     def predict_distribution(self, X):
         """Returns p(y|x), a `tfd.Distribution` with batch shape `(n,)`."""

@@ -20,19 +20,20 @@ class Endpoint(NamedTuple):
 
     Attributes:
       function: A function of tensors.
-      inputs: Their specs, with the names that they have for a client.
+      inputs: Their specs, or dicts of them, with the names that they have for a client.
       example: Values of them, of one row, for the request that warms the server up.
     """
 
     function: Callable
-    inputs: list[tf.TensorSpec]
-    example: list[tf.Tensor]
+    inputs: list[tf.TensorSpec | dict[str, tf.TensorSpec]]
+    example: list[tf.Tensor | dict[str, tf.Tensor]]
 
 
 def write_saved_model(
     path: os.PathLike | str,
     model: keras.Model,
     endpoints: dict[str, Endpoint],
+    input_meanings: dict[str, str],
     meanings: dict[str, str],
     about: dict,
 ):
@@ -45,7 +46,8 @@ def write_saved_model(
       path: The folder. An older SavedModel in it is replaced.
       model: The model, whose variables are saved.
       endpoints: The signatures by name.
-      meanings: What an input or output of a name is, in words.
+      input_meanings: What an input of a name is, in words.
+      meanings: What an output of a name is, in words.
       about: What else `signature.json` says.
 
     Raises:
@@ -59,8 +61,9 @@ def write_saved_model(
         for name, endpoint in endpoints.items():
             function = archive.add_endpoint(name, endpoint.function, list(endpoint.inputs))
             outputs = function.get_concrete_function().structured_outputs
+            inputs = tf.nest.flatten(endpoint.inputs)
             signatures[name] = {
-                "inputs": {spec.name: _described(spec, meanings.get(spec.name)) for spec in endpoint.inputs},
+                "inputs": {spec.name: _described(spec, input_meanings.get(spec.name)) for spec in inputs},
                 "outputs": _outputs(outputs, meanings),
             }
         archive.write_out(str(beside), verbose=False)

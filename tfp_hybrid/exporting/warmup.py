@@ -35,7 +35,7 @@ def write(folder: pathlib.Path, endpoints: dict):
             log = log_class()
             request = log.predict_log.request
             request.model_spec.signature_name = name
-            for spec, value in zip(endpoint.inputs, endpoint.example, strict=True):
+            for spec, value in zip(*map(tf.nest.flatten, (endpoint.inputs, endpoint.example)), strict=True):
                 tensor = tf.make_tensor_proto(value.numpy(), value.dtype, value.shape)
                 request.inputs.add(key=spec.name, value=tensor.SerializeToString())
             writer.write(log.SerializeToString())

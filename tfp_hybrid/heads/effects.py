@@ -20,7 +20,11 @@ class Effects(Posterior):
     with s = (1, slopes). A level that is not known has the prior, Normal(0, C_g), whose covariance is that of highest
     evidence given q:
 
-        C_g = mean_l (m_l m_l^T + S_l)
+        C_g = mean_l (m_l m_l^T + S_l) + R_g
+
+    Training has R = 0. `bayes.fit_effects` knows the correlations of levels with one another and with B, which q leaves
+    out: S_l is then the covariance given all of these, as for the product of Normals that is nearest to the posterior,
+    and R_g is what is missing of the variance of levels.
 
     The effects of a level, `k u` numbers, are in the order (intercept of each predictor, first slope of each, ...).
 
@@ -48,12 +52,16 @@ class Effects(Posterior):
             diagonal = np.diag(np.full(size, np.log(_START)))
             raw = tfp.math.fill_triangular_inverse(tf.constant(diagonal, self.dtype))
             self._raw_root(i).assign(tf.broadcast_to(raw, self._raw_root(i).shape))
+        self.rest = [getattr(self, f"rest_{i}") for i in range(len(sizes))]
+        for weight in self.rest:
+            weight.trainable = False
         self.means[0].regularizer = lambda _: self.divergence() / train_size
 
     def shapes(self):
         found = {}
         for i, ((levels, _), size) in enumerate(zip(self.sizes, self.effects_of_level, strict=True)):
-            found |= {f"mean_{i}": (levels, size), f"root_{i}": (levels, size * (size + 1) // 2)}
+            below = size * (size + 1) // 2
+            found |= {f"mean_{i}": (levels, size), f"root_{i}": (levels, below), f"rest_{i}": (size, size)}
         return found
 
     @property
@@ -74,8 +82,10 @@ class Effects(Posterior):
         matrix = tfp.math.fill_triangular(tf.convert_to_tensor(self._raw_root(i)))
         return tf.linalg.set_diag(matrix, tf.exp(tf.linalg.diag_part(matrix)))
 
-    def set_effects(self, i: int, mean: np.ndarray, covariance: np.ndarray):
-        """Sets q of a group: means `(L, k u)` and covariances `(L, k u, k u)`."""
+    def set_effects(self, i: int, mean: np.ndarray, covariance: np.ndarray, prior_covariance: np.ndarray):
+        """Sets q of a group, means `(L, k u)` and covariances `(L, k u, k u)`, and C_g, `(k u, k u)`."""
+        rest = prior_covariance - (mean.T @ mean + covariance.sum(0)) / len(mean)
+        self.rest[i].assign(rest.astype(self.variable_dtype))
         lower = np.linalg.cholesky(covariance)
         diagonal = np.arange(lower.shape[-1])
         lower[:, diagonal, diagonal] = np.log(lower[:, diagonal, diagonal])
@@ -87,15 +97,17 @@ class Effects(Posterior):
         lower = self.roots(i)
         mean = tf.convert_to_tensor(self.means[i])
         total = tf.matmul(mean, mean, transpose_a=True) + tf.einsum("lij,lkj->ik", lower, lower)
-        return total / self.sizes[i][0]
+        return total / self.sizes[i][0] + tf.convert_to_tensor(self.rest[i])
 
     def divergence(self) -> tf.Tensor:
         """KL(q || prior) in nats, over all levels."""
         found = 0.0
         for i, (levels, _) in enumerate(self.sizes):
             diagonal = tf.linalg.diag_part(tfp.math.fill_triangular(tf.convert_to_tensor(self._raw_root(i))))
-            # At this prior, the trace of the divergence is the number of effects.
-            found += levels * tf.linalg.logdet(self.prior_covariance(i)) / 2 - tf.reduce_sum(diagonal)
+            prior = self.prior_covariance(i)
+            # The trace of the divergence is that of C^-1 (C - R), less the number of effects.
+            trace = tf.linalg.trace(tf.linalg.solve(prior, tf.convert_to_tensor(self.rest[i])))
+            found += levels * (tf.linalg.logdet(prior) - trace) / 2 - tf.reduce_sum(diagonal)
         return found
 
     def own(self, seen) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:

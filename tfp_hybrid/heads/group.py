@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.heads.side_inputs import column, numbers
+from tfp_hybrid.heads.side_inputs import column
 
 _BUCKETS = 2**62  # of the hashes of strings, which become integers below those that may be ids
 _UNKNOWN = -1  # the number of a level that was not seen
@@ -81,10 +81,6 @@ class Group:
             raise ValueError(f"{argument}: {name!r} holds {ids.min()}; wanted integers from {-_BUCKETS} on.")
         return ids
 
-    def check_slope(self, values, name: str, argument: str) -> np.ndarray:
-        """Checks the numbers of a slope."""
-        return numbers(values, name, argument)
-
     def numbers_of(self, ids) -> tf.Tensor:
         """The number of the level of each id, `(n,)` int32; -1 for ids that are no levels."""
         keys = keys_of_strings(ids) if ids.dtype == tf.string else tf.cast(ids, tf.int64)
@@ -132,13 +128,9 @@ def _ids(values, argument):
     return ids if ids.dtype.kind == "U" else ids.astype("int64")
 
 
-def _is_missing(one):
-    if isinstance(one, (str, bytes, int, np.integer)):
-        return False
-    try:
-        return one is None or bool(one != one)
-    except TypeError:  # pandas.NA is neither
-        return True
+def _is_missing(value):
+    """Whether a value is None, NaN, or the NA of pandas, which has no truth value when it is compared."""
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _missing(argument, value, row):

@@ -13,7 +13,7 @@ from tfp_hybrid.heads.effects import Effects
 from tfp_hybrid.heads.group import Group
 from tfp_hybrid.heads.normal import StandardizedResponse
 from tfp_hybrid.heads.posterior import Posterior, expected_log_prob
-from tfp_hybrid.heads.side_inputs import SideInputs
+from tfp_hybrid.heads.side_inputs import SideInputs, number_column
 
 tfd = tfp.distributions
 
@@ -32,7 +32,7 @@ class MixedEffects(SideInputs):
         E_q[log p(y | z, u)] - KL(q || Normal(0, C)) / N
 
     where C has the highest evidence given q. Afterwards, `bayes.fit_effects` finds fixed and random effects and C
-    together, exactly for a `Normal` head. p(y|x) is the average over q.
+    together, exactly for a `Normal` head. p(y|x) is the average over q, with kernel and bias as they are.
 
     Groups may be crossed, such as students and instructors. Nested ones want ids that differ between the outer levels:
     `"school 7/class 1"`, not `"class 1"`.
@@ -73,7 +73,7 @@ class MixedEffects(SideInputs):
         name: str | None = None,
     ):
         _check_head(head)
-        groups = _checked_groups(groups)
+        groups = _checked_groups(groups, head)
         is_number = isinstance(train_size, numbers.Real) and not isinstance(train_size, bool)
         if not is_number or not 0 < train_size < math.inf:
             raise ValueError(f"MixedEffects: `train_size` is {train_size!r}; wanted a finite number > 0.")
@@ -119,7 +119,7 @@ class MixedEffects(SideInputs):
         found = {}
         for name, group in self.groups.items():
             found[name] = group.check(given[name], name, argument)
-            found |= {slope: group.check_slope(given[slope], slope, argument) for slope in group.slopes}
+            found |= {slope: number_column(given[slope], slope, argument) for slope in group.slopes}
         return found
 
     def linear_predictor(self, z) -> tf.Tensor:
@@ -176,7 +176,8 @@ class MixedEffects(SideInputs):
         if not isinstance(self.unwrapped(), StandardizedResponse):
             for i in range(len(self.groups)):
                 q = self.posterior.of_group(i)
-                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2)
+                prior = self.posterior.prior_covariance(i).numpy() / factor**2
+                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2, prior)
 
     def get_config(self) -> dict:
         config = super().get_config()
@@ -191,13 +192,13 @@ class MixedEffects(SideInputs):
         return super().from_config(config | {"groups": groups})
 
 
-def _checked_groups(groups):
+def _checked_groups(groups, head):
     if not isinstance(groups, dict) or not groups or not all(isinstance(one, Group) for one in groups.values()):
         raise ValueError(f"MixedEffects: `groups` is {groups!r}; wanted a dict from names to `heads.Group`.")
     slopes = {name for group in groups.values() for name in group.slopes}
     for name in groups:
-        if not isinstance(name, str) or name in slopes:
-            raise ValueError(f"MixedEffects: `groups` has the name {name!r}; wanted a string that names no slope.")
+        if not isinstance(name, str) or name in slopes or name in head.side_inputs:
+            raise ValueError(f"MixedEffects: `groups` has the name {name!r}; wanted a string that names nothing else.")
     return dict(groups)
 
 

@@ -9,7 +9,7 @@ from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.exponential_family import ExponentialFamily
 from tfp_hybrid.heads.normal import StandardizedResponse
 from tfp_hybrid.heads.posterior import Posterior
-from tfp_hybrid.heads.side_inputs import SideInputs, numbers
+from tfp_hybrid.heads.side_inputs import SideInputs, number_column
 
 tfd = tfp.distributions
 
@@ -78,7 +78,7 @@ class Offset(SideInputs):
 
     def check_own(self, given, argument):
         name = self.offset or self.exposure
-        found = numbers(given[name], name, argument)
+        found = number_column(given[name], name, argument)
         if self.exposure is not None and (found <= 0).any():
             row = (found <= 0).argmax()
             raise ValueError(f"{argument}: {name!r} holds {found[row]} in row {row}; wanted exposures > 0.")

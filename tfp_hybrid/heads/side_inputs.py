@@ -45,7 +45,7 @@ class SideInputs(Wrapper):
         return seen[..., : seen.shape[-1] - count], seen[..., seen.shape[-1] - count :]
 
 
-def numbers(values, name: str, argument: str) -> np.ndarray:
+def number_column(values, name: str, argument: str) -> np.ndarray:
     """Checks that a side input has one finite number for each row.
 
     Returns:

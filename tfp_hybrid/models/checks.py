@@ -110,18 +110,18 @@ def check_inputs(x, distribution: tfd.Distribution, argument: str = "x", trainin
 
 
 def warn_of_codes(x: np.ndarray, model: keras.Model, names: Sequence[str] | None = None):
-    """Warns of columns of few different values, such as codes and one-hot columns, that nothing dequantizes.
+    """Warns of columns of few values, such as codes and one-hot columns, that nothing dequantizes, if p(x) is trained.
 
     Args:
       x: Checked inputs without side inputs, on which the model will be trained.
       model: A `DensityModel`.
       names: The names of the columns, if they are known.
     """
-    spec = model.inputs_spec
+    spec, trains_density = model.inputs_spec, getattr(model, "generative_weight", 1)
     if spec.levels is not None or spec.columns is not None or model.encoder is not None or x.ndim != 2:
         return
     rows = x[:_ROWS_TO_LOOK_AT]
-    if len(rows) < _ROWS_TO_LOOK_AT:
+    if len(rows) < _ROWS_TO_LOOK_AT or not trains_density:
         return
     few = [i for i, column in enumerate(rows.T) if 1 < len(np.unique(column)) <= _FEW_VALUES]
     if few:

@@ -88,8 +88,10 @@ class EncodedModel(CheckedModel):
 
     @property
     def input_signature(self) -> list[keras.InputSpec]:
-        """What an exported model takes: batches of any size."""
-        return [keras.InputSpec(shape=(None, *self.inputs_spec.shape), dtype=self.inputs_spec.dtype.name)]
+        """What an exported model takes: batches of any size; a dict with side inputs."""
+        x = keras.InputSpec(shape=(None, *self.inputs_spec.shape), dtype=self.inputs_spec.dtype.name)
+        side = {name: keras.InputSpec(shape=(None,), dtype=one.dtype.name) for name, one in self.side_inputs.items()}
+        return [{side_inputs.X: x} | side if side else x]
 
     @property
     def symbolic_batch(self) -> tuple:
@@ -239,15 +241,20 @@ class EncodedModel(CheckedModel):
         bytes. `serve` returns what a call of the model does. All numbers but those of `serve` are finite, as
         `signature.json` in the folder explains. ONNX and LiteRT files have the outputs of `serving_default`.
 
+        A model with side inputs takes each by its name, beside "x": ids as int64 or strings, as the levels of their
+        group are, and numbers as float32. It has no `images`, and the other formats do not take it.
+
         Args:
           filepath: The folder of a SavedModel, which is written beside and renamed; or a file.
           format: "tf_saved_model", "onnx", "litert", or another format of Keras.
           verbose: Whether to print where the artifact is; None prints it.
-          input_signature: A list with the spec of the input; batches of any size if None.
+          input_signature: A list with the spec of the input, a dict for a model with side inputs; batches of any size
+            if None.
           **kwargs: "opset_version" for "onnx", and what Keras takes for its formats.
 
         Raises:
-          ValueError: If the folder holds something else, or if the format lacks an operation of the model.
+          ValueError: If the folder holds something else, or if the format lacks an operation of the model, or side
+            inputs.
           ImportError: If the package that writes the format is not installed.
         """
         self.check_encoder()

@@ -83,6 +83,7 @@ class HybridModel(Responses, DensityModel):
         objective.check_generative_weight(generative_weight)
         objective.check_weighting(weighting)
         labels.check_missing_label(missing_label, head)
+        side_inputs.check_names(head)
         super().__init__(distribution, encoder, train_encoder=train_encoder, **kwargs)
         self.head, self.missing_label = head, missing_label
         check_penalties(penalties, self)

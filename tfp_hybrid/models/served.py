@@ -1,6 +1,7 @@
 """What an exported model answers: everything about x and y in finite numbers, by TensorFlow operations alone."""
 
 import math
+import re
 from collections.abc import Callable
 
 import keras
@@ -10,6 +11,7 @@ from tfp_hybrid.execution import traced_plainly
 from tfp_hybrid.exporting import litert, onnx
 from tfp_hybrid.exporting.saved_model import Endpoint, write_saved_model
 from tfp_hybrid.heads import decomposition
+from tfp_hybrid.models import side_inputs
 
 MEANINGS = {
     "prediction": "E[y|x]: the probabilities of the classes, or a number",
@@ -21,7 +23,7 @@ MEANINGS = {
     "log_prob_y": "log p(y|x) in nats",
     "score": "out-of-distribution score; higher is more out-of-distribution",
     "percentile": "percentage of the held-out rows with a higher score; 0 is the least likely",
-    "abstain": "whether the score is above the threshold, or x is no input of the model",
+    "abstain": "whether the score is above the threshold, or the row is no input of the model",
     "x": "inputs",
     "y": "responses: numbers, or classes as integers",
     "image_bytes": "each a PNG file with 8 bits a channel, as {'b64': ...} in JSON",
@@ -62,15 +64,25 @@ def _uncertainty(head, encoding, mean):
         return None
 
 
-def are_inputs(x, model) -> tf.Tensor:
-    """Returns for which rows x, `(n, *input_shape)`, is something that `predict` would take, `(n,)`."""
+def are_inputs(x, model, side=()) -> tf.Tensor:
+    """Returns which rows are something that `predict` would take, `(n,)`.
+
+    Args:
+      x: `(n, *input_shape)`.
+      model: The `DensityModel`.
+      side: What its head sees of the side inputs, columns `(n,)`: not finite for a number that is not, and for the log
+        of an exposure that is not positive. Any id is an input.
+    """
     spec = model.inputs_spec
     good = tf.math.is_finite(x)
     if spec.columns is not None:
         good |= tf.math.is_nan(x)  # holes
     if spec.levels is not None:
         good &= (x >= 0) & (x < spec.levels) & (x == tf.floor(x))
-    return tf.reduce_all(good, list(range(1, x.shape.rank)))
+    good = tf.reduce_all(good, list(range(1, x.shape.rank)))
+    for column in side:
+        good &= tf.math.is_finite(column)
+    return good
 
 
 def finite(found: dict[str, tf.Tensor], are_valid: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -103,16 +115,21 @@ class Served(keras.Model):
         self.built = True
 
     def call(self, x):
-        x = tf.cast(tf.convert_to_tensor(x), self.model.inputs_spec.dtype)
-        return finite(self.answer(self.model.encode_checked(x)), are_inputs(x, self.model))
+        encoding = self._encoding(x)
+        return finite(self.answer(encoding), are_inputs(encoding.x, self.model, encoding.side))
 
     def log_prob_y(self, x, y) -> dict[str, tf.Tensor]:
         """log p(y|x) of responses that are known later, `(n,)`."""
-        rows = tf.shape(x)[0], tf.shape(y)[0]
+        encoding = self._encoding(x)
+        rows = tf.shape(encoding.x)[0], tf.shape(y)[0]
         tf.debugging.assert_equal(*rows, "x and y have different numbers of rows.")
-        encoding = self.model.encode_checked(x)
         log_prob = tf.ensure_shape(encoding.p_y.log_prob(self.model.head.prepare_labels(y)), (None,))
-        return finite({"log_prob_y": log_prob}, are_inputs(x, self.model))
+        return finite({"log_prob_y": log_prob}, are_inputs(encoding.x, self.model, encoding.side))
+
+    def _encoding(self, x):
+        x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        values = tf.cast(side_inputs.main(x), self.model.inputs_spec.dtype)
+        return self.model.encode_checked(side_inputs.with_main(x, values))
 
     def images(self, image_bytes) -> dict[str, tf.Tensor]:
         """The answers about PNG files."""
@@ -144,14 +161,15 @@ def export(
       about: More for `signature.json`.
       filepath: As for `keras.Model.export`, and the arguments after it.
     """
-    served = Served(model, answer)
-    (spec,) = input_signature or model.input_signature
-    x = tf.TensorSpec(spec.shape, spec.dtype, name="x")
+    if format != "tf_saved_model":
+        side_inputs.check_none(model, f"export, with the format {format!r}")
+    served, x = Served(model, answer), _specs(model, input_signature)
     if format == "tf_saved_model":
         if kwargs:
             raise ValueError(f"export: {sorted(kwargs)} do not belong to the format {format!r}.")
         about = {"model": type(exported).__name__, "numbers": CONVENTION} | _inputs(model) | about
-        write_saved_model(filepath, exported, _endpoints(exported, served, x), MEANINGS, about)
+        of_inputs = MEANINGS | _side_meanings(model)
+        write_saved_model(filepath, exported, _endpoints(exported, served, x), of_inputs, MEANINGS, about)
     elif format == "onnx":
         onnx.write_onnx(filepath, served.call, x, MEANINGS, **kwargs)
     elif format == "litert":
@@ -163,18 +181,52 @@ def export(
         print(f"Saved artifact at '{filepath}'.")
 
 
+def _specs(model, input_signature):
+    """The spec of inputs with the names that they have for a client; a dict of specs for a model with side inputs."""
+    (given,) = input_signature or model.input_signature
+    names = [side_inputs.X, *model.side_inputs]
+    if not model.side_inputs:
+        return tf.TensorSpec(given.shape, given.dtype, name=side_inputs.X)
+    if not side_inputs.is_dict(given) or set(given) != set(names):
+        raise ValueError(f"export: `input_signature` is {[given]}; wanted a list with a dict of {names}.")
+    served_names = [*map(_served_name, names), "y"]
+    if len(set(served_names)) < len(served_names):
+        raise ValueError(
+            f"export: the side inputs {names[1:]} would be {served_names[1:-1]} in a request; wanted names that differ "
+            "from one another, and from 'x' and 'y', in letters of ASCII, digits and '_'."
+        )
+    return {name: tf.TensorSpec(given[name].shape, given[name].dtype, name=_served_name(name)) for name in names}
+
+
+def _served_name(name):
+    """The name of an input in a request, where TensorFlow takes few characters; "person id" becomes "person_id"."""
+    name = re.sub("[^A-Za-z0-9_]", "_", name)
+    return name if name[0] != "_" else f"input{name}"
+
+
+def _side_meanings(model):
+    """What each side input is, in words, by its name in a request."""
+    found = {}
+    for name, spec in model.side_inputs.items():
+        of_ids = f"{name!r}, the id of the group of each row; an id that was not in training has the effect 0"
+        found[_served_name(name)] = f"{name!r}, a number for each row" if spec.dtype.is_floating else of_ids
+    return found
+
+
 def _endpoints(exported, served, x):
     """The signatures of a SavedModel, with a request of each that it can answer."""
     model, head, spec = served.model, served.model.head, served.model.inputs_spec
-    shape = [size or _SIDE for size in spec.shape]
-    row = tf.zeros([1, *shape], x.dtype)
+    shape, x_spec = [size or _SIDE for size in spec.shape], side_inputs.main(x)
+    row = tf.zeros([1, *shape], x_spec.dtype)
+    if model.side_inputs:
+        row = {side_inputs.X: row} | head.example_side_inputs()
     endpoints = {
         "serving_default": Endpoint(served.call, [x], [row]),
         "serve": Endpoint(exported.__call__, [x], [row]),
     }
     if head is not None:
         dtype = tf.int32 if head.integer_labels else tf.as_dtype(head.variable_dtype)
-        y = tf.TensorSpec((x.shape[0], *head.event_shape), dtype, name="y")
+        y = tf.TensorSpec((x_spec.shape[0], *head.event_shape), dtype, name="y")
         endpoints["log_prob_y"] = Endpoint(served.log_prob_y, [x, y], [row, tf.zeros([1, *head.event_shape], dtype)])
     if _takes_images(model):
         image_bytes = tf.TensorSpec((x.shape[0],), tf.string, name="image_bytes")
@@ -184,10 +236,10 @@ def _endpoints(exported, served, x):
 
 
 def _takes_images(model) -> bool:
-    """Whether inputs are images of bytes."""
+    """Whether inputs are images of bytes, and nothing beside."""
     spec = model.inputs_spec
     are_bytes = model.encoder is not None or (spec.levels is not None and spec.levels <= _LARGEST_BYTE)
-    return are_bytes and len(spec.shape) == 3 and spec.shape[-1] in _PNG_CHANNELS
+    return not model.side_inputs and are_bytes and len(spec.shape) == 3 and spec.shape[-1] in _PNG_CHANNELS
 
 
 def _inputs(model):

@@ -46,6 +46,13 @@ def with_main(x, value):
     return (value if isinstance(value, dict) else {X: value}) | side
 
 
+def check_names(head):
+    """Raises ValueError if a side input of a head has a name that means something else in a dict of inputs."""
+    taken = [name for name in (X, KEY) if name in head.side_inputs]
+    if taken:
+        raise ValueError(f"HybridModel: `head` has a side input named {taken[0]!r}; wanted another name.")
+
+
 def columns(model, x) -> list[tf.Tensor]:
     """Returns what the head of a model sees of a checked batch beside z, columns `(n,)`; nothing of x alone."""
     names = model.side_inputs.keys()

@@ -7,7 +7,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tfp_hybrid.execution import graph_function
-from tfp_hybrid.models import DensityModel
+from tfp_hybrid.models import DensityModel, side_inputs
 from tfp_hybrid.uncertainty import Aleatoric, Epistemic, NegativeLogProb, Rejector
 from tfp_hybrid.uncertainty.scores.base import evaluate
 
@@ -56,11 +56,11 @@ class Answers:
         self.batch_size = int(np.clip(2 ** int(np.log2(_VALUES / size)), _FEWEST_ROWS, _MOST_ROWS))
         self._passes, self._function = {}, graph_function(self._pass)
 
-    def __call__(self, x: np.ndarray, abstain_below: float | None = None) -> dict[str, np.ndarray]:
+    def __call__(self, x: np.ndarray | dict, abstain_below: float | None = None) -> dict[str, np.ndarray]:
         """Returns the answers about checked inputs.
 
         Args:
-          x: `(n, *input_shape)`.
+          x: `(n, *input_shape)`; of a model with side inputs, a dict.
           abstain_below: Percentile of the held-out inputs, 0 to 100, below which to abstain; None uses the rejector's
             threshold.
 
@@ -69,22 +69,27 @@ class Answers:
         """
         return self.table(x, self.compute(x), abstain_below)
 
-    def compute(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def compute(self, x: np.ndarray | dict) -> dict[str, np.ndarray]:
         """Returns what the model computes of checked inputs, from one pass in batches; `table` makes the rest of it."""
         parts = []
-        for start in range(0, max(len(x), 1), self.batch_size):
-            parts.append(self.bare_pass(tf.convert_to_tensor(x[start : start + self.batch_size])))
+        for start in range(0, max(side_inputs.count(x), 1), self.batch_size):
+            rows = side_inputs.take(x, slice(start, start + self.batch_size))
+            parts.append(self.bare_pass(side_inputs.tensors(rows)))
         return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
-    def bare_pass(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+    def bare_pass(self, x: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Computes one batch as a compiled graph."""
-        if x.dtype not in self._passes:
+        dtype = side_inputs.main(x).dtype  # those of side inputs are always the same
+        if dtype not in self._passes:
             # One graph for batches of all sizes: graphs for several might differ in the last bit.
-            spec = tf.TensorSpec((None, *self.model.inputs_spec.shape), x.dtype)
-            self._passes[x.dtype] = self._function.get_concrete_function(spec)
-        return self._passes[x.dtype](x)
+            spec = tf.TensorSpec((None, *self.model.inputs_spec.shape), dtype)
+            if side_inputs.is_dict(x):
+                side = {name: tf.TensorSpec((None,), x[name].dtype) for name in self.model.side_inputs}
+                spec = {side_inputs.X: spec} | side
+            self._passes[dtype] = self._function.get_concrete_function(spec)
+        return self._passes[dtype](x)
 
-    def table(self, x: np.ndarray, computed: dict[str, np.ndarray], abstain_below: float | None = None) -> dict:
+    def table(self, x: np.ndarray | dict, computed: dict[str, np.ndarray], abstain_below: float | None = None) -> dict:
         """Returns the columns by name, from what `compute` returned for the inputs x."""
         found = dict(computed)
         if self._classes is not None and "prediction" in found:
@@ -105,7 +110,7 @@ class Answers:
                 scores > float(self.rejector.threshold.numpy()) if abstain_below is None else percentile < abstain_below
             )
             if self.model.inputs_spec.columns is not None:
-                columns["abstain"] |= self.model.inputs_spec.columns.has_new(x)
+                columns["abstain"] |= self.model.inputs_spec.columns.has_new(side_inputs.main(x))
         return columns
 
     def _pass(self, x):

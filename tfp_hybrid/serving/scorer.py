@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_hybrid.models import DensityModel, checks
+from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.serving import saved, tables
 from tfp_hybrid.serving.answers import Answers
 from tfp_hybrid.tables import frames
@@ -41,7 +41,7 @@ class Scorer:
         feature. Columns are found by name if the model knows their names, and are taken in their order otherwise (for
         images, row by row). The columns `keep` are inputs only if the model knows their names; the target of a run on a
         table is none. Whole inputs, such as images, are one array "x" of a dict, `(n, *input_shape)`, or a column "x"
-        of lists of an Arrow table.
+        of lists of an Arrow table. Side inputs are the columns of their names.
 
     Returns:
       A table of the same kind, whose rows are in the order of the inputs: the columns `keep`, then the answers. A
@@ -82,7 +82,9 @@ class Scorer:
 
     def __call__(self, table):
         x = self.inputs(table)
-        return self.finish(table, x, self.answers.compute(x)) if len(x) else self._with_kept(table, self._empty)
+        if not side_inputs.count(x):
+            return self._with_kept(table, self._empty)
+        return self.finish(table, x, self.answers.compute(x))
 
     @property
     def answers(self) -> Answers:
@@ -104,8 +106,8 @@ class Scorer:
         """The names of the columns of the inputs; None if columns are taken in their order."""
         return self._loaded[2]
 
-    def inputs(self, table) -> np.ndarray:
-        """Returns the checked inputs in a table, `(n, *input_shape)`.
+    def inputs(self, table) -> np.ndarray | dict[str, np.ndarray]:
+        """Returns the checked inputs in a table, `(n, *input_shape)`; with side inputs, a dict unless there is no row.
 
         Raises:
           ValueError: If the model cannot take them.
@@ -115,24 +117,37 @@ class Scorer:
         missing = [name for name in self.keep if name not in present]
         if missing:
             raise ValueError(f"table lacks the columns {missing} of `keep`; it has {present}.")
-        known, shape = self.feature_names, model.inputs_spec.shape
-        known = () if known is None else known
-        target = None if self.target is None else self.target.name
-        chosen = [name for name in present if name in known or name not in (*self.keep, target)]
-        if len(chosen) == 1 or ("x" in chosen and "x" not in known):
-            x = tables.array(table, "x" if "x" in chosen else chosen[0], shape)
-            if x is not None:
-                return checks.inputs(x, model, "table") if len(x) else x
-        frame = tables.frame(table, chosen)
-        if not len(frame):
-            return np.empty((0, *shape))
-        if model.inputs_spec.columns is None:
-            if not known and len(chosen) != np.prod(shape):
-                raise ValueError(f"table has {len(chosen)} columns; wanted {np.prod(shape)} for inputs of {shape}.")
-            frame = frames.to_array(frame, known or None, "table").reshape(-1, *shape)
-        return checks.inputs(frame, model, "table")
+        side = list(model.side_inputs)
+        if not set(side) <= set(present):
+            missing = [name for name in side if name not in present]
+            raise ValueError(f"table lacks the columns {missing}; wanted those of the side inputs, {side}.")
+        known = () if self.feature_names is None else self.feature_names
+        others = (*self.keep, None if self.target is None else self.target.name)
+        chosen = [name for name in present if name not in side and (name in known or name not in others)]
+        x = self._x(table, chosen, known)
+        if not len(x):
+            return np.empty((0, *(length or 1 for length in model.inputs_spec.shape)))
+        if side:
+            columns = tables.frame(table, side)
+            x = {side_inputs.X: x} | {name: columns[name].to_numpy() for name in side}
+        return checks.inputs(x, model, "table")
 
-    def finish(self, table, x: np.ndarray, computed: dict[str, np.ndarray]):
+    def _x(self, table, chosen, known):
+        """The columns of x as an array, or as a DataFrame where a model of a table or no row has to be read."""
+        spec = self.answers.model.inputs_spec
+        if len(chosen) == 1 or ("x" in chosen and "x" not in known):
+            x = tables.array(table, "x" if "x" in chosen else chosen[0], spec.shape)
+            if x is not None:
+                return x
+        frame = tables.frame(table, chosen)
+        if spec.columns is not None or not len(frame):
+            return frame
+        size = np.prod(spec.shape)
+        if not known and len(chosen) != size:
+            raise ValueError(f"table has {len(chosen)} columns; wanted {size} for inputs of {spec.shape}.")
+        return frames.to_array(frame, known or None, "table").reshape(-1, *spec.shape)
+
+    def finish(self, table, x: np.ndarray | dict, computed: dict[str, np.ndarray]):
         """Returns the answers about a table, from its inputs x and what `answers.compute` returned for them."""
         return self._with_kept(table, self.answers.table(x, computed, self.abstain_below))
 
@@ -149,8 +164,11 @@ class Scorer:
 
     @property
     def _empty(self):
-        spec = self.answers.model.inputs_spec
+        model, spec = self.answers.model, self.answers.model.inputs_spec
         x = np.zeros((1, *(length or 1 for length in spec.shape)), spec.stored_dtype("float32"))
+        if model.side_inputs:
+            side = {name: value.numpy() for name, value in model.head.example_side_inputs().items()}
+            x = {side_inputs.X: x} | model.head.check_side_inputs(side)
         return {name: column[:0] for name, column in self.answers(x).items()}
 
 

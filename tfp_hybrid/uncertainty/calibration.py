@@ -23,12 +23,12 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
 
     The logits of a classifier are divided by a temperature T; the standard deviation of a regressor is multiplied by a
     factor s. T or s is the value with the lowest NLL on these rows. (A mixture is stretched about its mean, by a factor
-    between 1/1000 and 1000.) The factor is folded into the head's weights, so all later predictions are calibrated, and
-    so is the saved model. p(x) does not change.
+    between 1/1000 and 1000.) With `heads.MixedEffects`, effects on logits are divided, too. The factor is folded into
+    the head's weights, so all later predictions are calibrated, and so is the saved model. p(x) does not change.
 
     Args:
       model: A `HybridModel` whose head can be widened (`Head.can_widen`).
-      x: An array `(n, *event_shape)` of rows that were not used in training.
+      x: Rows that were not used in training, `(n, *event_shape)`; a dict for a model with side inputs.
       y: The labels of x; rows without one are left out.
       batch_size: The number of rows in a batch.
 
@@ -47,7 +47,7 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     if not model.head.can_widen:
         widened = [name for name in heads.__all__ if getattr(getattr(heads, name), "can_widen", False)]
         raise ValueError(f"calibrate: the head is {type(model.head).__name__}; wanted one of {', '.join(widened)}.")
-    if model.head.posterior is not None and not isinstance(model.head, heads.MixedEffects):
+    if model.head.posterior is not None and not model.head.trains_posterior:
         raise ValueError(
             "calibrate: the head has a posterior; wanted none. Calibrate first, or give `bayes.fit` validation data."
         )
@@ -60,15 +60,15 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
     p_y, y = model.head(z), y[known]
     while isinstance(p_y, tfd.Independent):
         p_y = p_y.distribution
-    if model.head.is_integrated:
+    if isinstance(p_y, tfd.Normal):
+        factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
+    elif model.head.posterior is not None:  # logits averaged over effects are not those that are divided
         factor = _search_factor(model.head, z, y)
     elif isinstance(model.head.unwrapped(), heads.Categorical):
         factor = temperature(p_y.logits_parameter(), y)
     elif isinstance(p_y, tfd.Bernoulli):
         logits = np.ravel(p_y.logits_parameter())
         factor = temperature(np.stack([np.zeros_like(logits), logits], -1), y.ravel().astype(int))
-    elif isinstance(p_y, tfd.Normal):
-        factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
     else:
         factor = _search_factor(model.head, z, y)
     model.head.widen(factor)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import DensityModel
+from tfp_hybrid.models import DensityModel, side_inputs
 from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.hole_units import log_widths
 from tfp_hybrid.uncertainty.named_rows import BATCH_SIZE, as_rows, check_rows, log_probs, names_of, noise
@@ -28,7 +28,8 @@ def explain(model: DensityModel, x, reference, draws: int = 64, seed: int = 0) -
 
     Args:
       model: A trained `DensityModel` or `HybridModel` of vectors, without an encoder.
-      x: Rows to explain, `(n, d)`: an array, or a DataFrame.
+      x: Rows to explain, `(n, d)`: an array, or a DataFrame. Side inputs beside them, which the density does not see,
+        make no difference.
       reference: In-distribution rows, such as held-out ones, `(m, d)`.
       draws: K. Of a reference with no more rows, all are used.
       seed: The random seed of the choice of reference rows.
@@ -53,7 +54,8 @@ def explain(model: DensityModel, x, reference, draws: int = 64, seed: int = 0) -
     check_rows(model)
     arguments.check_count(draws, "draws")
     names = names_of(model, x)
-    rows, usual = as_rows(model, x, "x", names), as_rows(model, reference, "reference", names)
+    given, usual = as_rows(model, x, "x", names), side_inputs.main(as_rows(model, reference, "reference", names))
+    rows = side_inputs.main(given)
     order = np.random.default_rng(seed).permutation(len(usual))
     # Each row equally often, as far as possible.
     lent = usual[np.resize(order, draws)]
@@ -62,11 +64,12 @@ def explain(model: DensityModel, x, reference, draws: int = 64, seed: int = 0) -
     for number, values in enumerate(lent):
         wide = np.where(np.isnan(values), 0.0, widths)
         with noise(model, number):
-            before = np.logaddexp(before, log_probs(model, rows)[0])
+            before = np.logaddexp(before, log_probs(model, given)[0])
             for start in range(0, rows.size, BATCH_SIZE):
                 i, j = np.divmod(np.arange(start, min(start + BATCH_SIZE, rows.size)), rows.shape[1])
                 changed = rows[i]
                 changed[np.arange(len(i)), j] = values[j]
+                changed = side_inputs.with_main(side_inputs.take(given, i), changed)
                 part = slice(start, start + len(i))
                 after[part] = np.logaddexp(after[part], log_probs(model, changed)[0] + wide[j])
     after = after.reshape(rows.shape) - np.log(draws)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import DensityModel, checks
+from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.uncertainty.hole_units import log_widths
 from tfp_hybrid.uncertainty.named_rows import as_rows, check_rows, log_probs, names_of, noise
 
@@ -23,7 +23,8 @@ def column_importance(model: DensityModel, x, y=None, repeats: int = 5, seed: in
 
     Args:
       model: A trained `DensityModel` or `HybridModel` of vectors, without an encoder.
-      x: Rows that were not used in training, `(n, d)`: an array, or a DataFrame.
+      x: Rows that were not used in training, `(n, d)`: an array, or a DataFrame. Side inputs beside them stay with
+        their row.
       y: The responses, `(n, *event_shape)`; codes of classes, 0 .. K-1, for a classifier. None for a `DensityModel`.
       repeats: How often each column is permuted. With `tables.Columns`, the noise is another one each time.
       seed: The random seed of the permutations.
@@ -54,13 +55,14 @@ def column_importance(model: DensityModel, x, y=None, repeats: int = 5, seed: in
     check_rows(model)
     arguments.check_count(repeats, "repeats")
     names = names_of(model, x)
-    rows = as_rows(model, x, "x", names)
+    given = as_rows(model, x, "x", names)
     if model.head is not None:
-        y = checks.labels(y, model.head, len(rows))
+        y = checks.labels(y, model.head, side_inputs.count(given))
     elif y is not None:
         raise ValueError("y is given, but model is a DensityModel, which has no p(y|x); wanted y=None.")
-    possible = np.isfinite(log_probs(model, rows, y)).all(0)
-    rows, y = rows[possible], None if y is None else y[possible]
+    possible = np.isfinite(log_probs(model, given, y)).all(0)
+    given, y = side_inputs.take(given, possible), None if y is None else y[possible]
+    rows = side_inputs.main(given)
     if len(rows) < 2:
         raise ValueError(f"x has {len(rows)} rows with finite log p(x) and log p(y|x); wanted at least 2.")
     rng = np.random.default_rng(seed)
@@ -71,11 +73,11 @@ def column_importance(model: DensityModel, x, y=None, repeats: int = 5, seed: in
     for number in range(repeats):
         donors = _donors(rng, len(rows))
         with noise(model, number):
-            before = log_probs(model, rows, y)
+            before = log_probs(model, given, y)
             for j in range(len(names)):
                 changed = rows.copy()
                 changed[:, j] = rows[donors, j]
-                fall = before - log_probs(model, changed, y)
+                fall = before - log_probs(model, side_inputs.with_main(given, changed), y)
                 fall[0] += wide[:, j] - wide[donors, j]
                 fall /= repeats
                 lost[:, j] += fall

@@ -17,7 +17,6 @@ def check_rows(model):
     check_model(model)
     if model.encoder is not None:
         raise ValueError("model has an encoder, so its density is that of features; wanted a model of the columns.")
-    side_inputs.check_none(model, "columns of x")
     shape = model.inputs_spec.shape
     if len(shape) != 1:
         raise ValueError(f"model takes inputs of shape {shape}; wanted vectors, whose entries are columns.")
@@ -27,8 +26,9 @@ def names_of(model: DensityModel, x) -> tuple[str, ...]:
     """Returns the names of the columns: the model's, or those of a DataFrame x, or x0, x1, ..."""
     if model.feature_names is not None:
         return tuple(model.feature_names)
-    if frames.is_frame(x):
-        return frames.column_names(x)
+    frame = side_inputs.frame_in(x)
+    if frame is not None:
+        return tuple(name for name in frames.column_names(frame) if name not in model.side_inputs)
     return tuple(f"x{i}" for i in range(model.inputs_spec.shape[0]))
 
 
@@ -38,12 +38,12 @@ def noise(model: DensityModel, number: int):
     return contextlib.nullcontext() if columns is None else columns.draw(number)
 
 
-def log_probs(model: DensityModel, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+def log_probs(model: DensityModel, x, y: np.ndarray | None = None) -> np.ndarray:
     """Returns log p(x), and if y is given log p(y|x), in nats, `(1 or 2, n)`, float64; -inf where they overflow.
 
     Args:
       model: A `DensityModel`; with y, a `HybridModel`.
-      x: Rows that `checks.inputs` made, `(n, d)`.
+      x: Rows that `as_rows` made.
       y: Responses that `checks.labels` made, `(n, *event_shape)`.
     """
     parts, start = [], 0
@@ -58,6 +58,6 @@ def log_probs(model: DensityModel, x: np.ndarray, y: np.ndarray | None = None) -
     return np.where(np.isnan(joined), -np.inf, joined)
 
 
-def as_rows(model: DensityModel, x, argument: str = "x", names=None) -> np.ndarray:
-    """Returns x, an array or a DataFrame, as rows that the model takes, `(n, d)`; see `checks.inputs`."""
+def as_rows(model: DensityModel, x, argument: str = "x", names=None):
+    """Returns x as rows that the model takes, `(n, d)`, or a dict of them and side inputs; see `checks.inputs`."""
     return checks.inputs(x, model, argument, names=names)
