@@ -26,7 +26,7 @@ ROOMS = (
     "tables",
     "bijectors",
     "networks",
-    "convolution position_encoding",
+    "convolution made position_encoding",
     "interop serialization",
     "trusted",
     "registry",

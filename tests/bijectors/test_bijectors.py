@@ -11,12 +11,15 @@ from helpers import autodiff_log_det, normal, randomize
 from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
+    AutoregressiveFlow,
     Background,
     Coupling,
     FactorOut,
     FusedChain,
     Glow,
     InvertibleLinear,
+    MaskedAutoregressive,
+    NeuralSplineFlow,
     Positionwise,
     PrincipalComponents,
     RealNVP,
@@ -119,6 +122,18 @@ CASES = {
     "real_nvp": real_nvp((3,), 3, hidden_units=(8,)),
     "real_nvp_image": real_nvp((4, 4, 1), 2, hidden_units=8),
     "real_nvp_wide_image": real_nvp((2, 4, 3), 3, levels=1, hidden_units=8, additive=True),
+    "neural_spline_flow": lambda dtype: NeuralSplineFlow(3, steps=2, bins=3, hidden_units=8, dtype=dtype),
+    "neural_spline_flow_image": lambda dtype: NeuralSplineFlow(
+        (2, 2, 1), steps=1, levels=1, bins=3, hidden_units=4, dtype=dtype
+    ),
+    "autoregressive": lambda dtype: MaskedAutoregressive((4,), transformers.Affine(), False, (8,), dtype=dtype),
+    "autoregressive_reverse": lambda dtype: MaskedAutoregressive(
+        (3,), transformers.RationalQuadraticSpline(4, 3.0), True, (8, 8), dtype=dtype
+    ),
+    "autoregressive_flow": lambda dtype: AutoregressiveFlow(3, steps=3, hidden_units=8, dtype=dtype),
+    "inverse_autoregressive_flow": lambda dtype: FusedChain(
+        [tfb.Invert(AutoregressiveFlow(3, steps=2, bins=4, hidden_units=8, dtype=dtype))], (3,)
+    ),
     "glow": glow((4, 4, 1), 2),
     "glow_color": glow((4, 8, 3), 1),
     "glow_wide": glow((2, 6, 2), 1, additive=True),

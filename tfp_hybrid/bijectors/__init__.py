@@ -11,6 +11,8 @@ from tfp_hybrid.bijectors.dequantize import Dequantize
 from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.masked_autoregressive import AutoregressiveFlow, MaskedAutoregressive
+from tfp_hybrid.bijectors.neural_spline_flow import NeuralSplineFlow
 from tfp_hybrid.bijectors.one_pass import forward_and_log_det, inverse_and_log_det
 from tfp_hybrid.bijectors.positionwise import Positionwise
 from tfp_hybrid.bijectors.preprocessing import integer_preprocessing
@@ -25,6 +27,7 @@ from tfp_hybrid.bijectors.whitening import Whitening
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "AutoregressiveFlow",
     "Background",
     "Coupling",
     "Dequantize",
@@ -33,6 +36,8 @@ __all__ = [
     "FusedChain",
     "Glow",
     "InvertibleLinear",
+    "MaskedAutoregressive",
+    "NeuralSplineFlow",
     "Positionwise",
     "PrincipalComponents",
     "RealNVP",

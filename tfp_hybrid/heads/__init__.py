@@ -4,6 +4,7 @@ from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.categorical import Categorical
 from tfp_hybrid.heads.class_posterior import ClassPosterior
 from tfp_hybrid.heads.exponential_family import Bernoulli, ExponentialFamily
+from tfp_hybrid.heads.flow import Flow
 from tfp_hybrid.heads.group import Group
 from tfp_hybrid.heads.mixed_effects import MixedEffects
 from tfp_hybrid.heads.normal import HeteroscedasticNormal, Normal
@@ -19,6 +20,7 @@ __all__ = [
     "Categorical",
     "ClassPosterior",
     "ExponentialFamily",
+    "Flow",
     "Group",
     "Head",
     "HeteroscedasticNormal",

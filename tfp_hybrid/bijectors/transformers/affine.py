@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import _compat
@@ -32,6 +33,9 @@ class Affine(Transformer):
     def __post_init__(self):
         if not self.log_scale_bound > 0:
             raise ValueError(f"Affine: `log_scale_bound` is {self.log_scale_bound}; wanted a positive number.")
+
+    def entries(self, size: int) -> np.ndarray:
+        return np.tile(np.arange(size), 2)
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         shift, raw_log_scale = _halves(raw)

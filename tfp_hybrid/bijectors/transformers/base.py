@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import registry
@@ -25,6 +26,10 @@ class Transformer:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         registry.register(cls)
+
+    def entries(self, size: int) -> np.ndarray:
+        """Which of the `size` entries on the last axis each raw parameter belongs to, `(num_parameters * size,)`."""
+        return np.repeat(np.arange(size), self.num_parameters)
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps z to x.

@@ -1,0 +1,72 @@
+"""`MADE`, a network whose outputs for an entry see only the entries before it."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class MaskedDense(layers.Dense):
+    """A dense layer of which each output sees some of the inputs.
+
+    Args:
+      inputs: The degree of each input, `(d,)`.
+      outputs: The degree of each output, `(units,)`; it sees inputs of at most its degree.
+      **kwargs: Passed to `keras.layers.Dense`.
+    """
+
+    def __init__(self, inputs: Sequence[int], outputs: Sequence[int], **kwargs):
+        super().__init__(len(outputs), **kwargs)
+        self.degrees = tuple(map(int, inputs)), tuple(map(int, outputs))
+        self.mask = np.asarray(outputs) >= np.asarray(inputs)[:, np.newaxis]
+
+    def call(self, inputs):
+        x = keras.ops.matmul(inputs, self.kernel * keras.ops.cast(self.mask, self.compute_dtype)) + self.bias
+        return x if self.activation is None else self.activation(x)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["units"]
+        return config | {"inputs": self.degrees[0], "outputs": self.degrees[1]}
+
+
+def MADE(
+    entries: Sequence[int],
+    size: int,
+    hidden_units: Sequence[int] = (64, 64),
+    activation: str | Callable | None = "relu",
+    reverse: bool = False,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """Builds an autoregressive conditioner: one pass gives the parameters of all entries.
+
+    Args:
+      entries: The entry of x, 0 .. size-1, that each output is a parameter of, `(units,)`.
+      size: d, the number of entries of x.
+      hidden_units: The sizes of the hidden layers.
+      activation: The activation of the hidden layers; any Keras activation.
+      reverse: Whether the outputs of an entry see those after it, instead of those before it.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
+
+    Returns:
+      A built model, `(n, d) -> (n, units)`, whose outputs start at zero.
+
+    References:
+      Germain, Gregor, Murray and Larochelle 2015, "MADE: Masked Autoencoder for Distribution Estimation", section 3.
+    """
+    order = np.arange(size)[::-1] if reverse else np.arange(size)
+    options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    stack, degrees = [layers.Input((size,), dtype=policy.compute_dtype)], order
+    for width in hidden_units:
+        # The last entry is seen by no output, so that no unit needs its degree.
+        following = np.arange(width) % max(1, size - 1)
+        stack.append(MaskedDense(degrees, following, activation=activation, **options))
+        degrees = following
+    # Strictly before.
+    stack.append(MaskedDense(degrees, order[np.asarray(entries)] - 1, kernel_initializer="zeros", **options))
+    return keras.Sequential(stack)
