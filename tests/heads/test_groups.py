@@ -158,19 +158,19 @@ def test_divergence_is_that_of_tfp():
     np.testing.assert_allclose(layer.losses[0], total / 50, rtol=1e-9)
 
 
-def test_divergence_of_a_prior_with_more_variance():
+def test_divergence_where_levels_have_more_variance_alone():
     layer = mixed(heads.Normal(dtype="float64"))
     q, each = layer.posterior, layer.posterior.of_group(0)
     mean, covariance = each.mean().numpy(), each.covariance().numpy()
-    prior = q.prior_covariance(0).numpy() + [[0.3, 0.1], [0.1, 0.2]]
-    q.set_effects(0, mean, covariance, prior)
-    np.testing.assert_allclose(q.prior_covariance(0), prior, rtol=1e-9)
+    rest = np.arange(1, 5)[:, np.newaxis, np.newaxis] * np.array([[0.3, 0.1], [0.1, 0.2]])
+    q.set_effects(0, mean, covariance, rest)
+    np.testing.assert_allclose(q.prior_covariance(0), (mean.T @ mean + (covariance + rest).sum(0)) / 4, rtol=1e-9)
+    np.testing.assert_allclose(layer.effects("s").covariance(), covariance + rest, rtol=1e-9)
     total = 0.0
     for i in range(2):
-        normal = tfd.MultivariateNormalTriL(
-            tf.zeros_like(q.of_group(i).loc[0]), tf.linalg.cholesky(q.prior_covariance(i))
-        )
-        total += tf.reduce_sum(tfd.kl_divergence(q.of_group(i), normal))
+        of_group = q.of_group(i)
+        prior = tfd.MultivariateNormalTriL(tf.zeros_like(of_group.loc[0]), tf.linalg.cholesky(q.prior_covariance(i)))
+        total += tf.reduce_sum(tfd.kl_divergence(of_group, prior))
     np.testing.assert_allclose(q.divergence(), total, rtol=1e-9)
 
 

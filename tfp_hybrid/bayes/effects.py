@@ -128,7 +128,7 @@ class _Problem:
             components.append((effects.T @ effects + each.sum(0)) / len(effects))
         noise = self.next_noise(state, coefficients, spread)
         conditional = [np.linalg.inv(blocks) for blocks in precision.blocks]
-        return float(log_evidence), State(coefficients, components, noise, conditional)
+        return float(log_evidence), State(coefficients, components, noise, spread, conditional)
 
     def _of_unit(self):
         return 0.0
@@ -204,9 +204,9 @@ class _Problem:
         head = self.head
         head.kernel.assign(state.coefficients[0][:-1].astype(head.variable_dtype))
         head.bias.assign(state.coefficients[0][-1].astype(head.variable_dtype))
-        of_groups = zip(state.coefficients[1:], state.conditional, state.components, strict=True)
-        for i, (effects, covariance, component) in enumerate(of_groups):
-            head.posterior.set_effects(i, effects.reshape(len(effects), -1), covariance, component)
+        of_groups = zip(state.coefficients[1:], state.alone, state.conditional, strict=True)
+        for i, (effects, alone, conditional) in enumerate(of_groups):
+            head.posterior.set_effects(i, effects.reshape(len(effects), -1), conditional, alone - conditional)
 
 
 class _NormalProblem(_Problem):

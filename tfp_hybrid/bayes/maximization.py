@@ -19,12 +19,14 @@ class State:
       coefficients: `[B, U_1, ...]`.
       components: C_g, `(k u, k u)`.
       noise: The variance of the noise of a Normal head, `(u,)`; ones for others.
-      conditional: The covariance of the effects of each level given all other coefficients, `(L, k u, k u)`.
+      alone: The covariance of the effects of each level, `(L, k u, k u)`.
+      conditional: The same, given all other coefficients.
     """
 
     coefficients: list
     components: list
     noise: np.ndarray
+    alone: list = ()
     conditional: list = ()
 
 

@@ -20,11 +20,11 @@ class Effects(Posterior):
     with s = (1, slopes). A level that is not known has the prior, Normal(0, C_g), whose covariance is that of highest
     evidence given q:
 
-        C_g = mean_l (m_l m_l^T + S_l) + R_g
+        C_g = mean_l (m_l m_l^T + S_l + R_l)
 
     Training has R = 0. `bayes.fit_effects` knows the correlations of levels with one another and with B, which q leaves
-    out: S_l is then the covariance given all of these, as for the product of Normals that is nearest to the posterior,
-    and R_g is what is missing of the variance of levels.
+    out: S_l is then the covariance given all of these, as in the product of Normals that is nearest to the posterior,
+    and S_l + R_l is that of the level alone.
 
     The effects of a level, `k u` numbers, are in the order (intercept of each predictor, first slope of each, ...).
 
@@ -61,7 +61,7 @@ class Effects(Posterior):
         found = {}
         for i, ((levels, _), size) in enumerate(zip(self.sizes, self.effects_of_level, strict=True)):
             below = size * (size + 1) // 2
-            found |= {f"mean_{i}": (levels, size), f"root_{i}": (levels, below), f"rest_{i}": (size, size)}
+            found |= {f"mean_{i}": (levels, size), f"root_{i}": (levels, below), f"rest_{i}": (levels, size, size)}
         return found
 
     @property
@@ -82,9 +82,8 @@ class Effects(Posterior):
         matrix = tfp.math.fill_triangular(tf.convert_to_tensor(self._raw_root(i)))
         return tf.linalg.set_diag(matrix, tf.exp(tf.linalg.diag_part(matrix)))
 
-    def set_effects(self, i: int, mean: np.ndarray, covariance: np.ndarray, prior_covariance: np.ndarray):
-        """Sets q of a group, means `(L, k u)` and covariances `(L, k u, k u)`, and C_g, `(k u, k u)`."""
-        rest = prior_covariance - (mean.T @ mean + covariance.sum(0)) / len(mean)
+    def set_effects(self, i: int, mean: np.ndarray, covariance: np.ndarray, rest: np.ndarray):
+        """Sets what is known of a group: m_l `(L, k u)`, and S_l and R_l, `(L, k u, k u)`."""
         self.rest[i].assign(rest.astype(self.variable_dtype))
         lower = np.linalg.cholesky(covariance)
         diagonal = np.arange(lower.shape[-1])
@@ -97,7 +96,7 @@ class Effects(Posterior):
         lower = self.roots(i)
         mean = tf.convert_to_tensor(self.means[i])
         total = tf.matmul(mean, mean, transpose_a=True) + tf.einsum("lij,lkj->ik", lower, lower)
-        return total / self.sizes[i][0] + tf.convert_to_tensor(self.rest[i])
+        return (total + tf.reduce_sum(self.rest[i], 0)) / self.sizes[i][0]
 
     def divergence(self) -> tf.Tensor:
         """KL(q || prior) in nats, over all levels."""
@@ -105,9 +104,9 @@ class Effects(Posterior):
         for i, (levels, _) in enumerate(self.sizes):
             diagonal = tf.linalg.diag_part(tfp.math.fill_triangular(tf.convert_to_tensor(self._raw_root(i))))
             prior = self.prior_covariance(i)
-            # The trace of the divergence is that of C^-1 (C - R), less the number of effects.
-            trace = tf.linalg.trace(tf.linalg.solve(prior, tf.convert_to_tensor(self.rest[i])))
-            found += levels * (tf.linalg.logdet(prior) - trace) / 2 - tf.reduce_sum(diagonal)
+            # The sum of the traces of the divergences is that of C^-1 (L C - sum_l R_l), less the number of effects.
+            trace = tf.linalg.trace(tf.linalg.solve(prior, tf.reduce_sum(self.rest[i], 0)))
+            found += (levels * tf.linalg.logdet(prior) - trace) / 2 - tf.reduce_sum(diagonal)
         return found
 
     def own(self, seen) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
@@ -149,6 +148,12 @@ class Effects(Posterior):
     def of_group(self, i: int) -> tfd.Distribution:
         """q of a group: batch shape `(L,)`, event shape `(k u,)`."""
         return tfd.MultivariateNormalTriL(tf.convert_to_tensor(self.means[i]), self.roots(i))
+
+    def alone(self, i: int) -> tfd.Distribution:
+        """Normal(m_l, S_l + R_l), the posterior of each level with all others integrated out."""
+        lower = self.roots(i)
+        covariance = tf.matmul(lower, lower, transpose_b=True) + tf.convert_to_tensor(self.rest[i])
+        return tfd.MultivariateNormalTriL(tf.convert_to_tensor(self.means[i]), tf.linalg.cholesky(covariance))
 
     def distribution(self):
         """q of all groups."""

@@ -147,6 +147,8 @@ class MixedEffects(SideInputs):
     def effects(self, group: str) -> tfd.Distribution:
         """Returns the effects of the levels of a group, in the order of `groups[group].levels`.
 
+        After `bayes.fit_effects`, it is their posterior with kernel, bias and all other effects integrated out.
+
         Returns:
           A Normal with batch shape `(L,)`; or a `tfd.MultivariateNormalTriL` of the `k u` effects of a level, if there
           are several, in the order (intercept of each predictor, first slope of each, ...). In the unit of
@@ -157,7 +159,7 @@ class MixedEffects(SideInputs):
         """
         if group not in self.groups:
             raise ValueError(f"effects: group is {group!r}; wanted one of {list(self.groups)}.")
-        q = self.posterior.of_group(list(self.groups).index(group))
+        q = self.posterior.alone(list(self.groups).index(group))
         unit = tf.constant(np.tile(self._unit(), self.groups[group].size), q.dtype)
         loc, scale = q.loc * unit, q.scale_tril * unit[:, tf.newaxis]
         if unit.shape[0] == 1:
@@ -176,8 +178,8 @@ class MixedEffects(SideInputs):
         if not isinstance(self.unwrapped(), StandardizedResponse):
             for i in range(len(self.groups)):
                 q = self.posterior.of_group(i)
-                prior = self.posterior.prior_covariance(i).numpy() / factor**2
-                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2, prior)
+                rest = self.posterior.rest[i].numpy() / factor**2
+                self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2, rest)
 
     def get_config(self) -> dict:
         config = super().get_config()
