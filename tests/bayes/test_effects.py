@@ -62,6 +62,56 @@ def test_linear_mixed_model_is_that_of_statsmodels(slopes):
     np.testing.assert_allclose(np.reshape(head.effects("s").mean(), effects.shape), effects, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize(("center", "unit"), [(0, 1e-4), (0, 1e6), (20, 1), (-5, 100)])
+def test_the_unit_of_a_slope_changes_nothing(center, unit):
+    """The model is the same in any unit of the slope, and from any zero of it: U = M^-1 U' if (1, t) = (1, t') M."""
+    x, s, _, t, effects = simulated()
+    y = (effects + np.random.default_rng(1).normal(size=len(x))).astype("float32")
+    found = []
+    for slope in (t, center + unit * t.astype(float)):
+        head = heads.MixedEffects(heads.Normal(), {"s": heads.Group(s, "t")}, train_size=len(x))
+        model = identity_model(head, 2)
+        model.adapt({"x": x, "s": s, "t": slope}, y)
+        fit = bayes.fit_effects(model, {"x": x, "s": s, "t": slope}, y)
+        p_y, _ = model.predict_distribution({"x": x, "s": s, "t": slope})
+        found.append((fit.log_evidence, head.variance_components()["s"], p_y))
+    (evidence, component, p_y), (other_evidence, other, other_p_y) = found
+    assert other_evidence == pytest.approx(evidence, abs=1e-3)
+    back = np.array([[1, center], [0, unit]])
+    np.testing.assert_allclose(back @ other @ back.T, component, rtol=5e-3, atol=1e-3)
+    np.testing.assert_allclose(other_p_y.mean(), p_y.mean(), rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(other_p_y.stddev(), p_y.stddev(), rtol=1e-3)
+
+
+def test_fitting_again_undoes_a_calibration():
+    x, s, *_, effects = simulated()
+    y = (effects + np.random.default_rng(1).normal(size=len(x))).astype("float32")
+    model = identity_model(heads.MixedEffects(heads.Normal(), {"s": heads.Group(s)}, train_size=len(x)), 2)
+    given = {"x": x, "s": s}
+    model.adapt(given, y)
+    bayes.fit_effects(model, given, y)
+    stddev = model.predict_distribution(given)[0].stddev()
+    model.head.widen(2.0)
+    bayes.fit_effects(model, given, y)
+    np.testing.assert_allclose(model.predict_distribution(given)[0].stddev(), stddev, rtol=1e-3)
+
+
+def test_partly_observed_responses_with_an_offset():
+    x, s, *_, effects = simulated(200)
+    y = np.stack([effects, -effects], 1) + x[:, :1] + np.random.default_rng(1).normal(size=(200, 2))
+    y[::3, 0] = np.nan
+    found = []
+    for inside in (
+        heads.Offset(heads.PartlyObserved(heads.Normal((2,))), "o"),
+        heads.PartlyObserved(heads.Offset(heads.Normal((2,)), "o")),
+    ):
+        model = identity_model(heads.MixedEffects(inside, {"s": heads.Group(s)}, train_size=200), 2)
+        given = {"x": x, "s": s, "o": x[:, 0]}
+        model.adapt(given, y)
+        found.append(bayes.fit_effects(model, given, y).log_evidence)
+    assert found[0] == pytest.approx(found[1], abs=1e-2)
+
+
 def dense_evidence(y, fixed, blocks, components, noise):
     """log of the integral of p(y | B, U) p(U) over B, flat, and U: that of a Normal without its mean's part."""
     covariance = noise * np.eye(len(y))
@@ -363,6 +413,22 @@ def test_what_is_refused():
         bayes.fit_effects(variational, x, y)
     with pytest.warns(UserWarning, match="still changed after 2 rounds"):
         assert not bayes.fit_effects(model, given, (y + s).astype("float32"), max_rounds=2).converged
+    with pytest.raises(ValueError, match="'s' holds no id that is a level; wanted"):
+        bayes.fit_effects(model, {"x": x, "s": s + 100}, y)
+    with pytest.warns(UserWarning, match="'s' holds ids that are no levels in 1 rows, which have no effect"):
+        bayes.fit_effects(model, {"x": x, "s": np.append(s[1:], 999)}, y)
+    model.head.train_size = 600.0
+    with pytest.warns(UserWarning, match="`train_size` of the head is 600, but there are 60 rows; .* zero less than"):
+        bayes.fit_effects(model, given, y)
+
+
+@pytest.mark.parametrize("t", [np.ones(60), np.zeros(60), 2000 + np.linspace(-1, 1, 60)])
+def test_slopes_that_do_not_vary_about_zero(t):
+    x, s, *_ = simulated(60)
+    model = identity_model(heads.MixedEffects(heads.Normal(), {"s": heads.Group(s, "t")}, 60), 2)
+    model.adapt({"x": x, "s": s, "t": t}, x[:, 0])
+    with pytest.raises(ValueError, match="'t', a slope, has the mean .*; wanted values that vary about zero"):
+        bayes.fit_effects(model, {"x": x, "s": s, "t": t}, x[:, 0])
 
 
 def test_two_very_large_groups_are_refused():

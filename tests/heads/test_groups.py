@@ -82,6 +82,7 @@ def test_levels_are_found_in_a_compiled_function(jit_compile):
         ([1, 2], np.array([1, "a"], object), "x: 'g' holds 'a' in row 1; wanted integers or strings, of one type"),
         ([1, 2], [[1, 2]], r"x: 'g' has shape \(1, 2\); wanted \('n',\)"),
         ([1, 2], [1j, 2], "x: 'g' has dtype complex128"),
+        (["a", "b"], ["a", np.nan], r"x: 'g' is missing \(nan\) in row 1"),
     ],
 )
 def test_ids_that_are_none(levels, values, message):
@@ -98,6 +99,16 @@ def test_ids_that_are_none(levels, values, message):
         ((["a", None],), "`levels` is missing"),
         (([1, 2], ["days", "days"]), "`slopes` is .*; wanted different names"),
         (([1, 2], [3]), "`slopes` is"),
+        (([1, 2], None), "`slopes` is None; wanted names"),
+        ((np.array([2**63, 5], np.uint64),), "`levels` holds 9223372036854775808 in row 0; wanted integers of 64 bits"),
+        (([2**70, 5],), "wanted integers of 64 bits"),
+        (([-(2**63), 5],), "wanted integers from -4611686018427387904 on, or strings"),
+        (([1e300, 2.0],), r"holds 1e\+300 in row 0"),
+        (([np.inf, 2.0],), "holds inf in row 0"),
+        ((["a", np.nan],), r"is missing \(nan\) in row 1"),
+        (([1, "a"],), "wanted integers or strings, of one type"),
+        (([[1, 2], [3, 4]],), r"Group: 'levels' has shape \(2, 2\); wanted \('n',\)"),
+        ((np.array([3j, 4j], object),), "holds 3j in row 0"),
     ],
 )
 def test_groups_that_are_none(arguments, message):
@@ -354,6 +365,22 @@ def test_calibration_widens_the_effects_too():
     layer.widen(2.0)
     np.testing.assert_allclose(q.linear_predictor(rows), eta / 2, rtol=1e-9)
     np.testing.assert_allclose(q.predictor_factor(rows), factor / 2, rtol=1e-6)
+
+
+def test_weights_of_other_levels_are_refused(tmp_path):
+    def model_of(levels):
+        head = heads.MixedEffects(heads.Normal(), {"g": heads.Group(levels)}, train_size=9)
+        return hy.HybridModel(hy.flow_distribution(hy.bijectors.ActNorm((2,))), head)
+
+    model, same, other = model_of(["a", "b"]), model_of(["b", "a"]), model_of(["a", "c"])
+    model.head.posterior.means[0].assign([[1.0], [2.0]])
+    model.save_weights(tmp_path / "all.weights.h5")
+    same.load_weights(tmp_path / "all.weights.h5")
+    assert same.head.effects("g").mean().numpy().tolist() == [1.0, 2.0]
+    for wrong in (other, model_of(["a", "b", "c"])):
+        with pytest.raises(ValueError, match="the weights are those of groups with other levels or slopes"):
+            wrong.load_weights(tmp_path / "all.weights.h5")
+    assert other.head.effects("g").mean().numpy().tolist() == [0.0, 0.0]
 
 
 def test_head_is_saved_with_its_effects(tmp_path):

@@ -348,8 +348,20 @@ def test_batch_with_missing_ids_is_named():
         model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(10), verbose=0)
 
 
-def test_ids_in_x_by_mistake():
+def test_ids_of_nobody():
+    x, y = case(rows=60)
+    with pytest.raises(ValueError, match="x: 'g' holds no id that is a level; wanted those that its `Group` has"):
+        model_of().fit(x | {"g": np.array([f"{one} " for one in x["g"]])}, y, verbose=0)
+
+
+def test_a_few_rows_may_be_alike_by_chance():
     x, y = case(strings=False)
+    x["x"][:4, 1] = x["g"][:4]
+    model_of(strings=False).fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(4), epochs=1, verbose=0)
+
+
+def test_ids_in_x_by_mistake():
+    x, y = case(strings=False, rows=60)
     x["x"][:, 1] = x["g"]
     with pytest.raises(ValueError, match="x: column 1 of x is the ids of 'g'; wanted them beside x alone"):
         model_of(strings=False).fit(x, y, verbose=0)

@@ -13,6 +13,8 @@ from tfp_hybrid.bayes.rows import Rows, check_kernel, encoded
 from tfp_hybrid.models import HybridModel
 
 _MOST_STEPS, _MOST_HALVINGS = 50, 30  # of Newton
+_START = 0.3**2  # the variance of an effect, where none is known
+_FARTHEST = 300.0  # the mean of a slope from zero, in standard deviations
 _CLOSE = 1e-9  # what a step still has to promise, in nats for each nat of the log posterior
 
 
@@ -57,15 +59,15 @@ def fit_effects(
       sample_weight: The weight of each row, `(n,)`, or None; 2 is the same as a row that stands twice.
       prior: The precision >= 0 of a Normal prior of the kernel and bias; 0 is flat. A `Categorical` head needs one > 0,
         since all of its logits may rise together.
-      max_rounds: After how many rounds to stop.
+      max_rounds: After how many rounds, or one more, to stop.
       batch_size: Rows of a batch of an array; 256 if None.
 
     Returns:
       An `EffectsFit`. Kernel, bias, effects and the scale of a `Normal` head are weights of the head.
 
     Raises:
-      ValueError: For arguments that are not as above, rows that do not determine the fixed effects, or two groups that
-        both have very many levels.
+      ValueError: For arguments that are not as above, rows that do not determine the fixed effects or have no level of
+        a group, a slope that does not vary about zero, or two groups that both have very many levels.
 
     References:
       Nalisnick et al. 2019, appendix B.1; Bates, Maechler, Bolker and Walker 2015, "Fitting Linear Mixed-Effects Models
@@ -84,6 +86,7 @@ def fit_effects(
             "bias; wanted a precision > 0."
         )
     rows = encoded(model, x, y, sample_weight, batch_size)
+    _check_size(head, rows.total)
     problem = _problem(head, rows, float(prior))
     state = problem.start()
     found = maximized(problem, state, max_rounds)
@@ -96,19 +99,35 @@ def fit_effects(
     return EffectsFit(found.log_evidence, found.rounds, found.converged)
 
 
+def _check_size(head, rows):
+    """Warns if the `train_size` of a head was another one."""
+    size = getattr(head, "train_size", rows)
+    if not 0.5 <= size / rows <= 2:
+        warnings.warn(
+            f"fit_effects: `train_size` of the head is {size:g}, but there are {rows:g} rows; training has drawn "
+            f"effects to zero {'less' if size > rows else 'more'} than these rows would have it.",
+            stacklevel=3,
+        )
+
+
 class _Problem:
     """The evidence of the variance components of a head, and one step of expectation maximization."""
 
-    def __init__(self, head: heads.Head, rows: Rows, design: Design, prior: float):
+    def __init__(self, head: heads.Head, rows: Rows, design: Design, prior: float, units_of_slopes: list):
         self.head, self.rows, self.design, self.prior = head, rows, design, prior
+        # From effects of standardized slopes to those of slopes as given.
+        self.back = [np.kron(np.linalg.inv(unit), np.eye(design.units)) for unit in units_of_slopes]
 
     def start(self) -> State:
         head, shapes = self.head, self.design.shapes
         fixed = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
         effects, components = [], []
         for i, shape in enumerate(shapes[1:]):
-            effects.append(head.posterior.means[i].numpy().astype(float).reshape(shape))
-            components.append(head.posterior.prior_covariance(i).numpy().astype(float))
+            means = head.posterior.means[i].numpy().astype(float)
+            effects.append((means @ np.linalg.inv(self.back[i]).T).reshape(shape))
+            has_slopes = shape[1] > 1  # of which training, in whatever unit they are, may know nothing yet
+            trained = head.posterior.prior_covariance(i).numpy().astype(float)
+            components.append(_START * np.eye(len(trained)) if has_slopes else trained)
         return State([fixed, *effects], components, self._noise())
 
     def _noise(self):
@@ -206,14 +225,16 @@ class _Problem:
         head.bias.assign(state.coefficients[0][-1].astype(head.variable_dtype))
         of_groups = zip(state.coefficients[1:], state.alone, state.conditional, strict=True)
         for i, (effects, alone, conditional) in enumerate(of_groups):
-            head.posterior.set_effects(i, effects.reshape(len(effects), -1), conditional, alone - conditional)
+            back, effects = self.back[i], effects.reshape(len(effects), -1)
+            conditional, rest = (back @ one @ back.T for one in (conditional, alone - conditional))
+            head.posterior.set_effects(i, effects @ back.T, conditional, rest)
 
 
 class _NormalProblem(_Problem):
     """The same for a Normal head, exactly and in float64; its noise is one more component."""
 
-    def __init__(self, head, rows, design, prior):
-        super().__init__(head, rows, design, prior)
+    def __init__(self, head, rows, design, prior, units_of_slopes):
+        super().__init__(head, rows, design, prior, units_of_slopes)
         normal = head.unwrapped()
         mean, stddev = (one.numpy().astype(float) for one in (normal.response_mean, normal.response_stddev))
         self._y = ((rows.y - mean) / stddev).reshape(len(rows.y), -1)
@@ -258,21 +279,25 @@ class _NormalProblem(_Problem):
         super().store(state)
         normal = self.head.unwrapped()
         normal.log_scale.assign(0.5 * np.log(state.noise).reshape(normal.log_scale.shape))
+        normal.widening.assign(1.0)  # what `calibrate` made of another scale
 
 
 def _problem(head, rows, prior):
     is_mixed = isinstance(head, heads.MixedEffects)
     features, units = head.kernel.shape
     z, side = tf.constant(rows.z[:, :features]), rows.z[:, features:]
-    levels, slopes, counts = [], [], []
+    levels, slopes, counts, units_of_slopes = [], [], [], []
     inside = rows.z
     if is_mixed:
         own = sum(group.size for group in head.groups.values())
         inside, side = rows.z[:, : rows.z.shape[1] - own], rows.z[:, rows.z.shape[1] - own :]
-        for group in head.groups.values():
+        for name, group in head.groups.items():
             part, side = side[:, : group.size].astype(float), side[:, group.size :]
             levels.append(part[:, 0].astype(np.int64))
-            slopes.append(np.concatenate([np.ones((len(part), 1)), part[:, 1:]], 1))
+            _check_known(levels[-1], name)
+            unit = _unit_of_slopes(part[:, 1:], rows.weights, group)
+            slopes.append(np.concatenate([np.ones((len(part), 1)), part[:, 1:]], 1) @ np.linalg.inv(unit))
+            units_of_slopes.append(unit)
             counts.append(len(group))
     # At a latent of zeros, the predictors are the bias and the offset.
     of_zero = np.concatenate([np.zeros_like(z), inside[:, features:]], 1)
@@ -280,5 +305,40 @@ def _problem(head, rows, prior):
     offset = tf.reshape(fixed.linear_predictor(tf.constant(of_zero)), [-1, units]).numpy() - head.bias.numpy()
     phi = np.concatenate([z, np.ones((len(rows.z), 1), rows.z.dtype)], 1)
     design = Design(phi, offset.astype(float), levels, slopes, counts, units)
-    normal = isinstance(head.unwrapped(), heads.Normal) and not isinstance(fixed, heads.PartlyObserved)
-    return (_NormalProblem if normal else _Problem)(head, rows, design, prior)
+    normal = isinstance(head.unwrapped(), heads.Normal) and not _is_partly_observed(head)
+    return (_NormalProblem if normal else _Problem)(head, rows, design, prior, units_of_slopes)
+
+
+def _is_partly_observed(head):
+    inside = getattr(head, "head", None)
+    return isinstance(head, heads.PartlyObserved) or (inside is not None and _is_partly_observed(inside))
+
+
+def _check_known(levels, name):
+    """Raises ValueError if no row belongs to a level, and warns if some do not."""
+    unknown = int((levels < 0).sum())
+    if unknown == len(levels):
+        raise ValueError(f"x: {name!r} holds no id that is a level; wanted the ids that `heads.Group` was given.")
+    if unknown:
+        warnings.warn(
+            f"x: {name!r} holds ids that are no levels in {unknown} rows, which have no effect.", stacklevel=4
+        )
+
+
+def _unit_of_slopes(slopes, weights, group):
+    """M with (1, slopes) = (1, standardized slopes) M, `(k, k)`.
+
+    Raises:
+      ValueError: If a slope does not vary, or varies so little beside its mean that float32 cannot hold its effects.
+    """
+    mean = np.average(slopes, 0, weights)
+    spread = np.sqrt(np.average((slopes - mean) ** 2, 0, weights))
+    for name, center, width in zip(group.slopes, mean, spread, strict=True):
+        if not width > abs(center) / _FARTHEST:
+            raise ValueError(
+                f"x: {name!r}, a slope, has the mean {center:.6g} and the standard deviation {width:.3g}; wanted "
+                "values that vary about zero. Subtract the mean."
+            )
+    unit = np.diag(np.append(1.0, spread))
+    unit[0, 1:] = mean
+    return unit

@@ -61,7 +61,7 @@ class MaskedAutoregressive(FusedBijector):
     ):
         parameters = dict(locals())
         super().__init__(event_shape, parameters=parameters, name=name)
-        if self.event_shape.rank != 1:
+        if self.event_shape.rank != 1 or not self.event_shape.num_elements():
             raise ValueError(f"MaskedAutoregressive: `event_shape` is {event_shape}; wanted (d,).")
         if not isinstance(transformer, Transformer):
             raise ValueError(

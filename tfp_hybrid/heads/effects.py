@@ -32,6 +32,7 @@ class Effects(Posterior):
       fixed: A function of what the head inside sees, `(..., d + c)`, that returns its linear predictors, `(..., u)`.
       coefficients: A function that returns B, the kernel and bias, `(d + 1, u)`.
       sizes: The number of levels L and of effects on a predictor k of each group.
+      levels: A number that stands for the ids of the levels, which weights are loaded for.
       train_size: N.
       **kwargs: Passed to `keras.layers.Layer`.
     """
@@ -41,6 +42,7 @@ class Effects(Posterior):
         fixed: Callable,
         coefficients: Callable[[], tf.Tensor],
         sizes: list[tuple[int, int]],
+        levels: int,
         train_size: float,
         **kwargs,
     ):
@@ -48,6 +50,8 @@ class Effects(Posterior):
         self.effects_of_level = [k * coefficients().shape[1] for _, k in sizes]
         facts = {"kernel_prior": 0.0}
         super().__init__(*coefficients().shape, "blocks", rows=train_size, trainable=True, **facts, **kwargs)
+        self.levels = self.add_weight((), "zeros", "int64", trainable=False, autocast=False, name="levels")
+        self.levels.assign(levels)
         for i, size in enumerate(self.effects_of_level):
             diagonal = np.diag(np.full(size, np.log(_START)))
             raw = tfp.math.fill_triangular_inverse(tf.constant(diagonal, self.dtype))
@@ -56,6 +60,27 @@ class Effects(Posterior):
         for weight in self.rest:
             weight.trainable = False
         self.means[0].regularizer = lambda _: self.divergence() / train_size
+
+    def load_own_variables(self, store):
+        """As `keras.layers.Layer.load_own_variables`.
+
+        Raises:
+          ValueError: If the weights are those of other levels; they are not loaded then.
+        """
+        before = [(weight, weight.numpy()) for weight in self.weights]
+        wanted = int(self.levels.numpy())
+        try:
+            super().load_own_variables(store)
+            fits = self.levels.numpy() == wanted
+        except ValueError:  # of another number of levels or effects; or Keras tries once more
+            fits = False
+        if not fits:
+            for weight, value in before:
+                weight.assign(value)
+            raise ValueError(
+                "MixedEffects: the weights are those of groups with other levels or slopes; wanted a `Group` of the "
+                "same ids, or `keras.models.load_model` of the whole model."
+            )
 
     def shapes(self):
         found = {}

@@ -10,6 +10,7 @@ from tfp_hybrid.heads.side_inputs import column
 
 _BUCKETS = 2**62  # of the hashes of strings, which become integers below those that may be ids
 _UNKNOWN = -1  # the number of a level that was not seen
+_MOST_WHOLE = 2**53  # up to which all whole numbers are floats
 _MOST = 2**24  # levels, whose numbers float32 holds
 
 
@@ -35,11 +36,17 @@ class Group:
     """
 
     def __init__(self, levels, slopes: Sequence[str] = ()):
-        ids = _ids(levels, "Group: `levels`")
+        ids = _ids(column(levels, "levels", "Group"), "Group: `levels`")
         self.has_strings = ids.dtype.kind == "U"
         self.levels = np.unique(ids)
         if not 2 <= len(self.levels) < _MOST:
             raise ValueError(f"Group: `levels` has {len(self.levels)} different ids; wanted 2 .. {_MOST - 1:,}.")
+        if not self.has_strings and self.levels[0] < -_BUCKETS:
+            raise ValueError(
+                f"Group: `levels` holds {self.levels[0]}; wanted integers from {-_BUCKETS} on, or strings."
+            )
+        if not isinstance(slopes, Sequence):
+            raise ValueError(f"Group: `slopes` is {slopes!r}; wanted names of side inputs.")
         self.slopes = tuple([slopes] if isinstance(slopes, str) else slopes)
         if not all(isinstance(name, str) for name in self.slopes) or len(set(self.slopes)) < len(self.slopes):
             raise ValueError(f"Group: `slopes` is {slopes!r}; wanted different names of side inputs.")
@@ -81,6 +88,10 @@ class Group:
             raise ValueError(f"{argument}: {name!r} holds {ids.min()}; wanted integers from {-_BUCKETS} on.")
         return ids
 
+    def are_levels(self, ids: np.ndarray) -> np.ndarray:
+        """Returns which checked ids are levels, `(n,)`."""
+        return np.isin(ids, self._keys)
+
     def numbers_of(self, ids) -> tf.Tensor:
         """The number of the level of each id, `(n,)` int32; -1 for ids that are no levels."""
         keys = keys_of_strings(ids) if ids.dtype == tf.string else tf.cast(ids, tf.int64)
@@ -101,9 +112,8 @@ def keys_of_strings(strings) -> tf.Tensor:
     return -_BUCKETS - 1 - tf.strings.to_hash_bucket_fast(strings, _BUCKETS)
 
 
-def _ids(values, argument):
-    """Ids as an array of int64 or of strings."""
-    ids = np.ravel(np.asarray(values))
+def _ids(ids, argument):
+    """Ids `(n,)` as an array of int64 or of strings."""
     if ids.dtype.kind in "OT":
         row = next((row for row, one in enumerate(ids) if _is_missing(one)), None)
         if row is not None:
@@ -111,21 +121,31 @@ def _ids(values, argument):
         if all(isinstance(one, (str, bytes)) for one in ids):
             ids = np.array([one.decode() if isinstance(one, bytes) else one for one in ids], str)
         elif all(isinstance(one, (int, np.integer)) for one in ids):
+            _check_range(ids, argument)
             ids = ids.astype("int64")
         else:
-            row = next(i for i, one in enumerate(ids) if type(one) is not type(ids[0]) or isinstance(one, float))
+            row = next((i for i, one in enumerate(ids) if type(one) is not type(ids[0]) or isinstance(one, float)), 0)
             raise ValueError(f"{argument} holds {ids[row]!r} in row {row}; wanted integers or strings, of one type.")
     if ids.dtype.kind == "S":
         ids = np.char.decode(ids)
     if ids.dtype.kind == "f":
         if np.isnan(ids).any():
             raise ValueError(_missing(argument, np.nan, np.isnan(ids).argmax()))
-        if (ids != np.floor(ids)).any():
-            row = (ids != np.floor(ids)).argmax()
-            raise ValueError(f"{argument} holds {ids[row]} in row {row}; wanted integers or strings.")
+        bad = (ids != np.floor(ids)) | (np.abs(ids) >= _MOST_WHOLE)
+        if bad.any():
+            raise ValueError(f"{argument} holds {ids[bad][0]} in row {bad.argmax()}; wanted integers or strings.")
     if ids.dtype.kind not in "biufU":
         raise ValueError(f"{argument} has dtype {ids.dtype}; wanted integers or strings.")
+    if ids.dtype.kind == "u":
+        _check_range(ids, argument)
     return ids if ids.dtype.kind == "U" else ids.astype("int64")
+
+
+def _check_range(ids, argument):
+    """Raises ValueError for integers that int64 does not hold."""
+    row = next((row for row, one in enumerate(ids) if not -(2**63) <= int(one) < 2**63), None)
+    if row is not None:
+        raise ValueError(f"{argument} holds {ids[row]} in row {row}; wanted integers of 64 bits, signed, or strings.")
 
 
 def _is_missing(value):

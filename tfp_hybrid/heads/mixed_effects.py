@@ -1,7 +1,9 @@
 """A head with random effects for the groups that rows belong to."""
 
+import json
 import math
 import numbers
+import zlib
 
 import keras
 import numpy as np
@@ -92,8 +94,10 @@ class MixedEffects(SideInputs):
     def build(self, latent_shape):
         super().build(latent_shape)
         sizes = [(len(group), group.size) for group in self.groups.values()]
+        described = json.dumps([[name, group.get_config()] for name, group in self.groups.items()])
+        levels = zlib.crc32(described.encode())
         self.posterior = Effects(
-            self._fixed, self._coefficients, sizes, self.train_size, name="effects", dtype=self.variable_dtype
+            self._fixed, self._coefficients, sizes, levels, self.train_size, name="effects", dtype=self.variable_dtype
         )
 
     def _fixed(self, inside):

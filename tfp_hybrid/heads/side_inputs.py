@@ -74,7 +74,8 @@ def column(values, name: str, argument: str) -> np.ndarray:
     Raises:
       ValueError: If it has another shape.
     """
-    values = np.asarray(values)
+    has_text = isinstance(values, (list, tuple)) and any(isinstance(one, (str, bytes)) for one in values)
+    values = np.array(values, object) if has_text else np.asarray(values)  # which would make text of all
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:

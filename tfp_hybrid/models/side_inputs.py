@@ -13,7 +13,7 @@ X = "x"
 KEY = "cached_features"
 """The key of features in a dict, by which a step knows them from raw inputs."""
 
-_ROWS_TO_COMPARE = 1000
+_ROWS_TO_COMPARE = 50, 1000  # the least, of which nothing is alike by chance, and the most
 
 
 def is_dict(x) -> bool:
@@ -141,7 +141,7 @@ def joined(x: np.ndarray, side: dict, model, argument: str, training: bool):
 
     Raises:
       ValueError: If a side input is not one value for each row, or as the head wants it; or, for training, if a column
-        of x is the ids of a group.
+        of x is the ids of a group, or if no row belongs to a level.
     """
     if not side:
         return x
@@ -149,11 +149,14 @@ def joined(x: np.ndarray, side: dict, model, argument: str, training: bool):
     for name, values in found.items():
         if len(values) != len(x):
             raise ValueError(f"{argument}: {name!r} has {len(values)} rows but x has {len(x)}; they must match.")
-        if training and x.ndim == 2 and values.dtype == np.int64 and len(x) > 1:
-            rows = slice(_ROWS_TO_COMPARE)
+        if training and x.ndim == 2 and values.dtype == np.int64 and len(x) >= _ROWS_TO_COMPARE[0]:
+            rows = slice(_ROWS_TO_COMPARE[1])
             same = (x[rows] == values[rows, np.newaxis]).all(0)
             if same.any() and len(np.unique(values[rows])) > 1:
                 raise ValueError(
                     f"{argument}: column {same.argmax()} of x is the ids of {name!r}; wanted them beside x alone."
                 )
+    for name, group in getattr(model.head, "groups", {}).items():
+        if training and len(x) >= _ROWS_TO_COMPARE[0] and not group.are_levels(found[name]).any():
+            raise ValueError(f"{argument}: {name!r} holds no id that is a level; wanted those that its `Group` has.")
     return {X: x, **found}
