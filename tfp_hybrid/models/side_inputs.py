@@ -13,7 +13,7 @@ X = "x"
 KEY = "cached_features"
 """The key of features in a dict, by which a step knows them from raw inputs."""
 
-_ROWS_TO_COMPARE = 50, 1000  # the least, of which nothing is alike by chance, and the most
+_ROWS_TO_COMPARE = 30, 1000  # the least, which are not alike by chance, and the most
 
 
 def is_dict(x) -> bool:
