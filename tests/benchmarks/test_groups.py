@@ -35,6 +35,7 @@ def words(result):
     return " ".join(result.output.replace("│", " ").split())
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("tables")
 def test_sleep_and_claims(tmp_path):
     options = ["--only", "sleep", "--only", "claims"]
@@ -89,6 +90,7 @@ def test_indicators_lack_the_first_level():
     np.testing.assert_array_equal(groups_data.one_hot(table), [[0, 0, 0], [1, 0, 1], [0, 1, 0]])
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("tables")
 def test_tables_are_the_published_ones():
     table = groups_data.instructors()
@@ -103,6 +105,7 @@ def test_tables_are_the_published_ones():
     assert groups_data.answers().y.max() == 2 and len(groups_data.ticks().y) == 403
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("peer")
 def test_peer_predicts_counts():
     rng = np.random.default_rng(0)
@@ -113,6 +116,7 @@ def test_peer_predicts_counts():
     np.testing.assert_allclose(np.exp(each).sum(0), 1, atol=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("peer")
 def test_boosting_predicts_a_normal():
     table = groups_data.simulated(1000, 10)

@@ -122,7 +122,7 @@ CASES = {
     "real_nvp": real_nvp((3,), 3, hidden_units=(8,)),
     "real_nvp_image": real_nvp((4, 4, 1), 2, hidden_units=8),
     "real_nvp_wide_image": real_nvp((2, 4, 3), 3, levels=1, hidden_units=8, additive=True),
-    "neural_spline_flow": lambda dtype: NeuralSplineFlow(3, steps=2, bins=3, hidden_units=8, dtype=dtype),
+    "neural_spline_flow": lambda dtype: NeuralSplineFlow(3, steps=1, bins=3, hidden_units=8, dtype=dtype),
     "neural_spline_flow_image": lambda dtype: NeuralSplineFlow(
         (2, 2, 1), steps=1, levels=1, bins=3, hidden_units=4, dtype=dtype
     ),
@@ -130,9 +130,9 @@ CASES = {
     "autoregressive_reverse": lambda dtype: MaskedAutoregressive(
         (3,), transformers.RationalQuadraticSpline(4, 3.0), True, (8, 8), dtype=dtype
     ),
-    "autoregressive_flow": lambda dtype: AutoregressiveFlow(3, steps=3, hidden_units=8, dtype=dtype),
+    "autoregressive_flow": lambda dtype: AutoregressiveFlow(2, steps=3, hidden_units=8, dtype=dtype),
     "inverse_autoregressive_flow": lambda dtype: FusedChain(
-        [tfb.Invert(AutoregressiveFlow(3, steps=2, bins=4, hidden_units=8, dtype=dtype))], (3,)
+        [tfb.Invert(AutoregressiveFlow(2, steps=1, bins=4, hidden_units=8, dtype=dtype))], (2,)
     ),
     "glow": glow((4, 4, 1), 2),
     "glow_color": glow((4, 8, 3), 1),

@@ -58,7 +58,7 @@ def test_effects_of_groups_are_divided_by_the_temperature():
     counts = np.array([[8, 1, 1], [5, 3, 2], [2, 2, 6], [4, 4, 2]])
     head = hy.heads.MixedEffects(hy.heads.Categorical(3), {"school": hy.heads.Group(range(4))}, train_size=40)
     model = hy.HybridModel(hy.flow_distribution(hy.bijectors.ActNorm((2,))), head)
-    head.posterior.set_effects(0, 3 * np.log(counts / 10), np.broadcast_to(1e-8 * np.eye(3), (4, 3, 3)).copy())
+    head.posterior.set_effects(0, 3 * np.log(counts / 10), np.tile(1e-8 * np.eye(3), (4, 1, 1)), np.zeros((4, 3, 3)))
     x = {"x": RNG.normal(size=(40, 2)).astype("float32"), "school": np.repeat(np.arange(4), 10)}
     y = np.concatenate([np.repeat(np.arange(3), count) for count in counts])
     assert calibrate(model, x, y) == pytest.approx(3, rel=1e-2)
@@ -141,7 +141,7 @@ def test_the_search_leaves_no_trace_of_a_factor_that_is_not_there():
         calibrate(model, X, np.full(len(X), 1e9, "float32"))
     for weight, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
-    with pytest.raises(ValueError, match="wanted one of Bernoulli, Categorical, HeteroscedasticNormal, Normal, Norm"):
+    with pytest.raises(ValueError, match="wanted one of Bernoulli, Categorical, Flow, HeteroscedasticNormal, Normal"):
         calibrate(tiny_model(hy.heads.ExponentialFamily("Poisson")), X, Y)
 
 

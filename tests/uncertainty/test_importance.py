@@ -78,7 +78,7 @@ def test_groups_stay_with_their_row(linear):
     model = gaussian(hy.heads.MixedEffects(hy.heads.Normal(dtype="float64"), groups, train_size=300))
     model.head.kernel.assign(linear.head.kernel)
     model.head.widen(float(linear.head.widening))
-    model.head.posterior.set_effects(0, effects[:, np.newaxis], np.full((5, 1, 1), 1e-12))
+    model.head.posterior.set_effects(0, effects[:, np.newaxis], np.full((5, 1, 1), 1e-12), np.zeros((5, 1, 1)))
     found = column_importance(model, {"x": x, "school": school}, y + effects[school], repeats=2)
     pd.testing.assert_frame_equal(found, column_importance(linear, x, y, repeats=2), rtol=1e-6, atol=1e-9)
 
