@@ -390,8 +390,8 @@ def test_new_groups_are_covered():
 
 
 def test_what_is_refused():
-    x, s, g, *_ = simulated(60)
-    y = x[:, 0]
+    x, s, *_, effects = simulated(60)
+    y = (effects + np.random.default_rng(1).normal(size=60)).astype("float32")
     given = {"x": x, "s": s}
     model = identity_model(heads.MixedEffects(heads.Normal(), {"s": heads.Group(s)}, 60), 2)
     model.adapt(given, y)

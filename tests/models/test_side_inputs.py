@@ -43,7 +43,7 @@ def case(strings=True, rows=N):
         "t": rng.normal(size=rows).astype("float32"),
         "o": rng.normal(size=rows).astype("float32"),
     }
-    y = x["x"][:, 0] + number + number * x["t"] + x["o"] + 0.1 * rng.normal(size=rows)
+    y = x["x"][:, 0] + number + np.array([1, -1, 2, 0])[number] * x["t"] + x["o"] + 0.1 * rng.normal(size=rows)
     return x, y.astype("float32")
 
 

@@ -65,8 +65,8 @@ def maximized(problem, state, max_rounds) -> Found:
             state, longest = known, max(longest / 4, 1.0)
             before, first = problem.step(state)
             rounds += 1
-        elif state is not known:
-            longest = min(4 * longest, _LIMIT)
+        else:
+            longest = min(4 * longest, _LIMIT)  # also after plain steps, or there would be no extrapolation any more
         _, second = problem.step(first)
         flat = flat + 1 if abs(before - log_evidence) < _FLAT else 0
         log_evidence, rounds, known = before, rounds + 2, second
