@@ -119,6 +119,7 @@ class _Problem:
         self.back = [np.kron(np.linalg.inv(unit), np.eye(design.units)) for unit in units_of_slopes]
 
     def start(self) -> State:
+        """What training has found."""
         head, shapes = self.head, self.design.shapes
         fixed = np.concatenate([head.kernel.numpy(), head.bias.numpy()[np.newaxis]]).astype(float)
         effects, components = [], []
@@ -157,6 +158,7 @@ class _Problem:
         return 1.0
 
     def next_noise(self, state, coefficients, spread):
+        """The variance of the noise of a Normal head in the next state, `(u,)`."""
         return state.noise
 
     def _log_posterior(self, log_likelihood, coefficients, inverses):
@@ -220,6 +222,7 @@ class _Problem:
             yield part, y, weights
 
     def store(self, state: State):
+        """Makes a state the weights of the head."""
         head = self.head
         head.kernel.assign(state.coefficients[0][:-1].astype(head.variable_dtype))
         head.bias.assign(state.coefficients[0][-1].astype(head.variable_dtype))

@@ -32,6 +32,8 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
+    """The last state, its log evidence, how many rounds it took, and whether it changed no more."""
+
     state: State
     log_evidence: float
     rounds: int

@@ -57,15 +57,13 @@ class Offset(SideInputs):
                 "exponential of its linear predictor; wanted a log link, such as that of Poisson, or `offset`."
             )
         super().__init__(head, **kwargs)
-        self.offset, self.exposure, self.can_widen = offset, exposure, self._can_widen
-
-    @property
-    def _can_widen(self):
+        self.offset, self.exposure = offset, exposure
         # The logits of other heads would have to be divided with their offset.
-        return self.head.can_widen and isinstance(self.unwrapped(), StandardizedResponse)
+        self.can_widen = head.can_widen and isinstance(head.unwrapped(), StandardizedResponse)
 
     @property
-    def location_predictor(self):
+    def location_predictor(self) -> int:
+        """That of the head inside."""
         return self.head.location_predictor
 
     @property
