@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import FusedBijector, one_pass
+from tfp_hybrid.bijectors import FusedBijector, conditions, one_pass
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -53,32 +53,45 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     return tfd.TransformedDistribution(latent, flow)
 
 
-def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = False) -> tf.Tensor:
+def condition_shape(distribution: tfd.Distribution) -> tf.TensorShape | None:
+    """Returns the shape of the condition that flows in `distribution` take; None if they take none.
+
+    Raises:
+      ValueError: If they take conditions of different shapes.
+    """
+    return conditions.shape_of_all([distribution], "distribution")
+
+
+def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = False, condition=None) -> tf.Tensor:
     """Computes log p(x) with one pass through each flow of this package, including flows in the latent distribution.
 
     Args:
       distribution: Any TFP distribution.
       x: A tensor of shape `batch_shape + event_shape`.
       training: Passed to the bijectors of this package.
+      condition: Passed to those that take one, also in the latent distribution; for log p(x | condition).
 
     Returns:
       log p(x) in nats, of shape `batch_shape`.
     """
     if not _has_flow(distribution):
         return distribution.log_prob(x)
-    z, log_det = one_pass.inverse_and_log_det(distribution.bijector, x, distribution.event_shape.rank, training)
-    return log_prob_in_one_pass(distribution.distribution, z, training) + log_det
+    event_ndims = distribution.event_shape.rank
+    z, log_det = one_pass.inverse_and_log_det(distribution.bijector, x, event_ndims, training, condition)
+    return log_prob_in_one_pass(distribution.distribution, z, training, condition) + log_det
 
 
-def adapt_distribution(distribution: tfd.Distribution, x):
+def adapt_distribution(distribution: tfd.Distribution, x, condition=None):
     """Initializes the data-dependent weights of the flows in `distribution`, including those in its latent.
 
     Args:
       distribution: Any TFP distribution.
       x: A batch of its events, `(n, *event_shape)`.
+      condition: Their conditions, for flows that take one.
     """
     if _has_flow(distribution):
-        adapt_distribution(distribution.distribution, one_pass.adapt(distribution.bijector, x))
+        z = one_pass.adapt(distribution.bijector, x, condition)
+        adapt_distribution(distribution.distribution, z, condition)
 
 
 def is_adapted(distribution: tfd.Distribution) -> bool:

@@ -38,6 +38,7 @@ def MADE(
     hidden_units: Sequence[int] = (64, 64),
     activation: str | Callable | None = "relu",
     reverse: bool = False,
+    condition_size: int = 0,
     kernel_regularizer: str | keras.Regularizer | None = None,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
@@ -49,11 +50,12 @@ def MADE(
       hidden_units: The sizes of the hidden layers.
       activation: The activation of the hidden layers; any Keras activation.
       reverse: Whether the outputs of an entry see those after it, instead of those before it.
+      condition_size: k, the number of inputs after x that all outputs see.
       kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
       dtype: A Keras dtype policy; the global policy if None.
 
     Returns:
-      A built model, `(n, d) -> (n, units)`, whose outputs start at zero.
+      A built model, `(n, d + k) -> (n, units)`, whose outputs start at zero.
 
     References:
       Germain, Gregor, Murray and Larochelle 2015, "MADE: Masked Autoencoder for Distribution Estimation", section 3.
@@ -61,10 +63,13 @@ def MADE(
     order = np.arange(size)[::-1] if reverse else np.arange(size)
     options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    stack, degrees = [layers.Input((size,), dtype=policy.compute_dtype)], order
+    # Degree -1 is that of the condition, which also the outputs of the first entry see.
+    first = -1 if condition_size else 0
+    stack = [layers.Input((size + condition_size,), dtype=policy.compute_dtype)]
+    degrees = np.append(order, [first] * condition_size).astype(int)
     for width in hidden_units:
         # The last entry is seen by no output, so that no unit needs its degree.
-        following = np.arange(width) % max(1, size - 1)
+        following = first + np.arange(width) % max(1, size - 1 - first)
         stack.append(MaskedDense(degrees, following, activation=activation, **options))
         degrees = following
     # Strictly before.

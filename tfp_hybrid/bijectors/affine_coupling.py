@@ -18,7 +18,7 @@ class AffineCoupling(Coupling):
     t and s together, and is evaluated once for the value and the log-det.
 
     Args:
-      event_shape, mask, swap, conditioner, dtype, name: As for `Coupling`.
+      event_shape, mask, swap, conditioner, dtype, name, condition_shape: As for `Coupling`.
       additive: Whether to shift without scaling, as in NICE, which preserves volume.
       log_scale_bound: The bound B on |s|.
 
@@ -40,9 +40,12 @@ class AffineCoupling(Coupling):
         log_scale_bound: float = 2.0,
         dtype: str = "float32",
         name: str = "affine_coupling",
+        condition_shape: int | tuple[int, ...] | None = None,
     ):
         parameters = dict(locals())
         affine = Affine(log_scale_bound)
         transformer = Additive() if additive else affine
-        super().__init__(event_shape, transformer, mask, swap, conditioner, dtype, name, parameters=parameters)
+        super().__init__(
+            event_shape, transformer, mask, swap, conditioner, dtype, name, condition_shape, parameters=parameters
+        )
         self.additive, self.log_scale_bound = additive, log_scale_bound

@@ -20,9 +20,13 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
     for each event. Both methods receive tensors whose shapes have been checked; TFP's own methods are derived from
     them. `add_weight` creates weights, and `add_network` registers Keras layers.
 
+    A bijector of p(x | c) passes a `condition_shape` to the constructor; its two methods then have the condition c,
+    `batch_shape + condition_shape`, as a third argument. Callers pass it to TFP's methods by its name, `condition=c`.
+
     Args:
       event_shape: The shape of one data point x, the output of `forward`. The batch may have any rank.
       latent_shape: The shape of one latent z; `event_shape` if None.
+      condition_shape: The shape of the condition of one data point; None if there is none.
       parameters: The constructor's `locals()`.
       name: The prefix of the names of the ops.
 
@@ -51,12 +55,14 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         self,
         event_shape: tuple[int, ...],
         latent_shape: tuple[int, ...] | None = None,
+        condition_shape: tuple[int, ...] | None = None,
         *,
         parameters: dict,
         name: str,
     ):
         self._event_shape = tf.TensorShape(event_shape)
         self._latent_shape = tf.TensorShape(event_shape if latent_shape is None else latent_shape)
+        self._condition_shape = None if condition_shape is None else tf.TensorShape(condition_shape)
         super().__init__(
             forward_min_event_ndims=self._latent_shape.rank,
             inverse_min_event_ndims=self._event_shape.rank,
@@ -85,6 +91,11 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         """The shape of one latent z."""
         return self._latent_shape
 
+    @property
+    def condition_shape(self) -> tf.TensorShape | None:
+        """The shape of the condition c of one data point, for a flow of p(x | c); None for one of p(x)."""
+        return self._condition_shape
+
     def describe(self) -> list[description.FlowStep]:
         """Lists the steps of this flow, the data side first, with their shapes and numbers of weights."""
         variables = self.keras_weights()
@@ -103,7 +114,7 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         return copied
 
     def forward_and_log_det(
-        self, z, event_ndims: int | None = None, training: bool = False
+        self, z, event_ndims: int | None = None, training: bool = False, condition=None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes `x = forward(z)` and `log|det dx/dz|` in one evaluation.
 
@@ -111,18 +122,21 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
           z: `batch_shape + latent_shape`.
           event_ndims: The rank of an event, if larger than that of z; the log-det is summed over it.
           training: Passed to the conditioners (dropout) and the dequantization (fresh noise).
+          condition: c, broadcastable to `batch_shape + condition_shape`; None for a flow without one.
 
         Returns:
           x, `batch_shape + event_shape`, and the log-det in nats, `batch_shape`.
 
         Raises:
-          ValueError: If the shape of z does not end in `latent_shape`.
+          ValueError: If the shape of z does not end in `latent_shape`, or if the condition is missing or of another
+            shape.
         """
-        x, log_det = self._forward_and_log_det(self._checked(z, self._latent_shape, "z"), training)
+        z = self._checked(z, self._latent_shape, "z")
+        x, log_det = self._forward_and_log_det(z, training, *self._given(condition, z, self._latent_shape))
         return x, sum_rightmost(log_det, 0 if event_ndims is None else event_ndims - self._latent_shape.rank)
 
     def inverse_and_log_det(
-        self, x, event_ndims: int | None = None, training: bool = False
+        self, x, event_ndims: int | None = None, training: bool = False, condition=None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes `z = inverse(x)` and `log|det dz/dx|` in one evaluation.
 
@@ -130,21 +144,25 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
           x: `batch_shape + event_shape`.
           event_ndims: The rank of an event, if larger than that of x; the log-det is summed over it.
           training: Passed to the conditioners (dropout) and the dequantization (fresh noise).
+          condition: c, broadcastable to `batch_shape + condition_shape`; None for a flow without one.
 
         Returns:
           z, `batch_shape + latent_shape`, and the log-det in nats, `batch_shape`.
 
         Raises:
-          ValueError: If the shape of x does not end in `event_shape`.
+          ValueError: If the shape of x does not end in `event_shape`, or if the condition is missing or of another
+            shape.
         """
-        z, log_det = self._inverse_and_log_det(self._checked(x, self._event_shape, "x"), training)
+        x = self._checked(x, self._event_shape, "x")
+        z, log_det = self._inverse_and_log_det(x, training, *self._given(condition, x, self._event_shape))
         return z, sum_rightmost(log_det, 0 if event_ndims is None else event_ndims - self._event_shape.rank)
 
     def inverse_and_log_dets(
-        self, x, event_ndims: int | None = None, training: bool = False
+        self, x, event_ndims: int | None = None, training: bool = False, condition=None
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """As `inverse_and_log_det`, with the log-det of each level, the data side first; most flows have one level."""
-        z, log_dets = self._inverse_and_log_dets(self._checked(x, self._event_shape, "x"), training)
+        x = self._checked(x, self._event_shape, "x")
+        z, log_dets = self._inverse_and_log_dets(x, training, *self._given(condition, x, self._event_shape))
         more = 0 if event_ndims is None else event_ndims - self._event_shape.rank
         return z, [sum_rightmost(log_det, more) for log_det in log_dets]
 
@@ -152,32 +170,39 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         """Returns how many entries of z each level ends in; see `one_pass.level_sizes`."""
         return [self._latent_shape.num_elements()]
 
-    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+    def pull_back(self, z, dz, dlog_det, training: bool = False, condition=None) -> tuple:
         """Computes the gradient of `inverse_and_log_det` from its output alone; x is recomputed from z.
 
         Args:
           z: The output of `inverse_and_log_det`.
           dz: The gradient with respect to z.
           dlog_det: The gradient with respect to the log-det.
-          training: The value that `inverse_and_log_det` was called with.
+          training, condition: What `inverse_and_log_det` was called with.
 
         Returns:
-          x, the gradient with respect to x, and a list with a gradient or None for each of `keras_weights()`.
+          x, the gradient with respect to x, the one with respect to the condition, or None, and a list with a gradient
+          or None for each of `keras_weights()`.
         """
-        x = tf.stop_gradient(self._forward_and_log_det(z, training)[0])
+        given = () if condition is None else (condition,)
+        x = tf.stop_gradient(self._forward_and_log_det(z, training, *given)[0])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(given)
             weights = watch(tape, x, self.keras_weights())
-            outputs = self._inverse_and_log_det(x, training)
-        return x, *tape.gradient(outputs, (x, weights), (dz, dlog_det))
+            outputs = self._inverse_and_log_det(x, training, *given)
+        dx, dgiven, dweights = tape.gradient(outputs, (x, given, weights), (dz, dlog_det))
+        return x, dx, dgiven[0] if given else None, dweights
 
     @property
     def rows_to_adapt(self) -> int:
         """How many rows `adapt` needs for good estimates; bijectors of many moments need more."""
         return 1024
 
-    def adapt(self, x) -> tf.Tensor:
-        """Sets the data-dependent weights from a batch x, and returns `inverse(x)` with the new weights."""
-        return self.inverse_and_log_det(x)[0]
+    def adapt(self, x, condition=None) -> tf.Tensor:
+        """Sets the data-dependent weights from a batch x, and returns `inverse(x)` with the new weights.
+
+        A bijector without a condition may leave the second argument out.
+        """
+        return self.inverse_and_log_det(x, condition=condition)[0]
 
     def is_adapted(self) -> bool:
         """Returns False while a data-dependent weight still has its initial value."""
@@ -191,18 +216,18 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         """Repeats a scalar `log_det` for each event in `value`, for maps whose Jacobian does not depend on it."""
         return tf.fill(self.batch_shape_of(value), log_det)
 
-    # Subclasses write these two methods.
+    # Subclasses write these two methods; the condition is passed only if there is one.
 
-    def _forward_and_log_det(self, z, training=False):
+    def _forward_and_log_det(self, z, training=False, condition=None):
         raise NotImplementedError(f"{type(self).__name__}._forward_and_log_det")
 
-    def _inverse_and_log_det(self, x, training=False):
+    def _inverse_and_log_det(self, x, training=False, condition=None):
         raise NotImplementedError(f"{type(self).__name__}._inverse_and_log_det")
 
     # Flows of several levels override this one.
 
-    def _inverse_and_log_dets(self, x, training=False):
-        z, log_det = self._inverse_and_log_det(x, training)
+    def _inverse_and_log_dets(self, x, training=False, *given):
+        z, log_det = self._inverse_and_log_det(x, training, *given)
         return z, [log_det]
 
     # TFP derives its public methods from these.
@@ -211,11 +236,11 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
     def _parameter_properties(cls, dtype):
         return {}
 
-    def _forward_log_det_jacobian(self, z, training=False):
-        return self.forward_and_log_det(z, training=training)[1]
+    def _forward_log_det_jacobian(self, z, training=False, condition=None):
+        return self.forward_and_log_det(z, training=training, condition=condition)[1]
 
-    def _inverse_log_det_jacobian(self, x, training=False):
-        return self.inverse_and_log_det(x, training=training)[1]
+    def _inverse_log_det_jacobian(self, x, training=False, condition=None):
+        return self.inverse_and_log_det(x, training=training, condition=condition)[1]
 
     def _forward_event_shape(self, latent_shape):
         return self._split_shape(latent_shape, self._latent_shape, "z").concatenate(self._event_shape)
@@ -233,6 +258,35 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
         value = tf.convert_to_tensor(value)
         self._split_shape(value.shape, event_shape, argument)
         return value
+
+    def _given(self, condition, value, event_shape) -> tuple:
+        """The condition for a checked value as a tuple, with the batch shape of the value; empty without one."""
+        wanted = self._condition_shape
+        if wanted is None:
+            if condition is not None:
+                raise ValueError(f"{self.name}: `condition` is given; wanted None, since this flow takes none.")
+            return ()
+        if condition is None:
+            raise ValueError(
+                f"{self.name}: `condition` is missing; wanted a tensor that ends in {tuple(wanted)}, such as "
+                "flow.inverse(x, condition=c) or p_x.log_prob(x, bijector_kwargs={'condition': c})."
+            )
+        condition = tf.convert_to_tensor(condition)
+        if not condition.dtype.is_floating:
+            condition = tf.cast(condition, tf.float32)
+        batch = condition.shape[: -wanted.rank or None]
+        if condition.shape.rank is None or not condition.shape[len(batch) :].is_compatible_with(wanted):
+            raise ValueError(
+                f"{self.name}: `condition` has shape {tuple(condition.shape)}; wanted a shape that ends in "
+                f"{tuple(wanted)}."
+            )
+        of_value = value.shape[: -event_shape.rank or None]
+        if batch.rank == of_value.rank and not any(
+            mine == 1 and its != 1 for mine, its in zip(batch, of_value, strict=True)
+        ):
+            return (condition,)  # a batch of another size fails where the two meet
+        shape = tf.concat([tf.shape(value)[: tf.rank(value) - event_shape.rank], wanted], 0)
+        return (tf.broadcast_to(condition, shape),)
 
     def _split_shape(self, shape, event_shape, argument):
         split = -event_shape.rank or None

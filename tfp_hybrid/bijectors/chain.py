@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat
-from tfp_hybrid.bijectors import description, one_pass, recompute
+from tfp_hybrid.bijectors import conditions, description, one_pass, recompute
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.channel_affine import folded
 
@@ -26,7 +26,8 @@ class FusedChain(FusedBijector):
       name: The prefix of the names of the ops.
 
     Raises:
-      ValueError: If `bijectors` is empty, or holds something that is not a `tfb.Bijector`.
+      ValueError: If `bijectors` is empty, or holds something that is not a `tfb.Bijector`, or if they take conditions
+        of different shapes.
 
     Example:
 
@@ -45,25 +46,26 @@ class FusedChain(FusedBijector):
         shape = tf.TensorShape(event_shape)
         for bijector in self.bijectors:
             shape = bijector.inverse_event_shape(shape)
-        super().__init__(event_shape, shape, parameters=parameters, name=name)
+        condition_shape = conditions.shape_of_all(self.bijectors, "FusedChain")
+        super().__init__(event_shape, shape, condition_shape, parameters=parameters, name=name)
         self._folded = folded(self.bijectors)
         self.is_exact = all(getattr(bijector, "is_exact", True) for bijector in self.bijectors)
 
-    def _forward_and_log_det(self, z, training=False):
-        x, log_det = one_pass.chain_forward_and_log_det(self._folded, z, self.latent_shape.rank, training)
+    def _forward_and_log_det(self, z, training=False, condition=None):
+        x, log_det = one_pass.chain_forward_and_log_det(self._folded, z, self.latent_shape.rank, training, condition)
         return x, _to_batch(log_det, z, self.latent_shape.rank)
 
-    def _inverse_and_log_det(self, x, training=False):
-        z, log_det = one_pass.chain_inverse_and_log_det(self._folded, x, self.event_shape.rank, training)
+    def _inverse_and_log_det(self, x, training=False, condition=None):
+        z, log_det = one_pass.chain_inverse_and_log_det(self._folded, x, self.event_shape.rank, training, condition)
         return z, _to_batch(log_det, x, self.event_shape.rank)
 
-    def _inverse_and_log_dets(self, x, training=False):
+    def _inverse_and_log_dets(self, x, training=False, condition=None):
         *first, last = self._folded
         event_ndims = self.event_shape.rank
-        value, log_det = one_pass.chain_inverse_and_log_det(first, x, event_ndims, training)
+        value, log_det = one_pass.chain_inverse_and_log_det(first, x, event_ndims, training, condition)
         for bijector in first:
             event_ndims = bijector.inverse_event_ndims(event_ndims)
-        z, log_dets = one_pass.inverse_and_log_dets(last, value, event_ndims, training)
+        z, log_dets = one_pass.inverse_and_log_dets(last, value, event_ndims, training, condition)
         log_dets = [log_dets[0] + log_det, *log_dets[1:]]
         return z, [_to_batch(part, x, self.event_shape.rank) for part in log_dets]
 
@@ -74,20 +76,20 @@ class FusedChain(FusedBijector):
             shape = bijector.inverse_event_shape(shape)
         return one_pass.level_sizes(self.bijectors[-1], shape)
 
-    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+    def pull_back(self, z, dz, dlog_det, training: bool = False, condition=None) -> tuple:
         """As in the base class, for one bijector after another."""
         weights, event_ndims = self.keras_weights(), self.latent_shape.rank
-        return recompute.pull_back_chain(self._folded, z, dz, dlog_det, event_ndims, weights, training)
+        return recompute.pull_back_chain(self._folded, z, dz, dlog_det, event_ndims, weights, training, condition)
 
     @property
     def rows_to_adapt(self) -> int:
         """The most that one of the bijectors needs."""
         return max(map(one_pass.rows_to_adapt, self.bijectors))
 
-    def adapt(self, x) -> tf.Tensor:
+    def adapt(self, x, condition=None) -> tf.Tensor:
         """Sets the data-dependent weights of each bijector from its own input, and returns `inverse(x)`."""
         for bijector in self.bijectors:
-            x = one_pass.adapt(bijector, x)
+            x = one_pass.adapt(bijector, x, condition)
         return x
 
     def is_adapted(self) -> bool:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid import _compat, networks
+from tfp_hybrid.bijectors import conditions
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.masks import make_mask
 from tfp_hybrid.bijectors.transformers import Transformer
@@ -34,6 +35,9 @@ class Coupling(FusedBijector):
         vectors on a map, `networks.PositionMLP`; see `Positionwise`.
       dtype: The dtype of the values, and of the default conditioner unless the global policy is mixed precision.
       name: The prefix of the names of the ops.
+      condition_shape: The shape of the condition c, for a coupling of p(x | c): `(k,)`, or for images also a map
+        `(H, W, k)`, with sides that are those of the image, or the same multiple of them. The conditioner gets it on
+        the last axis of its input, after the part that passes through.
       parameters: The `locals()` of a subclass's constructor.
 
     Raises:
@@ -58,47 +62,52 @@ class Coupling(FusedBijector):
         conditioner: Callable | keras.layers.Layer | None = None,
         dtype: str = "float32",
         name: str = "coupling",
+        condition_shape: int | tuple[int, ...] | None = None,
         *,
         parameters: dict | None = None,
     ):
         if parameters is None and type(self) is not Coupling:
             raise ValueError(f"{type(self).__name__}: pass `parameters=dict(locals())` to the constructor of Coupling.")
         parameters = parameters or dict(locals())
-        super().__init__(event_shape, parameters=parameters, name=name)
-        shape, owner = tuple(self.event_shape), type(self).__name__
+        owner = type(self).__name__
+        condition_shape = conditions.checked_shape(condition_shape, event_shape, owner)
+        super().__init__(event_shape, condition_shape=condition_shape, parameters=parameters, name=name)
+        shape = tuple(self.event_shape)
         if not isinstance(transformer, Transformer):
             raise ValueError(
                 f"{owner}: `transformer` is {transformer!r}; wanted a `bijectors.transformers.Transformer`."
             )
         self.transformer, self.mask, self.swap = transformer, mask, swap
         self._mask = make_mask(mask, shape, swap, dtype, owner)
+        self._seen_shape = conditions.appended_shape(self._mask.passing_shape, condition_shape, owner)
         if conditioner is None:
             network = networks.MLP if len(shape) == 1 else networks.ConvNet
             conditioner = functools.partial(network, dtype=networks.policy_for(dtype))
         units = transformer.num_parameters * self._mask.num_transformed
-        self.conditioner = self.add_network(_built_conditioner(conditioner, self._mask.passing_shape, units, owner))
+        self.conditioner = self.add_network(_built_conditioner(conditioner, self._seen_shape, units, owner))
         if "conditioner" in parameters:
             _compat.set_parameter(self, "conditioner", self.conditioner)
 
-    def _forward_and_log_det(self, z, training=False):
+    def _forward_and_log_det(self, z, training=False, condition=None):
         passing, transformed = self._mask.split(z)
-        raw = self._raw_parameters(passing, training)
+        raw = self._raw_parameters(passing, training, condition)
         transformed, log_det = self.transformer.forward(transformed, raw, self.event_shape.rank)
         return self._mask.join(passing, transformed), log_det
 
-    def _inverse_and_log_det(self, x, training=False):
+    def _inverse_and_log_det(self, x, training=False, condition=None):
         passing, transformed = self._mask.split(x)
-        raw = self._raw_parameters(passing, training)
+        raw = self._raw_parameters(passing, training, condition)
         transformed, log_det = self.transformer.inverse(transformed, raw, self.event_shape.rank)
         return self._mask.join(passing, transformed), log_det
 
-    def pull_back(self, z, dz, dlog_det, training: bool = False) -> tuple[tf.Tensor, tf.Tensor, list]:
+    def pull_back(self, z, dz, dlog_det, training: bool = False, condition=None) -> tuple:
         """As in the base class, with one evaluation of the conditioner, whose input is the same in x and z."""
-        event_ndims = self.event_shape.rank
+        event_ndims, given = self.event_shape.rank, () if condition is None else (condition,)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(given)
             weights = watch(tape, z, self.keras_weights())
             passing, transformed = self._mask.split(z)
-            raw = self._raw_parameters(passing, training)
+            raw = self._raw_parameters(passing, training, condition)
         transformed = self.transformer.forward(transformed, raw, event_ndims)[0]
         with tf.GradientTape(watch_accessed_variables=False) as outer_tape:
             outer_tape.watch((transformed, raw))
@@ -106,19 +115,19 @@ class Coupling(FusedBijector):
         dpassing, dtransformed = self._mask.split(dz)
         dtransformed, draw = outer_tape.gradient(outputs, (transformed, raw), (dtransformed, dlog_det))
         dx = self._mask.join(dpassing, dtransformed)
-        through_conditioner, dweights = tape.gradient(raw, (z, weights), draw)
+        through_conditioner, dgiven, dweights = tape.gradient(raw, (z, given, weights), draw)
         if through_conditioner is not None:  # it is None if the conditioner ignores its input
             dx += through_conditioner
-        return self._mask.join(passing, transformed), dx, dweights
+        return self._mask.join(passing, transformed), dx, dgiven[0] if given else None, dweights
 
-    def _raw_parameters(self, passing, training):
-        shape = _input_shape(self.conditioner, self._mask.passing_shape)
-        if not passing.shape[-len(shape) :].is_compatible_with(shape):
+    def _raw_parameters(self, passing, training, condition):
+        seen, shape = conditions.append(passing, condition), _input_shape(self.conditioner, self._seen_shape)
+        if not seen.shape[-len(shape) :].is_compatible_with(shape):
             raise ValueError(
                 f"{self.name}: the conditioner is for a map of vectors, {shape}, but what passes through has the shape "
                 f"{tuple(passing.shape)}; wanted a flow of vectors in a `Positionwise` of this map."
             )
-        flat = tf.reshape(passing, (-1, *shape))
+        flat = tf.reshape(seen, (-1, *shape))
         raw = tf.cast(self.conditioner(flat, training=training), passing.dtype)
         raw = tf.reshape(raw, tf.concat([tf.shape(passing)[:-1], raw.shape[-1:]], 0))
         return self._mask.of_transformed(raw)

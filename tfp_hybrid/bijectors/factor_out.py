@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import description, one_pass
+from tfp_hybrid.bijectors import conditions, description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector
 
 tfb = tfp.bijectors
@@ -45,20 +45,23 @@ class FactorOut(FusedBijector):
         self._kept_size = bijector.inverse_event_shape((*sides, self._kept)).num_elements()
         self._rank = len(event_shape)
         size = tf.TensorShape(event_shape).num_elements()
-        super().__init__(event_shape, (size,), parameters=parameters, name=name)
+        condition_shape = conditions.shape_of_all([bijector], "FactorOut")
+        super().__init__(event_shape, (size,), condition_shape, parameters=parameters, name=name)
 
-    def _forward_and_log_det(self, z, training=False):
-        kept, log_det = one_pass.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training)
+    def _forward_and_log_det(self, z, training=False, condition=None):
+        kept, log_det = one_pass.forward_and_log_det(self.bijector, z[..., : self._kept_size], 1, training, condition)
         out = z[..., self._kept_size :]
         out = tf.reshape(out, tf.concat([tf.shape(out)[:-1], self._out_shape], 0))
         return tf.concat([kept, out], -1), log_det
 
-    def _inverse_and_log_det(self, x, training=False):
-        kept, log_det = one_pass.inverse_and_log_det(self.bijector, x[..., : self._kept], self._rank, training)
+    def _inverse_and_log_det(self, x, training=False, condition=None):
+        kept = x[..., : self._kept]
+        kept, log_det = one_pass.inverse_and_log_det(self.bijector, kept, self._rank, training, condition)
         return self._join(kept, x), log_det
 
-    def _inverse_and_log_dets(self, x, training=False):
-        kept, log_dets = one_pass.inverse_and_log_dets(self.bijector, x[..., : self._kept], self._rank, training)
+    def _inverse_and_log_dets(self, x, training=False, condition=None):
+        kept = x[..., : self._kept]
+        kept, log_dets = one_pass.inverse_and_log_dets(self.bijector, kept, self._rank, training, condition)
         return self._join(kept, x), [tf.zeros_like(log_dets[0]), *log_dets]
 
     def level_sizes(self) -> list[int]:
@@ -79,10 +82,10 @@ class FactorOut(FusedBijector):
         """As many as the levels below need."""
         return one_pass.rows_to_adapt(self.bijector)
 
-    def adapt(self, x) -> tf.Tensor:
+    def adapt(self, x, condition=None) -> tf.Tensor:
         """Sets the data-dependent weights of the levels below, and returns `inverse(x)`."""
         x = tf.convert_to_tensor(x)
-        return self._join(one_pass.adapt(self.bijector, x[..., : self._kept]), x)
+        return self._join(one_pass.adapt(self.bijector, x[..., : self._kept], condition), x)
 
     def is_adapted(self) -> bool:
         """Returns False if the levels below have not been adapted yet."""

@@ -24,6 +24,7 @@ def Glow(
     additive: bool = False,
     quantization_levels: int | None = 256,
     recompute: bool = False,
+    condition_shape: int | tuple[int, ...] | None = None,
     dtype: str = "float32",
     name: str = "glow",
 ) -> FusedChain:
@@ -43,6 +44,7 @@ def Glow(
       quantization_levels: The images are integers 0 .. quantization_levels-1, which are dequantized and scaled, and
         log p(x) is that of the integers' unit cubes. If None, the images are real numbers, used as they are.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      condition_shape: The shape of the condition c, for p(x | c), as for `Coupling`; None for p(x).
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: The prefix of the names of the ops.
 
@@ -62,12 +64,9 @@ def Glow(
         conditioner = functools.partial(networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
     def step(shape):
-        parts = [
-            ActNorm(shape, dtype),
-            InvertibleLinear(shape, dtype),
-            AffineCoupling(shape, additive=additive, conditioner=conditioner, dtype=dtype),
-        ]
-        return FusedChain(parts, shape, name="step")
+        options = dict(conditioner=conditioner, dtype=dtype, condition_shape=condition_shape)
+        coupling = AffineCoupling(shape, additive=additive, **options)
+        return FusedChain([ActNorm(shape, dtype), InvertibleLinear(shape, dtype), coupling], shape, name="step")
 
     def level(shape, remaining):
         squeeze = Squeeze(shape)

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid import _compat, networks
+from tfp_hybrid.bijectors import conditions
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.chain import FusedChain
@@ -30,10 +31,12 @@ class MaskedAutoregressive(FusedBijector):
       transformer: A `transformers.Transformer`.
       reverse: Whether each entry depends on those after it instead.
       hidden_units: The sizes of the hidden layers of the conditioner, a `MADE`.
-      conditioner: A function `(entries, size, reverse=...) -> keras layer` in place of it, or a built layer,
-        `(n, d) -> (n, units)`, as `MADE` builds it.
+      conditioner: A function `(entries, size, reverse=..., condition_size=...) -> keras layer` in place of it, or a
+        built layer, `(n, d + k) -> (n, units)`, as `MADE` builds it.
       dtype: The dtype of the values, and of the conditioner unless the global policy is mixed precision.
       name: The prefix of the names of the ops.
+      condition_shape: `(k,)`, for p(x | c): the shape of the condition c, which the parameters of all entries are
+        functions of; None for no condition.
 
     Raises:
       ValueError: If the event is no vector, if `transformer` is not a `Transformer`, or if the output of the
@@ -58,9 +61,11 @@ class MaskedAutoregressive(FusedBijector):
         conditioner: Callable | keras.layers.Layer | None = None,
         dtype: str = "float32",
         name: str = "masked_autoregressive",
+        condition_shape: int | tuple[int] | None = None,
     ):
         parameters = dict(locals())
-        super().__init__(event_shape, parameters=parameters, name=name)
+        condition_shape = conditions.checked_shape(condition_shape, event_shape, "MaskedAutoregressive")
+        super().__init__(event_shape, condition_shape=condition_shape, parameters=parameters, name=name)
         if self.event_shape.rank != 1 or not self.event_shape.num_elements():
             raise ValueError(f"MaskedAutoregressive: `event_shape` is {event_shape}; wanted (d,).")
         if not isinstance(transformer, Transformer):
@@ -69,31 +74,32 @@ class MaskedAutoregressive(FusedBijector):
                 "`bijectors.transformers.Transformer`."
             )
         self.transformer, self.reverse, (size,) = transformer, bool(reverse), tuple(self.event_shape)
-        entries = transformer.entries(size)
+        entries, of_condition = transformer.entries(size), sum(condition_shape or ())
         if conditioner is None:
             conditioner = functools.partial(MADE, hidden_units=tuple(hidden_units), dtype=networks.policy_for(dtype))
         if not isinstance(conditioner, keras.layers.Layer):
-            conditioner = conditioner(entries, size, reverse=self.reverse)
-        found = tuple(conditioner(tf.zeros((1, size), dtype)).shape)
+            given = {"condition_size": of_condition} if of_condition else {}
+            conditioner = conditioner(entries, size, reverse=self.reverse, **given)
+        seen = (1, size + of_condition)
+        found = tuple(conditioner(tf.zeros(seen, dtype)).shape)
         if found != (1, len(entries)):
-            raise ValueError(
-                f"MaskedAutoregressive: `conditioner` maps {(1, size)} to {found}; wanted {(1, len(entries))}."
-            )
+            raise ValueError(f"MaskedAutoregressive: `conditioner` maps {seen} to {found}; wanted {(1, len(entries))}.")
         self.conditioner = self.add_network(conditioner)
         _compat.set_parameter(self, "conditioner", self.conditioner)
 
-    def _forward_and_log_det(self, z, training=False):
+    def _forward_and_log_det(self, z, training=False, condition=None):
         # After i passes, the first i entries of x are right, and so are the parameters of the next one.
         x = z
         for _ in range(self.event_shape[0]):
-            x, log_det = self.transformer.forward(z, self._raw_parameters(x, training), 1)
+            x, log_det = self.transformer.forward(z, self._raw_parameters(x, training, condition), 1)
         return x, log_det
 
-    def _inverse_and_log_det(self, x, training=False):
-        return self.transformer.inverse(x, self._raw_parameters(x, training), 1)
+    def _inverse_and_log_det(self, x, training=False, condition=None):
+        return self.transformer.inverse(x, self._raw_parameters(x, training, condition), 1)
 
-    def _raw_parameters(self, x, training):
-        raw = tf.cast(self.conditioner(tf.reshape(x, (-1, x.shape[-1])), training=training), x.dtype)
+    def _raw_parameters(self, x, training, condition):
+        seen = conditions.append(x, condition)
+        raw = tf.cast(self.conditioner(tf.reshape(seen, (-1, seen.shape[-1])), training=training), x.dtype)
         return tf.reshape(raw, tf.concat([tf.shape(x)[:-1], raw.shape[-1:]], 0))
 
 
@@ -106,6 +112,7 @@ def AutoregressiveFlow(
     hidden_units: int | Sequence[int] = (64, 64),
     quantization_levels: int | None = None,
     recompute: bool = False,
+    condition_shape: int | tuple[int] | None = None,
     dtype: str = "float32",
     name: str = "autoregressive_flow",
 ) -> FusedChain:
@@ -122,6 +129,7 @@ def AutoregressiveFlow(
       hidden_units: The sizes of the hidden layers of each conditioner, a `MADE`.
       quantization_levels: As for `RealNVP`.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      condition_shape: As for `MaskedAutoregressive`.
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: The prefix of the names of the ops.
 
@@ -141,7 +149,8 @@ def AutoregressiveFlow(
     transformer = Affine() if bins is None else RationalQuadraticSpline(bins, bound)
 
     def step(reverse):
-        return [ActNorm(shape, dtype), MaskedAutoregressive(shape, transformer, reverse, hidden_units, dtype=dtype)]
+        options = dict(dtype=dtype, condition_shape=condition_shape)
+        return [ActNorm(shape, dtype), MaskedAutoregressive(shape, transformer, reverse, hidden_units, **options)]
 
     def pair():
         return FusedChain(step(False) + step(True), shape, name="pair")

@@ -26,6 +26,7 @@ def NeuralSplineFlow(
     conditioner: Callable | None = None,
     quantization_levels: int | None = None,
     recompute: bool = False,
+    condition_shape: int | tuple[int, ...] | None = None,
     dtype: str = "float32",
     name: str = "neural_spline_flow",
 ) -> FusedChain:
@@ -48,6 +49,7 @@ def NeuralSplineFlow(
       conditioner: A function `(input_shape, units) -> keras layer` in place of these networks; see `SplineCoupling`.
       quantization_levels: As for `RealNVP`; images are scaled.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      condition_shape: The shape of the condition c, for p(x | c), as for `Coupling`; None for p(x).
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: The prefix of the names of the ops.
 
@@ -71,7 +73,8 @@ def NeuralSplineFlow(
 
     def step(shape):
         own = [Spline(shape, bins, bound, dtype)] if vector else []
-        coupling = SplineCoupling(shape, bins=bins, bound=bound, conditioner=conditioner, dtype=dtype)
+        options = dict(conditioner=conditioner, dtype=dtype, condition_shape=condition_shape)
+        coupling = SplineCoupling(shape, bins=bins, bound=bound, **options)
         return FusedChain([ActNorm(shape, dtype), InvertibleLinear(shape, dtype), *own, coupling], shape, name="step")
 
     def level(shape, remaining):

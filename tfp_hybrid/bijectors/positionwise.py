@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import description, one_pass
+from tfp_hybrid.bijectors import conditions, description, one_pass
 from tfp_hybrid.bijectors.base import FusedBijector, sum_rightmost
 
 tfb = tfp.bijectors
@@ -21,6 +21,7 @@ class Positionwise(FusedBijector):
 
     So the vectors are independent, p(x) = prod_ij p(x[i, j]), and `uncertainty.log_prob_map` tells where an input is
     unlikely. If the conditioners are `networks.PositionMLP`, the density depends on the position: p(x[i, j] | i, j).
+    A condition of the bijector is one of the map, the same at each position.
 
     Args:
       event_shape: The shape of a map, `(H, W, C)`.
@@ -61,19 +62,22 @@ class Positionwise(FusedBijector):
             )
         self.bijector = bijector
         latent = bijector.inverse_event_shape((channels,))
-        super().__init__(event_shape, (*positions, *latent), parameters=parameters, name=name)
+        condition_shape = conditions.shape_of_all([bijector], "Positionwise")
+        super().__init__(event_shape, (*positions, *latent), condition_shape, parameters=parameters, name=name)
 
-    def _forward_and_log_det(self, z, training=False):
-        x, log_det = one_pass.forward_and_log_det(self.bijector, z, 1, training)
+    def _forward_and_log_det(self, z, training=False, condition=None):
+        x, log_det = one_pass.forward_and_log_det(self.bijector, z, 1, training, _at_positions(condition))
         return x, self._summed(log_det, z)
 
-    def _inverse_and_log_det(self, x, training=False):
-        z, log_det = self.inverse_and_log_det_at_positions(x, training)
+    def _inverse_and_log_det(self, x, training=False, condition=None):
+        z, log_det = self.inverse_and_log_det_at_positions(x, training, condition)
         return z, self._summed(log_det, x)
 
-    def inverse_and_log_det_at_positions(self, x, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def inverse_and_log_det_at_positions(
+        self, x, training: bool = False, condition=None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes z, `batch_shape + latent_shape`, and the log-det of each position, `batch_shape + (H, W)`."""
-        z, log_det = one_pass.inverse_and_log_det(self.bijector, x, 1, training)
+        z, log_det = one_pass.inverse_and_log_det(self.bijector, x, 1, training, _at_positions(condition))
         return z, tf.broadcast_to(log_det, tf.shape(x)[:-1])
 
     def _summed(self, log_det, value):
@@ -85,9 +89,9 @@ class Positionwise(FusedBijector):
         height, width, _ = self.event_shape
         return max(_MAPS, -(-one_pass.rows_to_adapt(self.bijector) // (height * width)))
 
-    def adapt(self, x) -> tf.Tensor:
+    def adapt(self, x, condition=None) -> tf.Tensor:
         """Sets the data-dependent weights from the vectors at all positions, and returns `inverse(x)`."""
-        return one_pass.adapt(self.bijector, tf.convert_to_tensor(x))
+        return one_pass.adapt(self.bijector, tf.convert_to_tensor(x), _at_positions(condition))
 
     def is_adapted(self) -> bool:
         """Returns False if the bijector has not been adapted yet."""
@@ -97,3 +101,8 @@ class Positionwise(FusedBijector):
         """Lists this step, without weights, and those at a position; see the base class."""
         row = description.flow_step(self.name, self.event_shape, self.latent_shape, [])
         return [row, *description.steps_of(self.bijector, self.event_shape[-1:])]
+
+
+def _at_positions(condition):
+    """A condition of maps for the vectors at all positions."""
+    return None if condition is None else tf.convert_to_tensor(condition)[..., tf.newaxis, tf.newaxis, :]

@@ -23,6 +23,7 @@ def RealNVP(
     additive: bool = False,
     quantization_levels: int | None = None,
     recompute: bool = False,
+    condition_shape: int | tuple[int, ...] | None = None,
     dtype: str = "float32",
     name: str = "real_nvp",
 ) -> FusedChain:
@@ -45,6 +46,7 @@ def RealNVP(
       quantization_levels: The data are integers 0 .. quantization_levels-1, which are dequantized; then images pass
         through a logit, and vectors are scaled. If None, the data are real numbers, used as they are.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
+      condition_shape: The shape of the condition c, for p(x | c), as for `Coupling`; None for p(x).
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: The prefix of the names of the ops.
 
@@ -71,7 +73,8 @@ def RealNVP(
         conditioner = functools.partial(network, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
 
     def coupling(shape, mask, swap):
-        return [ActNorm(shape, dtype), AffineCoupling(shape, mask, swap, additive, conditioner, dtype=dtype)]
+        options = dict(conditioner=conditioner, dtype=dtype, condition_shape=condition_shape)
+        return [ActNorm(shape, dtype), AffineCoupling(shape, mask, swap, additive, **options)]
 
     def pair(shape, mask):
         return FusedChain(coupling(shape, mask, False) + coupling(shape, mask, True), shape, name="pair")

@@ -17,7 +17,7 @@ class SplineCoupling(Coupling):
     g is a rational-quadratic spline on [-bound, bound] and the identity outside. It starts as the identity.
 
     Args:
-      event_shape, mask, swap, conditioner, dtype, name: As for `Coupling`.
+      event_shape, mask, swap, conditioner, dtype, name, condition_shape: As for `Coupling`.
       bins: The number of pieces of each spline.
       bound: The end of the interval, in the unit of x. Standardize x first, for example with `ActNorm`.
 
@@ -38,8 +38,11 @@ class SplineCoupling(Coupling):
         conditioner: Callable | keras.layers.Layer | None = None,
         dtype: str = "float32",
         name: str = "spline_coupling",
+        condition_shape: int | tuple[int, ...] | None = None,
     ):
         parameters = dict(locals())
         transformer = RationalQuadraticSpline(bins, bound)
-        super().__init__(event_shape, transformer, mask, swap, conditioner, dtype, name, parameters=parameters)
+        super().__init__(
+            event_shape, transformer, mask, swap, conditioner, dtype, name, condition_shape, parameters=parameters
+        )
         self.bins, self.bound = bins, bound

@@ -64,9 +64,9 @@ class Steps(FusedBijector):
         parameters = dict(locals())
         if not isinstance(count, numbers.Integral) or count < 1:
             raise ValueError(f"Steps: `count` is {count}; wanted a whole number, at least 1.")
-        super().__init__(event_shape, parameters=parameters, name=name)
         given = isinstance(step, FusedBijector)
         built = [step] * count if given else [step() for _ in range(count)]
+        super().__init__(event_shape, condition_shape=built[0].condition_shape, parameters=parameters, name=name)
         if not given and len({_structure(one) for one in built}) > 1:
             raise ValueError("Steps: the steps differ in structure; they may differ only in their weights.")
         shape = tuple(built[0].event_shape)
@@ -85,27 +85,30 @@ class Steps(FusedBijector):
         self._functions = _compat.untracked(self, {})
         self._in_parts = self.event_shape.rank == 1 and not _has_statistics(self.step)
 
-    def _forward_and_log_det(self, z, training=False):
-        return self._run(one_pass.forward_and_log_det, z, training, backwards=True)
+    def _forward_and_log_det(self, z, training=False, condition=None):
+        return self._run(one_pass.forward_and_log_det, z, training, condition, backwards=True)
 
-    def _inverse_and_log_det(self, x, training=False):
+    def _inverse_and_log_det(self, x, training=False, condition=None):
         if self.recompute:
             options = dict(event_ndims=self.event_shape.rank, training=bool(training))
             inverse = self._traced(one_pass.inverse_and_log_det, **options)
             backward = self._traced(pull_back, **options)
-            outputs, changes = recomputed_inverse(inverse, backward, x, self._slices())
+            outputs, changes = recomputed_inverse(inverse, backward, x, self._slices(), condition)
             self._update(changes)
             return outputs
-        return self._run(one_pass.inverse_and_log_det, x, training)
+        return self._run(one_pass.inverse_and_log_det, x, training, condition)
 
-    def _run(self, function, value, training, backwards=False):
+    def _run(self, function, value, training, condition, backwards=False):
         function = self._traced(function, event_ndims=self.event_shape.rank, training=bool(training))
         slices = self._slices()
         outputs, totals, changed, order = [], [], {}, -1 if backwards else 1
-        for part in parts_for_cores(value) if self._in_parts else [value]:
+        split = parts_for_cores if self._in_parts else lambda rows: [rows]
+        parts = split(value)
+        conditions = [None] * len(parts) if condition is None else split(condition)
+        for part, of_part in zip(parts, conditions, strict=True):
             log_dets = []
             for weights in slices[::order]:
-                (part, log_det), changed = function(weights, part)
+                (part, log_det), changed = function(weights, part, condition=of_part)
                 log_dets.append(log_det)
                 for i in changed:  # the next part of the rows continues from here
                     weights[int(i)] = changed[i]
@@ -142,10 +145,10 @@ class Steps(FusedBijector):
             self._functions[key] = tf.function(call, autograph=False, experimental_attributes={"_noinline": True})
         return self._functions[key]
 
-    def _call_step(self, function, options, values, *inputs):
+    def _call_step(self, function, options, values, *inputs, condition=None):
         with keras.StatelessScope(zip(self._slots, values, strict=True), collect_losses=True) as scope:
             given = [scope.get_current_value(slot) for slot in self._slots]
-            outputs = function(self.step, *inputs, **options)
+            outputs = function(self.step, *inputs, condition=condition, **options)
             now = [scope.get_current_value(slot) for slot in self._slots]
         if scope.losses:
             raise ValueError(
@@ -154,11 +157,12 @@ class Steps(FusedBijector):
             )
         return outputs, {str(i): b for i, (a, b) in enumerate(zip(given, now, strict=True)) if a is not b}
 
-    def adapt(self, x) -> tf.Tensor:
+    def adapt(self, x, condition=None) -> tf.Tensor:
         """Sets the data-dependent weights of each step from its own input, and returns `inverse(x)`."""
         x, changes = tf.convert_to_tensor(x), []
+        given = {} if condition is None else {"condition": tf.convert_to_tensor(condition)}
         for values in self._slices():
-            x, changed = self._traced(one_pass.adapt)(values, x)
+            x, changed = self._traced(one_pass.adapt)(values, x, **given)
             changes.append(changed)
         self._update(changes)
         return x

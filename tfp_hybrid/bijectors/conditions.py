@@ -1,0 +1,86 @@
+"""Conditions of flows: which one the parts of a flow take, and how a network sees it beside its input."""
+
+import tensorflow as tf
+
+
+def shape_of_all(parts, owner: str) -> tf.TensorShape | None:
+    """Returns the shape of the condition that bijectors or distributions take, itself or in a part; None without one.
+
+    Args:
+      parts: `tf.Module`s, each of which may have a `condition_shape`.
+      owner: Where they are parts of, in error messages.
+
+    Raises:
+      ValueError: If they take conditions of different shapes.
+    """
+    modules = [module for part in parts for module in (part, *part.submodules)]
+    found = {tuple(shape) for module in modules if (shape := getattr(module, "condition_shape", None)) is not None}
+    if len(found) > 1:
+        raise ValueError(f"{owner}: parts take conditions of the shapes {sorted(found)}; wanted one shape for all.")
+    return tf.TensorShape(found.pop()) if found else None
+
+
+def checked_shape(shape, event_shape, owner: str) -> tuple[int, ...] | None:
+    """Returns the shape of a condition as a tuple.
+
+    Args:
+      shape: A number k or `(k,)`; for images also `(H, W, k)`; None for no condition.
+      event_shape: The shape of the events of the flow, `(d,)` or `(H, W, C)`.
+      owner: The name of the flow in error messages.
+
+    Raises:
+      ValueError: If the shape is none of these.
+    """
+    if shape is None:
+        return None
+    found = (shape,) if isinstance(shape, int) else tuple(shape)
+    good = all(isinstance(size, int) and size > 0 for size in found)
+    image = len(event_shape) == 3
+    if not good or not (len(found) == 1 or (image and len(found) == 3)):
+        wanted = "(k,) or, for images, (H, W, k)" if image else "(k,)"
+        raise ValueError(f"{owner}: `condition_shape` is {shape!r}; wanted {wanted}.")
+    return found
+
+
+def appended_shape(input_shape: tuple, condition_shape: tuple | None, owner: str) -> tuple[int, ...]:
+    """Returns the shape of the input of a network with the condition on its last axis; see `append`.
+
+    Raises:
+      ValueError: If the condition is a map whose sides are no multiple of those of the input.
+    """
+    if condition_shape is None:
+        return tuple(input_shape)
+    *sides, channels = input_shape
+    if len(condition_shape) == 1:
+        return (*sides, channels + condition_shape[0])
+    factors = [given / side for given, side in zip(condition_shape, sides, strict=False)]
+    if factors[0] != factors[1] or factors[0] != int(factors[0]):
+        raise ValueError(
+            f"{owner}: `condition_shape` is {condition_shape}, but the networks see images of {tuple(sides)}; wanted "
+            "sides that are the same multiple of these."
+        )
+    return (*sides, channels + condition_shape[-1] * int(factors[0]) ** 2)
+
+
+def append(value, condition) -> tf.Tensor:
+    """Appends a condition to the input of a network, on the last axis.
+
+    Args:
+      value: `batch_shape + (d,)` or `batch_shape + (h, w, c)`.
+      condition: `batch_shape + (k,)`, which each position of an image gets; or a map `batch_shape + (H, W, k)`, which
+        is brought to the sides of the image by space-to-depth. None appends nothing.
+
+    Returns:
+      The value with more entries on the last axis.
+    """
+    if condition is None:
+        return value
+    condition = tf.cast(condition, value.dtype)
+    if condition.shape.rank < value.shape.rank:
+        condition = condition[..., tf.newaxis, tf.newaxis, :]
+        condition = tf.broadcast_to(condition, tf.concat([tf.shape(value)[:-1], tf.shape(condition)[-1:]], 0))
+    elif value.shape.rank > 2 and condition.shape[-2] != value.shape[-2]:
+        factor = condition.shape[-2] // value.shape[-2]
+        maps = tf.nn.space_to_depth(tf.reshape(condition, [-1, *condition.shape[-3:]]), factor)
+        condition = tf.reshape(maps, tf.concat([tf.shape(value)[:-1], maps.shape[-1:]], 0))
+    return tf.concat([value, condition], -1)
