@@ -3,6 +3,8 @@
 import math
 import numbers
 
+import numpy as np
+
 
 def check_count(count, argument: str, least: int = 1):
     """Raises ValueError unless `count` is a whole number >= `least`; `argument` is its name in the message."""
@@ -28,3 +30,15 @@ def check_number(value, argument: str, least: float = -math.inf, open: bool = Fa
         raise ValueError(f"{argument} is {value!r}; wanted a finite number.")
     if value < least or (open and value == least):
         raise ValueError(f"{argument} is {value!r}; wanted a number {'above' if open else 'of at least'} {least:g}.")
+
+
+def stateless_seed(seed):
+    """Returns a whole number as a pair for TFP, which would mix it with how many draws there were before; else `seed`.
+
+    Raises:
+      ValueError: If the number is negative.
+    """
+    if not isinstance(seed, numbers.Integral):
+        return seed
+    check_count(seed, "seed", least=0)
+    return np.random.SeedSequence(int(seed)).generate_state(2).view(np.int32)  # two words of 32 bits

@@ -195,7 +195,7 @@ def test_batches_of_one_size(tmp_path):
 def test_other_formats_take_x_alone(case, format, tmp_path):
     rejector = case[0]
     for model in (rejector, rejector.model):
-        with pytest.raises(ValueError, match=f"the format '{format}': the head of `model` has the side inputs"):
+        with pytest.raises(ValueError, match=f"the format '{format}': `model` has the side inputs"):
             model.export(tmp_path / "model", format=format, verbose=False)
     assert not list(tmp_path.iterdir())
 

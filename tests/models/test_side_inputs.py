@@ -308,7 +308,10 @@ def test_classes_and_counts_have_groups():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x["x"], r"x is a ndarray; wanted a dict of \['x', 'o', 'g', 't'\], since the head sees side inputs"),
+        (
+            lambda x: x["x"],
+            r"x is a ndarray; wanted a dict of \['x', 'o', 'g', 't'\], since the model takes more than x",
+        ),
         (lambda x: {"x": x["x"], "g": x["g"]}, r"x is a dict that lacks \['o', 't'\]; wanted"),
         (lambda x: x | {"h": x["g"]}, r"x is a dict that has \['h'\]; wanted"),
         (lambda x: x | {"g": x["g"][:5]}, "x: 'g' has 5 rows but x has 40; they must match"),
@@ -395,7 +398,7 @@ def test_what_takes_x_alone_refuses_the_model(trained):
     ):
         with pytest.raises(ValueError, match=r"has the side inputs \['o', 'g', 't'\]; wanted a model of x alone"):
             use()
-    with pytest.raises(ValueError, match="penalties` are given, but the head has the side inputs"):
+    with pytest.raises(ValueError, match="penalties` are given, but the model has the side inputs"):
         tiny_model(
             heads.Offset(heads.Bernoulli(), "o"), penalties=[hy.penalties.Consistency(lambda x, seed: x, weight=1.0)]
         )

@@ -78,7 +78,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
 def check_model(model):
     """Raises ValueError unless the head of a model can have a posterior of its coefficients alone."""
     check_kernel(model)
-    side_inputs.check_none(model, "posterior")
+    side_inputs.check_none(model.head, "posterior")
 
 
 def check_kernel(model):

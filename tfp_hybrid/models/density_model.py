@@ -2,7 +2,6 @@
 
 import functools
 import math
-import numbers
 import warnings
 
 import keras
@@ -15,7 +14,7 @@ from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import graph_function, is_inlined
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, feature_cache, feeding, labels, metrics, side_inputs
+from tfp_hybrid.models import checks, condition, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
 from tfp_hybrid.models.encoding import Encoding, encode_batches
 from tfp_hybrid.models.summary import print_flow
@@ -77,7 +76,7 @@ class DensityModel(EncodedModel):
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
         super().__init__(distribution, encoder, autocast=False, **kwargs)
         # The first call may build TFP's networks. After it, all weights exist.
-        distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
+        log_prob_in_one_pass(distribution, **condition.example(distribution))
         self.density = ModuleLayer(distribution, name="density")
         self.density.build((None, *distribution.event_shape))
         self.log_prob_tracker = metrics.LogProb(f"log_prob_{self.density_of}")
@@ -132,8 +131,8 @@ class DensityModel(EncodedModel):
         return self._encoding(x, training, None if training or is_inlined() else self._compiled_pass)
 
     def _encoding(self, x, training, encode=None):
-        given, x = x, side_inputs.main(x)
-        return Encoding(self, x, *(encode or self._pass)(x, training), side=side_inputs.columns(self, given))
+        given, x, side = side_inputs.condition_in(x), side_inputs.main(x), side_inputs.columns(self, x)
+        return Encoding(self, x, *(encode or self._pass)(x, training, given), side=side, condition=given)
 
     def encode_batches(self, x, batch_size: int | None = None):
         """Yields an `Encoding` for each batch of x; see `encoding.encode_batches`."""
@@ -153,11 +152,11 @@ class DensityModel(EncodedModel):
     def _compiled_pass(self):
         return graph_function(self._pass)
 
-    def _pass(self, x, training=False):
+    def _pass(self, x, training=False, given=None):
         """z, log p_z(z), the log-dets of the levels, and what the flow saw if there is an encoder."""
         distribution, h = self.distribution, self.flow_input(x, training)
-        z, log_dets = one_pass.inverse_and_log_dets(self.flow, h, distribution.event_shape.rank, training)
-        log_p_z = log_prob_in_one_pass(distribution.distribution, z, training)
+        z, log_dets = one_pass.inverse_and_log_dets(self.flow, h, distribution.event_shape.rank, training, given)
+        log_p_z = log_prob_in_one_pass(distribution.distribution, z, training, given)
         log_dets = tf.stack([tf.broadcast_to(part, tf.shape(log_p_z)) for part in log_dets], -1)
         return (z, log_p_z, log_dets, h)[: 3 if self.encoder is None else 4]
 
@@ -170,24 +169,22 @@ class DensityModel(EncodedModel):
         """
         return np.concatenate([batch.log_prob for batch in self.encode_batches(x, batch_size)])
 
-    def sample(self, n: int = 1, seed=None):
-        """Draws n inputs from p(x), `(n, *event_shape)`; features, if there is an encoder.
+    def sample(self, n: int = 1, seed=None, condition=None):
+        """Draws n inputs from p(x), or p(x | c), `(n, *event_shape)`; features, if there is an encoder.
 
         Args:
           n: The number of draws.
           seed: A whole number >= 0, or a pair of them, as TFP's stateless seeds: equal seeds give equal draws. None
             follows `keras.utils.set_random_seed`, and gives new draws at each call.
+          condition: For a flow with a condition, that of all draws, or one for each, `(n, *condition_shape)`.
         """
-        return self._sample(self.distribution, n, seed)
+        given = {} if condition is None else {"bijector_kwargs": {"condition": condition}}
+        return self._sample(self.distribution, n, seed, **given)
 
     @staticmethod
-    def _sample(distribution, n, seed):
+    def _sample(distribution, n, seed, **kwargs):
         arguments.check_count(n, "n", least=0)
-        if isinstance(seed, numbers.Integral):
-            arguments.check_count(seed, "seed", least=0)
-            # Two words of 32 bits; TFP would mix a plain number with how many draws there were before.
-            seed = np.random.SeedSequence(int(seed)).generate_state(2).view(np.int32)
-        return distribution.sample(n, seed=seed)
+        return distribution.sample(n, seed=arguments.stateless_seed(seed), **kwargs)
 
     def adapt(self, x, y=None):
         """Initializes data-dependent weights, such as ActNorm's, before any training.
@@ -210,7 +207,8 @@ class DensityModel(EncodedModel):
 
     def _adapt_flow(self, x):
         """Adapts the flow to checked rows of x, or of cached features."""
-        adapt_distribution(self.distribution, tf.convert_to_tensor(self.features_in_batches(x)))
+        h = tf.convert_to_tensor(self.features_in_batches(x))
+        adapt_distribution(self.distribution, h, side_inputs.condition_in(x))
         parts = self.distribution.submodules
         if not all(part.is_adapted() for part in parts if isinstance(part, ActNorm)):
             warnings.warn(

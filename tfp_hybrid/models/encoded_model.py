@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid.execution import graph_function
 from tfp_hybrid.fingerprint import fingerprint
-from tfp_hybrid.models import encoders, input_spec, served, side_inputs
+from tfp_hybrid.models import condition, encoders, input_spec, served, side_inputs
 from tfp_hybrid.models.checked_model import CheckedModel
 from tfp_hybrid.models.input_spec import InputSpec
 
@@ -81,16 +81,38 @@ class EncodedModel(CheckedModel):
             return input_spec.of_distribution(self.distribution)
         return input_spec.of_encoder(self.encoder)
 
+    @functools.cached_property
+    def flow_inputs(self) -> dict[str, tf.TensorSpec]:
+        """What the flow takes of a row beside x, by name: the "condition" c of p(x | c); nothing for most flows."""
+        return condition.spec(self.distribution)
+
     @property
     def side_inputs(self) -> dict[str, tf.TensorSpec]:
-        """What the head sees of a row beside its latent, by name; with any, the model takes inputs as a dict."""
-        return {} if self.head is None else self.head.side_inputs
+        """What flow and head take of a row beside x, by name; with any, the model takes inputs as a dict."""
+        return self.flow_inputs | ({} if self.head is None else self.head.side_inputs)
+
+    def check_side_inputs(self, given: dict, argument: str = "x") -> dict[str, np.ndarray]:
+        """Checks side inputs and converts them to the dtypes in which a step takes them.
+
+        Raises:
+          ValueError: If one is not as the flow or the head wants it; `argument` begins the message.
+        """
+        found = {name: condition.checked(given[name], spec, argument) for name, spec in self.flow_inputs.items()}
+        return found if self.head is None else found | self.head.check_side_inputs(given, argument)
+
+    def example_side_inputs(self) -> dict[str, tf.Tensor]:
+        """Side inputs of one row, to find out shapes."""
+        found = {name: tf.zeros((1, *spec.shape), spec.dtype) for name, spec in self.flow_inputs.items()}
+        return found if self.head is None else found | self.head.example_side_inputs()
 
     @property
     def input_signature(self) -> list[keras.InputSpec]:
         """What an exported model takes: batches of any size; a dict with side inputs."""
         x = keras.InputSpec(shape=(None, *self.inputs_spec.shape), dtype=self.inputs_spec.dtype.name)
-        side = {name: keras.InputSpec(shape=(None,), dtype=one.dtype.name) for name, one in self.side_inputs.items()}
+        side = {
+            name: keras.InputSpec(shape=(None, *one.shape), dtype=one.dtype.name)
+            for name, one in self.side_inputs.items()
+        }
         return [{side_inputs.X: x} | side if side else x]
 
     @property
@@ -99,7 +121,9 @@ class EncodedModel(CheckedModel):
         spec, head = self.inputs_spec, self.head
         x = keras.KerasTensor((None, *spec.shape), spec.dtype.name)
         if self.side_inputs:
-            side = {name: keras.KerasTensor((None,), one.dtype.name) for name, one in self.side_inputs.items()}
+            side = {
+                name: keras.KerasTensor((None, *one.shape), one.dtype.name) for name, one in self.side_inputs.items()
+            }
             x = {side_inputs.X: x} | side
         y = None
         if head is not None:
@@ -242,7 +266,8 @@ class EncodedModel(CheckedModel):
         `signature.json` in the folder explains. ONNX and LiteRT files have the outputs of `serving_default`.
 
         A model with side inputs takes each by its name, beside "x": ids as int64 or strings, as the levels of their
-        group are, and numbers as float32. It has no `images`, and the other formats do not take it.
+        group are, and numbers and the condition of a flow as float32. It has no `images`, and the other formats do not
+        take it.
 
         Args:
           filepath: The folder of a SavedModel, which is written beside and renamed; or a file.

@@ -29,6 +29,7 @@ class Encoding:
         without `FactorOut` has one level.
       encoded: What an encoder made of x, `(n, *event_shape)`; None without an encoder.
       side: What the head sees beside z, columns `(n,)`; empty for heads without side inputs.
+      condition: The c of p(x | c), `(n, *condition_shape)`; None for flows without one.
       kept: What scores of this pass keep for one another.
     """
 
@@ -39,12 +40,17 @@ class Encoding:
     log_dets: tf.Tensor
     encoded: tf.Tensor | None = None
     side: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    condition: tf.Tensor | None = None
     kept: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def flow_input(self) -> tf.Tensor:
         """What the flow saw, `(n, *event_shape)`: the encoder's features of x, or x itself."""
         return self.x if self.encoded is None else self.encoded
+
+    def with_condition(self, x):
+        """Inputs of a model of p(x | c) with another x and the conditions of this pass; x alone if there are none."""
+        return x if self.condition is None else side_inputs.as_inputs(x, self.condition)
 
     def rows(self, chosen: np.ndarray) -> "Encoding":
         """The pass of some of the inputs, by a mask or by indices."""

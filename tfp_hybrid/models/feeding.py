@@ -206,7 +206,10 @@ class Feed:
         given = [x, y if self.labelled else None, None if self.inputs_only else sample_weight]
         structure = tf.nest.map_structure(lambda column: column is not None, given)
         labelled, weighted = self.labelled, structure[2] or self.class_weight is not None
-        side = {name: tf.float32 if one.dtype.is_floating else tf.int64 for name, one in self.model.side_inputs.items()}
+        side = {
+            name: tf.TensorSpec((None, *one.shape), one.dtype if one.dtype.is_floating else tf.int64)
+            for name, one in self.model.side_inputs.items()
+        }
 
         # TensorFlow keeps `check` until the process ends, which must not keep the model. The data set keeps `self`,
         # whose method it maps.
@@ -219,7 +222,7 @@ class Feed:
             return _without_none([*(x[name] for name in side), *rest]) or np.True_
 
         head = self.model.head
-        dtypes = list(side.values())
+        dtypes = [one.dtype for one in side.values()]
         dtypes += [tf.int32 if head.integer_labels else head.variable_dtype] if labelled else []
         dtypes += [tf.float32] if weighted else []
         checked = tf.numpy_function(check, [number, *_without_none(tf.nest.flatten(given))], dtypes or tf.bool)
@@ -227,11 +230,8 @@ class Feed:
             alone = tf.ensure_shape(side_inputs.main(x), (None, *spec.shape))
         alone = tf.cast(alone, spec.stored_dtype(alone.dtype))
         checked = list(checked) if dtypes else []
-        x = (
-            side_inputs.with_main(x, alone) | {name: tf.ensure_shape(checked.pop(0), (None,)) for name in side}
-            if side
-            else alone
-        )
+        beside = {name: tf.ensure_shape(checked.pop(0), one.shape) for name, one in side.items()}
+        x = side_inputs.with_main(x, alone) | beside if side else alone
         y = tf.ensure_shape(checked.pop(0), (None, *head.event_shape)) if labelled else None
         sample_weight = tf.ensure_shape(checked.pop(0), (None,)) if weighted else None
         return _packed((x, y, sample_weight))

@@ -83,8 +83,8 @@ class HybridModel(Responses, DensityModel):
         objective.check_generative_weight(generative_weight)
         objective.check_weighting(weighting)
         labels.check_missing_label(missing_label, head)
-        side_inputs.check_names(head)
         super().__init__(distribution, encoder, train_encoder=train_encoder, **kwargs)
+        side_inputs.check_names(head, self.flow_inputs)
         self.head, self.missing_label = head, missing_label
         check_penalties(penalties, self)
         self.penalties = list(penalties)

@@ -70,7 +70,7 @@ def are_inputs(x, model, side=()) -> tf.Tensor:
     Args:
       x: `(n, *input_shape)`.
       model: The `DensityModel`.
-      side: What its head sees of the side inputs, columns `(n,)`: not finite for a number that is not, and for the log
+      side: What its flow and head see beside x, each `(n, ...)`: not finite for a number that is not, and for the log
         of an exposure that is not positive. Any id is an input.
     """
     spec = model.inputs_spec
@@ -80,9 +80,13 @@ def are_inputs(x, model, side=()) -> tf.Tensor:
     if spec.levels is not None:
         good &= (x >= 0) & (x < spec.levels) & (x == tf.floor(x))
     good = tf.reduce_all(good, list(range(1, x.shape.rank)))
-    for column in side:
-        good &= tf.math.is_finite(column)
+    for values in side:
+        good &= tf.reduce_all(tf.math.is_finite(values), list(range(1, values.shape.rank)))
     return good
+
+
+def _beside(encoding):
+    return [*encoding.side, *([] if encoding.condition is None else [encoding.condition])]
 
 
 def finite(found: dict[str, tf.Tensor], are_valid: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -116,7 +120,7 @@ class Served(keras.Model):
 
     def call(self, x):
         encoding = self._encoding(x)
-        return finite(self.answer(encoding), are_inputs(encoding.x, self.model, encoding.side))
+        return finite(self.answer(encoding), are_inputs(encoding.x, self.model, _beside(encoding)))
 
     def log_prob_y(self, x, y) -> dict[str, tf.Tensor]:
         """log p(y|x) of responses that are known later, `(n,)`."""
@@ -124,7 +128,7 @@ class Served(keras.Model):
         rows = tf.shape(encoding.x)[0], tf.shape(y)[0]
         tf.debugging.assert_equal(*rows, "x and y have different numbers of rows.")
         log_prob = tf.ensure_shape(encoding.p_y.log_prob(self.model.head.prepare_labels(y)), (None,))
-        return finite({"log_prob_y": log_prob}, are_inputs(encoding.x, self.model, encoding.side))
+        return finite({"log_prob_y": log_prob}, are_inputs(encoding.x, self.model, _beside(encoding)))
 
     def _encoding(self, x):
         x = tf.nest.map_structure(tf.convert_to_tensor, x)
@@ -208,6 +212,9 @@ def _side_meanings(model):
     """What each side input is, in words, by its name in a request."""
     found = {}
     for name, spec in model.side_inputs.items():
+        if name in model.flow_inputs:
+            found[_served_name(name)] = f"the c of p(x | c), numbers of shape {tuple(spec.shape)} for each row"
+            continue
         of_ids = f"{name!r}, the id of the group of each row; an id that was not in training has the effect 0"
         found[_served_name(name)] = f"{name!r}, a number for each row" if spec.dtype.is_floating else of_ids
     return found
@@ -219,7 +226,7 @@ def _endpoints(exported, served, x):
     shape, x_spec = [size or _SIDE for size in spec.shape], side_inputs.main(x)
     row = tf.zeros([1, *shape], x_spec.dtype)
     if model.side_inputs:
-        row = {side_inputs.X: row} | head.example_side_inputs()
+        row = {side_inputs.X: row} | model.example_side_inputs()
     endpoints = {
         "serving_default": Endpoint(served.call, [x], [row]),
         "serve": Endpoint(exported.__call__, [x], [row]),

@@ -1,10 +1,11 @@
-"""What inputs may be: an array, or a dict of x and of what a head sees beside it; features may stand in place of x."""
+"""What inputs may be: an array, or a dict of x and what flow and head see beside; features may stand in x's place."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid.models import condition
 from tfp_hybrid.tables import frames
 
 X = "x"
@@ -46,25 +47,33 @@ def with_main(x, value):
     return (value if isinstance(value, dict) else {X: value}) | side
 
 
-def check_names(head):
+def check_names(head, flow_inputs=()):
     """Raises ValueError if a side input of a head has a name that means something else in a dict of inputs."""
-    taken = [name for name in (X, KEY) if name in head.side_inputs]
+    taken = [name for name in (X, KEY, *flow_inputs) if name in head.side_inputs]
     if taken:
         raise ValueError(f"HybridModel: `head` has a side input named {taken[0]!r}; wanted another name.")
 
 
 def columns(model, x) -> list[tf.Tensor]:
     """Returns what the head of a model sees of a checked batch beside z, columns `(n,)`; nothing of x alone."""
-    names = model.side_inputs.keys()
-    return model.head.side_columns(x) if names and is_dict(x) and names <= x.keys() else []
+    names = {} if model.head is None else model.head.side_inputs
+    return model.head.side_columns(x) if names and is_dict(x) and names.keys() <= x.keys() else []
+
+
+def as_inputs(x, condition_of_x) -> dict:
+    """Returns inputs of a model of p(x | c) from x, or features in its place, and conditions."""
+    return (x if is_dict(x) else {X: x}) | {condition.NAME: condition_of_x}
+
+
+def condition_in(x):
+    """Returns the condition in checked inputs, `(n, *condition_shape)`; None if there is none."""
+    return x.get(condition.NAME) if is_dict(x) else None
 
 
 def check_none(model, what: str):
-    """Raises ValueError if a model has side inputs, for something, `what`, that takes x alone."""
+    """Raises ValueError if a model, or a head, has side inputs, for something, `what`, that takes x alone."""
     if model.side_inputs:
-        raise ValueError(
-            f"{what}: the head of `model` has the side inputs {list(model.side_inputs)}; wanted a model of x alone."
-        )
+        raise ValueError(f"{what}: `model` has the side inputs {list(model.side_inputs)}; wanted a model of x alone.")
 
 
 def count(x) -> int:
@@ -93,7 +102,7 @@ def split(x, model, argument: str) -> tuple:
 
     Args:
       x: A dict with "x" and each of the model's `side_inputs`; or a DataFrame with columns of these names, whose other
-        columns are x. For a model without side inputs: x itself.
+        columns are x, if the flow has no condition. For a model without side inputs: x itself.
       model: A `DensityModel`.
       argument: The name of x in error messages.
 
@@ -107,7 +116,7 @@ def split(x, model, argument: str) -> tuple:
                 f"{argument} is a dict of {sorted(map(str, x))}; wanted an array: the model takes x alone."
             )
         return x, {}
-    if frames.is_frame(x):
+    if frames.is_frame(x) and condition.NAME not in model.flow_inputs:
         columns = list(map(str, x.columns))
         missing = [name for name in names if name not in columns]
         if missing:
@@ -118,8 +127,8 @@ def split(x, model, argument: str) -> tuple:
     wanted = [X, *names]
     if not is_dict(x):
         raise ValueError(
-            f"{argument} is a {type(x).__name__}; wanted a dict of {wanted}, since the head sees side inputs; or a "
-            "DataFrame with their columns."
+            f"{argument} is a {type(x).__name__}; wanted a dict of {wanted}, since the model takes more than x"
+            + ("." if model.flow_inputs else "; or a DataFrame with their columns.")
         )
     if set(x) != set(wanted):
         absent, unknown = (
@@ -145,11 +154,11 @@ def joined(x: np.ndarray, side: dict, model, argument: str, training: bool):
     """
     if not side:
         return x
-    found = model.head.check_side_inputs(side, argument)
+    found = model.check_side_inputs(side, argument)
     for name, values in found.items():
         if len(values) != len(x):
             raise ValueError(f"{argument}: {name!r} has {len(values)} rows but x has {len(x)}; they must match.")
-        if training and x.ndim == 2 and values.dtype == np.int64 and len(x) >= _ROWS_TO_COMPARE[0]:
+        if training and x.ndim == 2 and values.ndim == 1 and values.dtype == np.int64 and len(x) >= _ROWS_TO_COMPARE[0]:
             rows = slice(_ROWS_TO_COMPARE[1])
             same = (x[rows] == values[rows, np.newaxis]).all(0)
             if same.any() and len(np.unique(values[rows])) > 1:

@@ -96,10 +96,10 @@ def check_penalties(penalties: Sequence[Penalty], model: keras.Model):
         raise ValueError(f"HybridModel: `penalties` is {penalties!r}; wanted a list of `tfp_hybrid.penalties`.")
     if len({id(one) for one in penalties}) < len(penalties):
         raise ValueError("HybridModel: `penalties` has a penalty twice; wanted different ones.")
-    if penalties and model.head.side_inputs:
+    if penalties and model.side_inputs:
         raise ValueError(
-            f"HybridModel: `penalties` are given, but the head has the side inputs {list(model.head.side_inputs)}; "
-            "wanted a head of z alone, since they change x."
+            f"HybridModel: `penalties` are given, but the model has the side inputs {list(model.side_inputs)}; wanted "
+            "a model of x alone, since they change x."
         )
     for penalty in penalties:
         penalty.check(model)

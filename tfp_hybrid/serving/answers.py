@@ -84,7 +84,10 @@ class Answers:
             # One graph for batches of all sizes: graphs for several might differ in the last bit.
             spec = tf.TensorSpec((None, *self.model.inputs_spec.shape), dtype)
             if side_inputs.is_dict(x):
-                side = {name: tf.TensorSpec((None,), x[name].dtype) for name in self.model.side_inputs}
+                side = {
+                    name: tf.TensorSpec((None, *one.shape), x[name].dtype)
+                    for name, one in self.model.side_inputs.items()
+                }
                 spec = {side_inputs.X: spec} | side
             self._passes[dtype] = self._function.get_concrete_function(spec)
         return self._passes[dtype](x)

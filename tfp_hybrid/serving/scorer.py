@@ -128,8 +128,7 @@ class Scorer:
         if not len(x):
             return np.empty((0, *(length or 1 for length in model.inputs_spec.shape)))
         if side:
-            columns = tables.frame(table, side)
-            x = {side_inputs.X: x} | {name: columns[name].to_numpy() for name in side}
+            x = {side_inputs.X: x} | {name: self._beside(table, name) for name in side}
         return checks.inputs(x, model, "table")
 
     def _x(self, table, chosen, known):
@@ -146,6 +145,19 @@ class Scorer:
         if not known and len(chosen) != size:
             raise ValueError(f"table has {len(chosen)} columns; wanted {size} for inputs of {spec.shape}.")
         return frames.to_array(frame, known or None, "table").reshape(-1, *spec.shape)
+
+    def _beside(self, table, name):
+        """A side input of a table, `(n, ...)`."""
+        shape = self.answers.model.side_inputs[name].shape
+        if not shape.rank:
+            return tables.frame(table, [name])[name].to_numpy()
+        values = tables.array(table, name, tuple(shape))
+        if values is None:
+            raise ValueError(
+                f"table: the column {name!r} holds no arrays of shape {tuple(shape)}; wanted a dict of arrays, or an "
+                "Arrow table with a column of lists."
+            )
+        return values
 
     def finish(self, table, x: np.ndarray | dict, computed: dict[str, np.ndarray]):
         """Returns the answers about a table, from its inputs x and what `answers.compute` returned for them."""
@@ -167,8 +179,8 @@ class Scorer:
         model, spec = self.answers.model, self.answers.model.inputs_spec
         x = np.zeros((1, *(length or 1 for length in spec.shape)), spec.stored_dtype("float32"))
         if model.side_inputs:
-            side = {name: value.numpy() for name, value in model.head.example_side_inputs().items()}
-            x = {side_inputs.X: x} | model.head.check_side_inputs(side)
+            side = {name: value.numpy() for name, value in model.example_side_inputs().items()}
+            x = {side_inputs.X: x} | model.check_side_inputs(side)
         return {name: column[:0] for name, column in self.answers(x).items()}
 
 

@@ -127,14 +127,15 @@ class Score(keras.layers.Layer):
             return
         p_x = model.distribution
         x, z = (tf.zeros((1, *of.event_shape), of.dtype) for of in (p_x, p_x.distribution))
-        side = model.head.side_columns(model.head.example_side_inputs()) if model.side_inputs else []
+        given = model.example_side_inputs()
+        beside = dict(side=side_inputs.columns(model, given), condition=side_inputs.condition_in(given))
         levels = len(one_pass.level_sizes(p_x.bijector, p_x.event_shape))
         log_p_z, log_dets = tf.zeros((1,), p_x.dtype), tf.zeros((1, levels), p_x.dtype)
         if model.encoder is None:
-            origin = Encoding(model, x, z, log_p_z, log_dets, side=side)
+            origin = Encoding(model, x, z, log_p_z, log_dets, **beside)
         else:
             taken = tf.zeros((1, *(size or _ANY_SIZE for size in model.inputs_spec.shape)), model.inputs_spec.dtype)
-            origin = Encoding(model, taken, z, log_p_z, log_dets, x, side)
+            origin = Encoding(model, taken, z, log_p_z, log_dets, x, **beside)
         if np.isnan(self.of(origin)).any():
             raise ValueError(
                 f"{type(self).__name__} is NaN for the head {type(model.head).__name__}; wanted another score."

@@ -26,6 +26,7 @@ class GradientNorm(Score):
         model, x = encoding.model, tf.cast(encoding.flow_input, encoding.log_p_z.dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            log_prob = model.encode_checked(x if model.encoder is None else as_cached(x)).log_prob
+            given = encoding.with_condition(x if model.encoder is None else as_cached(x))
+            log_prob = model.encode_checked(given).log_prob
         gradient = tape.gradient(log_prob, x)
         return tf.norm(tf.reshape(gradient, [tf.shape(x)[0], -1]), axis=-1)

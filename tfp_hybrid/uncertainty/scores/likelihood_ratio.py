@@ -61,6 +61,8 @@ class LikelihoodRatio(Score):
     def learn(self, model: DensityModel, x, batch_size: int):
         if model.encoder is not None:
             raise ValueError("LikelihoodRatio: `model` has an encoder; wanted a model of x or of given features.")
+        if model.flow_inputs:
+            raise ValueError("LikelihoodRatio: the flow of `model` takes a condition; wanted a model of p(x).")
         if isinstance(x, list):  # of passes, which other scores shared
             x = np.concatenate([encoding.x for encoding in x])
         shape = model.distribution.event_shape

@@ -53,7 +53,9 @@ def log_prob_map(model: DensityModel, x, batch_size: int = 256) -> np.ndarray:
 
 def _log_probs(encoding):
     _check_positions(encoding.model)
-    log_dets = encoding.model.flow.inverse_and_log_det_at_positions(encoding.flow_input)[1]
+    log_dets = encoding.model.flow.inverse_and_log_det_at_positions(encoding.flow_input, condition=encoding.condition)[
+        1
+    ]
     each = encoding.entry_log_probs
     log_probs = tf.reduce_sum(each, list(range(3, each.shape.rank))) + log_dets
     return tf.where(tf.math.is_nan(log_probs), tf.constant(-np.inf, log_probs.dtype), log_probs)

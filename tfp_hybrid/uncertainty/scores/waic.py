@@ -40,13 +40,15 @@ class WAIC(Score):
         shapes = {tuple(model.distribution.event_shape) for model in (encoding.model, *self.others)}
         if len(shapes) > 1:
             raise ValueError(f"WAIC: the models' inputs have shapes {sorted(shapes)}; they must match.")
-        log_probs = tf.stack([encoding.log_prob, *(self._log_prob(model, encoding.x) for model in self.others)])
+        log_probs = tf.stack(
+            [encoding.log_prob, *(self._log_prob(model, encoding.with_condition(encoding.x)) for model in self.others)]
+        )
         mean, variance = tf.nn.moments(log_probs, axes=[0])
         return variance - mean
 
     @staticmethod
     def _log_prob(model, x):
-        # x comes without side inputs, which log p(x) does not need.
+        # x comes without the side inputs of heads, which log p(x) does not need.
         return (model.encode_checked if model.side_inputs else model.encode)(x).log_prob
 
     def get_config(self) -> dict:

@@ -1,0 +1,56 @@
+"""The condition of a model of p(x | c), which its flow takes beside x."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_hybrid import flows
+
+tfd = tfp.distributions
+
+NAME = "condition"
+"""The name of the condition in a dict of inputs."""
+
+
+def spec(distribution: tfd.Distribution) -> dict[str, tf.TensorSpec]:
+    """Returns the condition of one input by its name; nothing for a distribution without one."""
+    shape = flows.condition_shape(distribution)
+    return {} if shape is None else {NAME: tf.TensorSpec(shape, distribution.dtype)}
+
+
+def example(distribution: tfd.Distribution) -> dict[str, tf.Tensor]:
+    """Returns an x of zeros, and a condition of zeros if there is one, by their names."""
+    given = {"x": tf.TensorSpec(distribution.event_shape, distribution.dtype)} | spec(distribution)
+    return {name: tf.zeros((1, *one.shape), one.dtype) for name, one in given.items()}
+
+
+def checked(values, wanted: tf.TensorSpec, argument: str) -> np.ndarray:
+    """Checks that each row has a condition, of finite numbers.
+
+    Args:
+      values: `(n, *condition_shape)`; `(n,)` is accepted for `(n, 1)`.
+      wanted: Shape and dtype of one condition.
+      argument: The name of the inputs in error messages.
+
+    Returns:
+      The conditions in the dtype in which they are computed with.
+
+    Raises:
+      ValueError: If they are not as above.
+    """
+    values, shape = np.asarray(values), tuple(wanted.shape)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{argument}: {NAME!r} has dtype {values.dtype}; wanted real numbers.")
+    if values.ndim == 1 and shape == (1,):
+        values = values[:, np.newaxis]
+    if not values.ndim or values.shape[1:] != shape:
+        raise ValueError(f"{argument}: {NAME!r} has shape {values.shape}; wanted {('n', *shape)}.")
+    with np.errstate(over="ignore"):
+        found = values.astype(wanted.dtype.name)
+    if not np.isfinite(found).all():
+        index = np.argwhere(~np.isfinite(found))[0].tolist()
+        raise ValueError(
+            f"{argument}: {NAME!r} holds {values[tuple(index)]} at index {index}; wanted finite numbers of "
+            f"{wanted.dtype.name}."
+        )
+    return found
