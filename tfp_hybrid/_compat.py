@@ -126,12 +126,12 @@ class CachedBijector(tfp.bijectors.Bijector):
         x = super()._call_forward(x, name, **kwargs)
         return x if self.is_exact else tf.identity(x)
 
-    def _forward_and_attributes(self, z, training=False, condition=None):
-        x, log_det = self.forward_and_log_det(z, training=training, condition=condition)
+    def _forward_and_attributes(self, z, **kwargs):
+        x, log_det = self.forward_and_log_det(z, **kwargs)
         return x, {"ildj": -log_det}
 
-    def _inverse_and_attributes(self, x, training=False, condition=None):
-        z, log_det = self.inverse_and_log_det(x, training=training, condition=condition)
+    def _inverse_and_attributes(self, x, **kwargs):
+        z, log_det = self.inverse_and_log_det(x, **kwargs)
         return z, {"ildj": log_det}
 
 

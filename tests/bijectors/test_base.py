@@ -170,7 +170,8 @@ def test_weights_and_networks_of_an_author():
     assert [weight.name for weight in flow.keras_weights()] == ["loc", "kernel", "bias"]
     assert {id(weight.value) for weight in flow.keras_weights()} == {id(variable) for variable in flow.variables}
     z, x = normal(4, 3), normal(4, 3, seed=2)
-    again, dx, (dloc, dkernel, dbias) = flow.pull_back(z, x, tf.zeros(4))
+    again, dx, dcondition, (dloc, dkernel, dbias) = flow.pull_back(z, x, tf.zeros(4))
+    assert dcondition is None
     np.testing.assert_allclose(again, flow.forward(z), rtol=1e-6)
     np.testing.assert_array_equal(dx, x)
     for gradient in (dloc, dkernel[0], dbias):

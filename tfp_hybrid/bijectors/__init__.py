@@ -22,6 +22,7 @@ from tfp_hybrid.bijectors.spline import Spline
 from tfp_hybrid.bijectors.spline_coupling import SplineCoupling
 from tfp_hybrid.bijectors.squeeze import Squeeze
 from tfp_hybrid.bijectors.steps import Steps
+from tfp_hybrid.bijectors.variational_dequantize import VariationalDequantize
 from tfp_hybrid.bijectors.whitening import Whitening
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "Steps",
+    "VariationalDequantize",
     "Whitening",
     "forward_and_log_det",
     "integer_preprocessing",

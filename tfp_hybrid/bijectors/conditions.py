@@ -2,22 +2,32 @@
 
 import tensorflow as tf
 
+from tfp_hybrid import _compat
+from tfp_hybrid.bijectors.base import FusedBijector
+
 
 def shape_of_all(parts, owner: str) -> tf.TensorShape | None:
-    """Returns the shape of the condition that bijectors or distributions take, itself or in a part; None without one.
+    """Returns the shape of the condition that bijectors or distributions take; None if they take none.
 
     Args:
-      parts: `tf.Module`s, each of which may have a `condition_shape`.
-      owner: Where they are parts of, in error messages.
+      parts: Bijectors, or distributions of flows.
+      owner: What they are parts of, in error messages.
 
     Raises:
       ValueError: If they take conditions of different shapes.
     """
-    modules = [module for part in parts for module in (part, *part.submodules)]
-    found = {tuple(shape) for module in modules if (shape := getattr(module, "condition_shape", None)) is not None}
+    found = {tuple(shape) for part in parts for shape in _shapes(part)}
     if len(found) > 1:
         raise ValueError(f"{owner}: parts take conditions of the shapes {sorted(found)}; wanted one shape for all.")
     return tf.TensorShape(found.pop()) if found else None
+
+
+def _shapes(part):
+    """The shapes of the conditions that reach the parts of a chain, of an inverse, or of a distribution."""
+    if isinstance(part, FusedBijector):
+        return [] if part.condition_shape is None else [part.condition_shape]
+    inside = _compat.parts_of_chain(part) or [getattr(part, name, None) for name in ("bijector", "distribution")]
+    return [shape for one in inside if one is not None for shape in _shapes(one)]
 
 
 def checked_shape(shape, event_shape, owner: str) -> tuple[int, ...] | None:

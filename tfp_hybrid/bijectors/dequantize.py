@@ -3,12 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
+from tfp_hybrid import _compat
 from tfp_hybrid.arguments import check_count
 from tfp_hybrid.bijectors import noise
 from tfp_hybrid.bijectors.base import FusedBijector
 
 
-class Dequantize(FusedBijector):
+@_compat.ignoring("_draw")  # which is nothing to save
+class Dequantize(noise.RowNoise, FusedBijector):
     """Maps integers 0 .. L-1 to reals in [0, L), by uniform noise in [0, 1) on each entry.
 
         inverse:  z = x + u          forward:  x = floor(z), clipped to 0 .. L-1
@@ -17,7 +19,8 @@ class Dequantize(FusedBijector):
     so the mean log density of z is a lower bound on the log probability of the integer x, as for bits/dim in the
     literature. In training, each call draws a new u. Otherwise, u is a fixed pseudo-random function of x, so log p(x)
     of an image is repeatable and does not depend on its batch, and the mean over a data set is still a fair estimate of
-    the bound. This is not strictly a bijection: `inverse(forward(z))` keeps only the integer part of z.
+    the bound; `DensityModel.log_prob(x, draws=k)` is the tighter, importance-weighted one. This is not strictly a
+    bijection: `inverse(forward(z))` keeps only the integer part of z.
 
     Args:
       event_shape: The shape of one data point.
@@ -46,7 +49,7 @@ class Dequantize(FusedBijector):
         super().__init__(event_shape, parameters=parameters, name=name)
         self.quantization_levels = quantization_levels
         self._float = tf.as_dtype(dtype)
-        self._random_state = noise.random_state(name)
+        self._random_state, self._draw = noise.random_state(name), noise.draw_number(name)
         self._hash_weights, self._hash_offsets = noise.hash_constants(self.event_shape.num_elements())
 
     def _inverse_dtype(self, dtype, **kwargs):
@@ -60,13 +63,17 @@ class Dequantize(FusedBijector):
         return x, self.same_log_det(tf.zeros((), z.dtype), z)
 
     def _inverse_and_log_det(self, x, training=False):
-        shape = tf.shape(x)
-        u = noise.fresh_uniform(self._random_state, shape, self._float) if training else self._repeatable_noise(x)
-        # Larger noise would round x + u up to the next integer.
-        u = tf.minimum(u, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float))
-        return tf.cast(x, self._float) + u, self.same_log_det(tf.zeros((), self._float), x)
+        return self._in_cell(x, self._uniform(x, training)), self.same_log_det(tf.zeros((), self._float), x)
 
-    def _repeatable_noise(self, x):
-        rows = tf.reshape(tf.cast(x, tf.int64), [-1, self.event_shape.num_elements()])
+    def _in_cell(self, x, u):
+        """x + u; larger noise would be rounded up to the next integer."""
+        u = tf.minimum(u, tf.constant(1 - self.quantization_levels * np.finfo(self._float.name).eps, self._float))
+        return tf.cast(x, self._float) + u
+
+    def _uniform(self, x, training):
+        """Uniform noise in [0, 1) of the shape of x."""
+        if training:
+            return noise.fresh_uniform(self._random_state, tf.shape(x), self._float)
+        rows = tf.reshape(tf.cast(x, tf.int64), [-1, self.event_shape.num_elements()]) + self._draw
         u = noise.row_uniform(rows, self._hash_weights, self._hash_offsets, self._float)
         return tf.reshape(u, tf.shape(x))

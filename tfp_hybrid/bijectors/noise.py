@@ -1,7 +1,34 @@
 """Seeds that training counts up; and uniform noise, fresh in training and else a pseudo-random function of the row."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
+
+
+class RowNoise:
+    """A base class of bijectors whose noise is a fixed function of the row outside of training.
+
+    A subclass makes `_draw`, by `draw_number`, and adds it to the rows that it hashes.
+    """
+
+    @contextlib.contextmanager
+    def draw(self, number: int):
+        """A context in which the noise is another fixed function of the row for each number; 0 is the usual one.
+
+        The mean of p(x) over several draws is the importance-weighted bound of p(x), which is tighter than that of one
+        draw; and the mean of p(y|x) does not depend on what the noise of one draw happens to be.
+        """
+        try:
+            self._draw.assign(number)
+            yield
+        finally:
+            self._draw.assign(0)
+
+
+def draw_number(name: str) -> tf.Variable:
+    """Returns the variable of `RowNoise`."""
+    return tf.Variable(0, trainable=False, dtype=tf.int64, name=f"{name}/draw")
 
 
 def random_state(name: str) -> tf.Variable:

@@ -9,7 +9,11 @@ tfb = tfp.bijectors
 
 
 def integer_preprocessing(
-    event_shape: tuple[int, ...], quantization_levels: int = 256, logit: bool = False, dtype: str = "float32"
+    event_shape: tuple[int, ...],
+    quantization_levels: int = 256,
+    logit: bool = False,
+    dtype: str = "float32",
+    dequantize: Dequantize | None = None,
 ) -> list[tfb.Bijector]:
     """Builds bijectors, the data side first, that map integers 0 .. L-1 to real numbers.
 
@@ -23,14 +27,23 @@ def integer_preprocessing(
       quantization_levels: The number L of integer values, 256 for 8-bit images.
       logit: Whether to take the logit, as in RealNVP, instead of scaling to [-1/2, 1/2], as in Glow.
       dtype: The dtype of z.
+      dequantize: A dequantization of these levels, such as `VariationalDequantize`; by default, a `Dequantize`.
 
     Returns:
       A list of bijectors for `FusedChain`.
 
+    Raises:
+      ValueError: If `dequantize` has another number of levels.
+
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", section 4.1.
     """
-    dequantize = Dequantize(event_shape, quantization_levels, dtype)
+    dequantize = dequantize or Dequantize(event_shape, quantization_levels, dtype)
+    if dequantize.quantization_levels != quantization_levels:
+        raise ValueError(
+            f"integer_preprocessing: `dequantize` has {dequantize.quantization_levels} levels; wanted "
+            f"{quantization_levels}, the `quantization_levels`."
+        )
     if not logit:
         return [
             dequantize,

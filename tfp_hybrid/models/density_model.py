@@ -16,7 +16,7 @@ from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pas
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, condition, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
-from tfp_hybrid.models.encoding import Encoding, encode_batches
+from tfp_hybrid.models.encoding import Encoding, encode_batches, log_probs
 from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
 from tfp_hybrid.trusted import check_config
@@ -160,14 +160,16 @@ class DensityModel(EncodedModel):
         log_dets = tf.stack([tf.broadcast_to(part, tf.shape(log_p_z)) for part in log_dets], -1)
         return (z, log_p_z, log_dets, h)[: 3 if self.encoder is None else 4]
 
-    def log_prob(self, x, batch_size: int | None = None) -> np.ndarray:
+    def log_prob(self, x, batch_size: int | None = None, draws: int = 1) -> np.ndarray:
         """Returns log p(x) in nats, `(n,)`, computed in batches; -inf where it overflows.
 
         Args:
           x: An array `(n, *event_shape)`, or a `tf.data.Dataset` of batches of inputs or (inputs, ...).
           batch_size: Rows of a batch of an array; 256 if None.
+          draws: k, for a flow that adds noise, such as a dequantization. With k > 1, it is the importance-weighted
+            bound log 1/k sum p(x, noise) / q(noise), which in the mean rises to log P(x) with k.
         """
-        return np.concatenate([batch.log_prob for batch in self.encode_batches(x, batch_size)])
+        return log_probs(self, x, batch_size, draws)
 
     def sample(self, n: int = 1, seed=None, condition=None):
         """Draws n inputs from p(x), or p(x | c), `(n, *event_shape)`; features, if there is an encoder.

@@ -1,5 +1,6 @@
 """The pass from x to z: what it gives, and many inputs in batches."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
+from tfp_hybrid.bijectors.noise import RowNoise
 from tfp_hybrid.models import checks, feeding, side_inputs
 
 tfd = tfp.distributions
@@ -165,3 +167,16 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
         rows = checks.inputs(x, model)
         for start in range(0, side_inputs.count(rows), batch_size):
             yield model.encode_checked(side_inputs.tensors(side_inputs.take(rows, slice(start, start + batch_size))))
+
+
+def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
+    """Computes `DensityModel.log_prob`."""
+    arguments.check_count(draws, "draws")
+    noisy = [part for part in model.distribution.submodules if isinstance(part, RowNoise)] if draws > 1 else []
+    found = []
+    for number in range(draws):
+        with contextlib.ExitStack() as stack:
+            for part in noisy:
+                stack.enter_context(part.draw(number))
+            found.append(np.concatenate([batch.log_prob for batch in encode_batches(model, x, batch_size)]))
+    return found[0] if draws == 1 else (np.logaddexp.reduce(found) - np.log(draws)).astype(found[0].dtype)

@@ -1,6 +1,5 @@
 """`Columns`: the columns of a DataFrame as the event of a flow."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +17,7 @@ _ZERO = np.float64(0)
 _LOG_TWO_PI = np.log(2 * np.pi)
 
 
-class Columns(FusedBijector):
+class Columns(noise.RowNoise, FusedBijector):
     """Maps rows of a table, with their categories, circles and holes, to vectors that are nearly standard normal.
 
     x is a row of float64 numbers, as `to_array` makes them from a DataFrame: codes 0 .. K-1 of categories (K stands for
@@ -74,7 +73,7 @@ class Columns(FusedBijector):
         super().__init__((len(self.columns),), (size,), parameters=parameters, name=name)
         self._float = tf.as_dtype(dtype)
         self._random_state = noise.random_state(name)
-        self._draw = tf.Variable(0, trainable=False, dtype=tf.int64, name=f"{name}/draw")
+        self._draw = noise.draw_number(name)
         self._hash_weights = noise.hash_constants(2 * len(self.columns))[0]
         self._hash_offsets = noise.hash_constants(size)[1]
         masks = [self.columns[i].mask for i in self._masks]
@@ -114,19 +113,6 @@ class Columns(FusedBijector):
     def is_random(self) -> bool:
         """Whether z depends on noise: it does not if all columns are numbers on no grid, without holes."""
         return any(column.step > 0 or column.has_holes or column.kind.is_circle for column in self.columns)
-
-    @contextlib.contextmanager
-    def draw(self, number: int):
-        """A context in which the noise is another fixed function of the row for each number; 0 is the usual one.
-
-        The mean of p(x) over several draws is the importance-weighted bound of p(x), which is tighter than that of one
-        draw; and the mean of p(y|x) does not depend on what the noise of one draw happens to be.
-        """
-        try:
-            self._draw.assign(number)
-            yield
-        finally:
-            self._draw.assign(0)
 
     def table(self) -> pd.DataFrame:
         """Returns what was learned, one row for each column: its kind, its dtype and the share of holes."""
