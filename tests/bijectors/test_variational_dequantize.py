@@ -109,7 +109,7 @@ def test_the_mean_over_the_noise_of_the_weighted_density_is_the_probability():
     log_p = tf.reduce_sum(tfd.Normal(tf.constant(0.0, tf.float64), 1.0).log_prob(z), -1) + log_det
     log_p = log_p.numpy().reshape(9, -1)
     np.testing.assert_allclose(np.log(np.exp(log_p).mean(1)), probabilities(), atol=0.05)
-    assert (log_p.mean(1) < probabilities() - 0.1).all()  # the bound
+    assert (log_p.mean(1) < probabilities() - 0.05).all()  # the bound
 
 
 @pytest.mark.parametrize("noise", ["uniform", "learned"])
