@@ -15,7 +15,7 @@ from keras import layers
 from tfp_hybrid.convolution import CouplingConv2D
 from tfp_hybrid.position_encoding import AppendPosition
 
-__all__ = ["ConvNet", "MLP", "PositionMLP", "ResNet", "ShiftAndLogScale"]
+__all__ = ["ConvNet", "CosSin", "MLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
 
 
 def MLP(
@@ -173,6 +173,33 @@ def ResNet(
     return keras.Model(inputs, linear(units, 1, kernel_initializer="zeros")(h))
 
 
+def OfAngles(
+    input_shape: Sequence[int],
+    units: int,
+    network: Callable = ResNet,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """Builds a conditioner of angles in radians: another one, which sees cos and sin of each.
+
+    So what it computes does not jump where an angle passes from pi to -pi.
+
+    Args:
+      input_shape: `(..., d)`, without the batch axis.
+      units: The size of the output.
+      network: A function `(input_shape, units) -> keras layer`, called with the shape `(..., 2 d)`.
+      dtype: A Keras dtype policy for cos and sin; the global policy if None.
+
+    Returns:
+      A built model, `(n, ..., d) -> (n, ..., units)`.
+
+    References:
+      Rezende et al. 2020, "Normalizing Flows on Tori and Spheres", section 2.2.
+    """
+    *outer, size = input_shape
+    angles = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))
+    return keras.Sequential([angles, CosSin(dtype=dtype), network((*outer, 2 * size), units)])
+
+
 def _dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype):
     options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
     stack = []
@@ -236,3 +263,21 @@ class ShiftAndLogScale(layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**config | {"network": keras.saving.deserialize_keras_object(config["network"])})
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class CosSin(layers.Layer):
+    """Replaces each angle in radians by its cos and sin, `(..., d) -> (..., 2 d)`: first all cos, then all sin.
+
+    Args:
+      **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def call(self, x):
+        return keras.ops.concatenate([keras.ops.cos(x), keras.ops.sin(x)], -1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2 * input_shape[-1])
+
+    def get_config(self):
+        return super().get_config()  # Keras' own, without this method, holds no dtype policies

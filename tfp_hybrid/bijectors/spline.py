@@ -81,13 +81,20 @@ def constrained_spline(raw_widths, raw_heights, raw_slopes, bound: float) -> tfb
       bound: The end of the interval.
     """
 
-    def shares(raw):
-        return 2 * bound * (_LEAST / raw.shape[-1] + (1 - _LEAST) * tf.nn.softmax(raw))
-
-    one = np.log(np.e - 1)  # where softplus is 1
     return tfb.RationalQuadraticSpline(
-        bin_widths=shares(raw_widths),
-        bin_heights=shares(raw_heights),
-        knot_slopes=_LEAST + (1 - _LEAST) * tf.math.softplus(raw_slopes + tf.cast(one, raw_slopes.dtype)),
+        bin_widths=bin_sizes(raw_widths, 2 * bound),
+        bin_heights=bin_sizes(raw_heights, 2 * bound),
+        knot_slopes=knot_slopes(raw_slopes),
         range_min=-bound,
     )
+
+
+def bin_sizes(raw, length: float) -> tf.Tensor:
+    """Divides an interval of this length into bins, `(..., bins)`, by a softmax; raw zeros make them equal."""
+    return length * (_LEAST / raw.shape[-1] + (1 - _LEAST) * tf.nn.softmax(raw))
+
+
+def knot_slopes(raw) -> tf.Tensor:
+    """Makes raw numbers positive by a softplus; raw zeros are the slope 1."""
+    one = np.log(np.e - 1)  # where softplus is 1
+    return _LEAST + (1 - _LEAST) * tf.math.softplus(raw + tf.cast(one, raw.dtype))
