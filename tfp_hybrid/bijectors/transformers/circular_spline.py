@@ -7,8 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.arguments import check_count
-from tfp_hybrid.bijectors import one_pass
-from tfp_hybrid.bijectors.spline import bin_sizes, knot_slopes
+from tfp_hybrid.bijectors.spline import bin_sizes, knot_slopes, spline_forward, spline_inverse
 from tfp_hybrid.bijectors.transformers.base import Transformer
 
 tfb = tfp.bijectors
@@ -53,12 +52,12 @@ class CircularSpline(Transformer):
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         spline, x_first, z_first, phase = self._parts(raw)
-        x, log_det = one_pass.inverse_and_log_det(spline, _wrapped(z) - z_first, event_ndims)
+        x, log_det = spline_inverse(spline, _wrapped(z) - z_first, event_ndims)
         return _wrapped(x + x_first + phase), log_det
 
     def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         spline, x_first, z_first, phase = self._parts(raw)
-        z, log_det = one_pass.forward_and_log_det(spline, _wrapped(x - phase) - x_first, event_ndims)
+        z, log_det = spline_forward(spline, _wrapped(x - phase) - x_first, event_ndims)
         return _wrapped(z + z_first), log_det
 
     def _parts(self, raw):
