@@ -98,13 +98,15 @@ def test_the_tail_index_is_that_of_maximum_likelihood(tmp_path):
 
 @pytest.mark.integration
 def test_tails_are_those_of_a_power_where_a_normal_latent_fails():
-    """On t(2) data; far out the score -log p(x) grows with the logarithm, and not with the square."""
+    """On t(1.2) data; far out the score -log p(x) grows with the logarithm, and not with the square."""
     x, held_out = twisted_rows(2000, 1), twisted_rows(4000, 2)
     latent = StudentT((2,))
-    heavy, light = (density_of(RealNVP(2, couplings=4, hidden_units=(16,)), one, x, 5e-3, 40) for one in (latent, None))
+    heavy, light = (
+        density_of(RealNVP(2, couplings=2, hidden_units=(16,)), one, x, epochs=40) for one in (latent, None)
+    )
     gain = heavy.log_prob(held_out) - light.log_prob(held_out)
-    assert gain.mean() > 0.1
-    far = np.array([[1.0, 1.0]], "f") * 10.0 ** np.arange(4, 8)[:, np.newaxis]
+    assert gain.mean() > 1 and np.median(gain) > 0.5
+    far = np.array([[1.0, 1.0]], "f") * 10.0 ** np.arange(6, 10)[:, np.newaxis]
     falls, square = (-np.diff(model.log_prob(far)) for model in (heavy, light))
     np.testing.assert_allclose(falls, np.log(10) * (latent.distribution.df.numpy() + 1).sum(), rtol=0.05)
     np.testing.assert_allclose(square[1:] / square[:-1], 100, rtol=0.05)
@@ -112,8 +114,8 @@ def test_tails_are_those_of_a_power_where_a_normal_latent_fails():
 
 def twisted_rows(rows, seed):
     rng = np.random.default_rng(seed)
-    first = rng.standard_t(2.0, rows)
-    return np.stack([first, np.tanh(first) + 0.3 * rng.standard_t(2.0, rows)], 1).astype("float32")
+    first = rng.standard_t(1.2, rows)
+    return np.stack([first, np.tanh(first) + 0.3 * rng.standard_t(1.2, rows)], 1).astype("float32")
 
 
 @pytest.mark.integration
