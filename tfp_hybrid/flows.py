@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.bijectors import FusedBijector, conditions, one_pass
+from tfp_hybrid.bijectors.transformers import CircularSpline
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -16,8 +17,9 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
 
     Args:
       flow: A bijector from z to x, of this package or of TFP.
-      latent: The distribution of z. By default it is a factorized standard normal. For a richer one (the paper's
-        footnote 4), pass any TFP distribution of the same event shape, such as another `flow_distribution`; the GLM
+      latent: The distribution of z. By default it is a factorized standard normal; of a flow of angles, such as
+        `bijectors.CircularSplineFlow`, it is uniform on the circles. For a richer one (the paper's footnote 4), pass
+        any TFP distribution of the same event shape, such as another `flow_distribution` or one of `latents`; the GLM
         stays attached to the z of this flow.
 
     Returns:
@@ -42,7 +44,9 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
             )
         dtypes = [variable.dtype for variable in (*flow.trainable_variables, *flow.variables)]
         dtype = next((dtype for dtype in dtypes if dtype.is_floating), None) or flow.inverse_dtype(tf.float32)
-        latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
+        # VonMises of concentration 0 is uniform, and has a density for angles that rounding moves beyond an end, too.
+        entry, scale = (tfd.VonMises, tf.zeros) if _is_of_angles(flow) else (tfd.Normal, tf.ones)
+        latent = tfd.Independent(entry(tf.zeros(shape, dtype), scale((), dtype)), shape.rank, name="latent")
     elif not isinstance(latent, tfd.Distribution):
         raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")
     elif shape is not None and not latent.event_shape.is_compatible_with(shape):
@@ -111,3 +115,7 @@ def rows_to_adapt(distribution: tfd.Distribution) -> int:
 def _has_flow(distribution):
     bijector = getattr(distribution, "bijector", None)
     return bijector is not None and any(isinstance(part, FusedBijector) for part in (bijector, *bijector.submodules))
+
+
+def _is_of_angles(flow):
+    return any(isinstance(getattr(part, "transformer", None), CircularSpline) for part in (flow, *flow.submodules))

@@ -15,7 +15,7 @@ from keras import layers
 from tfp_hybrid.convolution import CouplingConv2D
 from tfp_hybrid.position_encoding import AppendPosition
 
-__all__ = ["ConvNet", "MLP", "PositionMLP", "ResNet", "ShiftAndLogScale"]
+__all__ = ["ConvNet", "CosSin", "MLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
 
 
 def MLP(
@@ -173,6 +173,35 @@ def ResNet(
     return keras.Model(inputs, linear(units, 1, kernel_initializer="zeros")(h))
 
 
+def OfAngles(
+    input_shape: Sequence[int],
+    units: int,
+    network: Callable = ResNet,
+    dtype: str | keras.DTypePolicy | None = None,
+    others: int = 0,
+) -> keras.Model:
+    """Builds a conditioner of angles in radians: another one, which sees cos and sin of each.
+
+    So what it computes does not jump where an angle passes from pi to -pi.
+
+    Args:
+      input_shape: `(..., d)`, without the batch axis.
+      units: The size of the output.
+      network: A function `(input_shape, units) -> keras layer`, called with the shape `(..., 2 d)`.
+      dtype: A Keras dtype policy for cos and sin; the global policy if None.
+      others: The last entries of the input that are no angles, such as a condition; the network sees them as they are.
+
+    Returns:
+      A built model, `(n, ..., d) -> (n, ..., units)`.
+
+    References:
+      Rezende et al. 2020, "Normalizing Flows on Tori and Spheres", section 2.2.
+    """
+    *outer, size = input_shape
+    angles = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))
+    return keras.Sequential([angles, CosSin(others, dtype=dtype), network((*outer, 2 * size - others), units)])
+
+
 def _dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype):
     options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
     stack = []
@@ -236,3 +265,27 @@ class ShiftAndLogScale(layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**config | {"network": keras.saving.deserialize_keras_object(config["network"])})
+
+
+@keras.saving.register_keras_serializable(package="tfp_hybrid")
+class CosSin(layers.Layer):
+    """Replaces each angle in radians by its cos and sin, `(..., d) -> (..., 2 d)`: first all cos, then all sin.
+
+    Args:
+      others: The last entries that are no angles, and come last as they are.
+      **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, others: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.others = others
+
+    def call(self, x):
+        angles, others = keras.ops.split(x, [x.shape[-1] - self.others], -1)
+        return keras.ops.concatenate([keras.ops.cos(angles), keras.ops.sin(angles), others], -1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2 * input_shape[-1] - self.others)
+
+    def get_config(self):
+        return super().get_config() | {"others": self.others}

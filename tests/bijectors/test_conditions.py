@@ -12,6 +12,7 @@ from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
     AutoregressiveFlow,
+    CircularSplineFlow,
     FusedBijector,
     FusedChain,
     Glow,
@@ -48,6 +49,9 @@ CASES = {
         2, steps=1, bins=3, hidden_units=8, condition_shape=2, dtype="float64"
     ),
     "autoregressive_flow": lambda: AutoregressiveFlow(2, steps=3, hidden_units=8, condition_shape=2, dtype="float64"),
+    "circular_spline_flow": lambda: CircularSplineFlow(
+        2, steps=1, bins=3, hidden_units=4, condition_shape=2, dtype="float64"
+    ),
     "glow": lambda: Glow((4, 4, 1), levels=2, condition_shape=2, **GLOW),
     "glow_map": lambda: Glow((4, 4, 1), levels=1, condition_shape=(8, 8, 1), **GLOW),
     "inverted": lambda: FusedChain(
@@ -311,6 +315,7 @@ def test_a_copy_has_the_condition():
             r"shapes \[\(1,\), \(3,\)\]; wanted one",
         ),
         (lambda f: RealNVP(2, condition_shape=(2, 2, 1)), r"`condition_shape` is \(2, 2, 1\); wanted \(k,\)\."),
+        (lambda f: CircularSplineFlow(1, condition_shape=2), "wanted at least two angles with a condition"),
         (lambda f: RealNVP(2, condition_shape=0), "`condition_shape` is 0; wanted"),
         (lambda f: RealNVP(2, condition_shape=()), r"`condition_shape` is \(\); wanted"),
         (

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from helpers import normal, randomize
 
-from tfp_hybrid.bijectors import Spline
+from tfp_hybrid.bijectors import Coupling, FusedChain, Spline, transformers
 
 
 def test_it_starts_as_the_identity():
@@ -30,6 +30,17 @@ def test_it_is_tfps_spline_inside_and_the_identity_outside():
     slopes = least + (1 - least) * np.logaddexp(0, spline.raw_slopes.numpy()[0] + np.log(np.e - 1))
     stock = tfp.bijectors.RationalQuadraticSpline(widths, heights, slopes, range_min=-2)
     np.testing.assert_allclose(z, stock.forward(x[:, 0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("transformer", [transformers.RationalQuadraticSpline(4), transformers.CircularSpline(4)])
+def test_entries_are_not_lost_in_graphs_of_any_batch_size(transformer):
+    """One entry passes through and one is transformed: the sizes that TFP's splines forget."""
+    couplings = [Coupling((2,), transformer, swap=swap) for swap in (False, True)]
+    chain, x = FusedChain(couplings, (2,)), normal(5, 2)
+    randomize(chain.keras_weights())
+    function = tf.function(chain.inverse_and_log_det, [tf.TensorSpec((None, 2))], autograph=False)
+    assert function.get_concrete_function().structured_outputs[0].shape[-1] == 2
+    np.testing.assert_allclose(function(x)[0], chain.inverse(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("options, message", [({"bins": 1}, "`bins` is 1"), ({"bound": 0.0}, "`bound` is 0.0")])

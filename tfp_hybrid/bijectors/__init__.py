@@ -6,8 +6,10 @@ from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.background import Background
 from tfp_hybrid.bijectors.base import FusedBijector
 from tfp_hybrid.bijectors.chain import FusedChain
+from tfp_hybrid.bijectors.circular_spline_flow import CircularSplineFlow
 from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.dequantize import Dequantize
+from tfp_hybrid.bijectors.elementwise import Elementwise
 from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.glow import Glow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
@@ -30,8 +32,10 @@ __all__ = [
     "AffineCoupling",
     "AutoregressiveFlow",
     "Background",
+    "CircularSplineFlow",
     "Coupling",
     "Dequantize",
+    "Elementwise",
     "FactorOut",
     "FusedBijector",
     "FusedChain",

@@ -52,10 +52,10 @@ class Spline(FusedBijector):
         self.raw_slopes = self.add_weight(tf.zeros((*shape, bins - 1), dtype), "raw_slopes")
 
     def _forward_and_log_det(self, z, training=False):
-        return one_pass.inverse_and_log_det(self._spline(), z, self.event_shape.rank)
+        return spline_inverse(self._spline(), z, self.event_shape.rank)
 
     def _inverse_and_log_det(self, x, training=False):
-        return one_pass.forward_and_log_det(self._spline(), x, self.event_shape.rank)
+        return spline_forward(self._spline(), x, self.event_shape.rank)
 
     def _spline(self):
         return constrained_spline(self.raw_widths, self.raw_heights, self.raw_slopes, self.bound)
@@ -81,13 +81,32 @@ def constrained_spline(raw_widths, raw_heights, raw_slopes, bound: float) -> tfb
       bound: The end of the interval.
     """
 
-    def shares(raw):
-        return 2 * bound * (_LEAST / raw.shape[-1] + (1 - _LEAST) * tf.nn.softmax(raw))
-
-    one = np.log(np.e - 1)  # where softplus is 1
     return tfb.RationalQuadraticSpline(
-        bin_widths=shares(raw_widths),
-        bin_heights=shares(raw_heights),
-        knot_slopes=_LEAST + (1 - _LEAST) * tf.math.softplus(raw_slopes + tf.cast(one, raw_slopes.dtype)),
+        bin_widths=bin_sizes(raw_widths, 2 * bound),
+        bin_heights=bin_sizes(raw_heights, 2 * bound),
+        knot_slopes=knot_slopes(raw_slopes),
         range_min=-bound,
     )
+
+
+def bin_sizes(raw, length: float) -> tf.Tensor:
+    """Divides an interval of this length into bins, `(..., bins)`, by a softmax; raw zeros make them equal."""
+    return length * (_LEAST / raw.shape[-1] + (1 - _LEAST) * tf.nn.softmax(raw))
+
+
+def knot_slopes(raw) -> tf.Tensor:
+    """Makes raw numbers positive by a softplus; raw zeros are the slope 1."""
+    one = np.log(np.e - 1)  # where softplus is 1
+    return _LEAST + (1 - _LEAST) * tf.math.softplus(raw + tf.cast(one, raw.dtype))
+
+
+def spline_forward(spline: tfb.RationalQuadraticSpline, x, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `one_pass.forward_and_log_det`, and keeps axes of size 1, which are unknown after TFP's splines in graphs."""
+    y, log_det = one_pass.forward_and_log_det(spline, x, event_ndims)
+    return tf.ensure_shape(y, x.shape), log_det
+
+
+def spline_inverse(spline: tfb.RationalQuadraticSpline, y, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `one_pass.inverse_and_log_det`, and keeps axes of size 1; see `spline_forward`."""
+    x, log_det = one_pass.inverse_and_log_det(spline, y, event_ndims)
+    return tf.ensure_shape(x, y.shape), log_det

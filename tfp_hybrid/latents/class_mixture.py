@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments, registry
 from tfp_hybrid.bijectors.weights import WeightHolder
+from tfp_hybrid.latents.checks import checked_dtype, checked_shape
 
 tfd = tfp.distributions
 _SCALES = ("shared", "own")
@@ -67,11 +68,11 @@ class ClassMixture(WeightHolder, tfd.Distribution):
         parameters = dict(locals())
         arguments.check_count(num_classes, "num_classes", 2)
         arguments.check_count(components, "components", 1)
-        shape = _checked_shape(shape)
+        shape = checked_shape(shape, "ClassMixture")
         arguments.check_number(separation, "separation", 0, open=True)
         if scales not in _SCALES:
             raise ValueError(f"ClassMixture: `scales` is {scales!r}; wanted one of {', '.join(_SCALES)}.")
-        dtype = _checked_dtype(dtype)
+        dtype = checked_dtype(dtype, "ClassMixture")
         super().__init__(
             dtype=dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -168,25 +169,6 @@ class ClassMixture(WeightHolder, tfd.Distribution):
 
 
 registry.register(ClassMixture)
-
-
-def _checked_shape(shape) -> tf.TensorShape:
-    try:
-        found = tf.TensorShape(shape)
-        if found.rank and found.is_fully_defined() and found.num_elements():
-            return found
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"ClassMixture: `shape` is {shape!r}; wanted a known shape of rank >= 1.")
-
-
-def _checked_dtype(dtype) -> tf.DType:
-    try:
-        if tf.as_dtype(dtype).is_floating:
-            return tf.as_dtype(dtype)
-    except TypeError:
-        pass
-    raise ValueError(f"ClassMixture: `dtype` is {dtype!r}; wanted a floating-point one.")
 
 
 def _means(count, size, length, dtype):

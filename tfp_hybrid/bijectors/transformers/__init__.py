@@ -3,6 +3,7 @@
 from tfp_hybrid.bijectors.transformers.additive import Additive
 from tfp_hybrid.bijectors.transformers.affine import Affine
 from tfp_hybrid.bijectors.transformers.base import Transformer
+from tfp_hybrid.bijectors.transformers.circular_spline import CircularSpline
 from tfp_hybrid.bijectors.transformers.rational_quadratic_spline import RationalQuadraticSpline
 
-__all__ = ["Additive", "Affine", "RationalQuadraticSpline", "Transformer"]
+__all__ = ["Additive", "Affine", "CircularSpline", "RationalQuadraticSpline", "Transformer"]

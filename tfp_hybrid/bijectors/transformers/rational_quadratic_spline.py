@@ -4,8 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors import one_pass
-from tfp_hybrid.bijectors.spline import check_spline, constrained_spline
+from tfp_hybrid.bijectors.spline import check_spline, constrained_spline, spline_forward, spline_inverse
 from tfp_hybrid.bijectors.transformers.base import Transformer
 
 
@@ -36,10 +35,10 @@ class RationalQuadraticSpline(Transformer):
         return 3 * self.bins - 1
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return one_pass.inverse_and_log_det(self._spline(raw), z, event_ndims)
+        return spline_inverse(self._spline(raw), z, event_ndims)
 
     def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return one_pass.forward_and_log_det(self._spline(raw), x, event_ndims)
+        return spline_forward(self._spline(raw), x, event_ndims)
 
     def _spline(self, raw):
         entries = [raw.shape[-1] // self.num_parameters, self.num_parameters]
