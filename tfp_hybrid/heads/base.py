@@ -24,11 +24,11 @@ class Head(keras.layers.Layer):
     `bias` are not used. `head.posterior = None` takes it away. Training makes it stale, and then it is not used.
 
     To write a head, pass `event_shape` and `predictors` to this constructor and write `distribution(eta)`; where
-    needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies`. A head
-    that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors are logits. A head that
-    sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is not concave, or whose
-    expected information is known, overrides `information`. A head whose average over a posterior has a closed form
-    overrides `integrated`.
+    needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies` and
+    `num_classes`. A head that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors
+    are logits. A head that sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is
+    not concave, or whose expected information is known, overrides `information`. A head whose average over a posterior
+    has a closed form overrides `integrated`.
 
     Args:
       event_shape: The shape of one response y: `()` or `(k,)`.
@@ -49,6 +49,8 @@ class Head(keras.layers.Layer):
     Attributes:
       integer_labels: Whether labels are cast to int32.
       classifies: Whether responses are classes.
+      num_classes: The number of classes, if each row has one of them; None for other responses.
+      one_hot: Whether labels of classes are one-hot rows.
       can_widen: Whether `widen` applies to this head.
       has_independent_predictors: Whether `information` is a diagonal matrix.
       trains_posterior: Whether training trains the posterior, too, so that it never is stale.
@@ -61,6 +63,8 @@ class Head(keras.layers.Layer):
 
     integer_labels = False
     classifies = False
+    num_classes: int | None = None
+    one_hot = False
     can_widen = False
     has_independent_predictors = False
     trains_posterior = False

@@ -37,6 +37,7 @@ class Wrapper(Head):
         super().__init__(head.event_shape, head.predictors, **{"dtype": head.dtype} | kwargs)
         self.head = head
         self.integer_labels, self.classifies = head.integer_labels, head.classifies
+        self.num_classes, self.one_hot = head.num_classes, head.one_hot
         self.has_independent_predictors = head.has_independent_predictors
 
     def build(self, latent_shape):

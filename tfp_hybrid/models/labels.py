@@ -68,7 +68,7 @@ def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y",
     if missing.any():
         # In the place of missing labels stands one that every head takes, so that errors count all rows.
         y = np.array(y)
-        y[missing] = np.eye(y.shape[1])[1] if y.ndim == 2 and getattr(head, "one_hot", False) else 1
+        y[missing] = np.eye(y.shape[1])[1] if y.ndim == 2 and head.one_hot else 1
     try:
         found = checks.labels(y, head, rows, argument, x_argument)
     except ValueError as error:
