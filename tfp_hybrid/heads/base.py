@@ -121,7 +121,7 @@ class Head(keras.layers.Layer):
 
     @property
     def side_inputs(self) -> dict[str, tf.TensorSpec]:
-        """What this head sees of a row beside its latent, by name; nothing, but for subclasses of `SideInputs`."""
+        """What this head sees of a row beside its latent, by name; nothing, but for subclasses of `SideInputHead`."""
         return {}
 
     def side_columns(self, given: dict[str, tf.Tensor]) -> list[tf.Tensor]:

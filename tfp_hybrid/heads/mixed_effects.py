@@ -15,13 +15,13 @@ from tfp_hybrid.heads.effects import Effects
 from tfp_hybrid.heads.group import Group
 from tfp_hybrid.heads.normal import StandardizedResponse
 from tfp_hybrid.heads.posterior import Posterior, expected_log_prob
-from tfp_hybrid.heads.side_inputs import SideInputs, number_column
+from tfp_hybrid.heads.side_input_head import SideInputHead, number_column
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class MixedEffects(SideInputs):
+class MixedEffects(SideInputHead):
     """A head whose linear predictor has random effects beside the fixed ones of z.
 
         E[y | x] = g^-1(beta^T f(x) + b + u^T a),     u_l ~ Normal(0, C)       (appendix B.1 of the paper)
