@@ -87,7 +87,7 @@ def check_kernel(model):
         raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
     if not model.head.has_kernel:
         raise ValueError(f"The head {type(model.head).__name__} has no kernel; wanted one that a posterior can be of.")
-    if getattr(model.head, "weight_stddev", 0):
+    if model.head.weight_stddev:
         raise ValueError(
             f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "
             "posterior."

@@ -51,6 +51,7 @@ class Head(keras.layers.Layer):
       classifies: Whether responses are classes.
       num_classes: The number of classes, if each row has one of them; None for other responses.
       one_hot: Whether labels of classes are one-hot rows.
+      weight_stddev: The standard deviation that the head itself gives its kernel; 0 but for `Categorical`.
       can_widen: Whether `widen` applies to this head.
       has_independent_predictors: Whether `information` is a diagonal matrix.
       trains_posterior: Whether training trains the posterior, too, so that it never is stale.
@@ -65,6 +66,7 @@ class Head(keras.layers.Layer):
     classifies = False
     num_classes: int | None = None
     one_hot = False
+    weight_stddev = 0.0
     can_widen = False
     has_independent_predictors = False
     trains_posterior = False
@@ -140,6 +142,9 @@ class Head(keras.layers.Layer):
           ValueError: If one is not as the head wants it; `argument` begins the message.
         """
         return {}
+
+    def check_training_inputs(self, given: dict[str, np.ndarray], argument: str = "x"):
+        """Raises ValueError if checked side inputs of many training rows say nothing that the head could learn from."""
 
     def compute_output_shape(self, *args, **shapes):
         """Returns the shape of E[y|z]."""

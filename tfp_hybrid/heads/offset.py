@@ -8,7 +8,6 @@ import tensorflow_probability as tfp
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.exponential_family import ExponentialFamily
 from tfp_hybrid.heads.normal import StandardizedResponse
-from tfp_hybrid.heads.posterior import Posterior
 from tfp_hybrid.heads.side_input_head import SideInputHead, number_column
 
 tfd = tfp.distributions
@@ -95,9 +94,6 @@ class Offset(SideInputHead):
         if self.predictors > 1:
             offset *= tf.one_hot(self.location_predictor, self.predictors, dtype=offset.dtype)
         return eta + offset
-
-    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        return self.head.integrated(z, posterior)
 
     def widen(self, factor: float):
         self.head.widen(factor)

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
 
@@ -54,6 +55,9 @@ class Wrapper(Head):
     def check_side_inputs(self, given: dict[str, np.ndarray], argument: str = "x") -> dict[str, np.ndarray]:
         return self.head.check_side_inputs(given, argument)
 
+    def check_training_inputs(self, given: dict[str, np.ndarray], argument: str = "x"):
+        self.head.check_training_inputs(given, argument)
+
     def unwrapped(self) -> Head:
         return self.head.unwrapped()
 
@@ -72,6 +76,9 @@ class Wrapper(Head):
 
     def distribution(self, eta) -> tfd.Distribution:
         return self.head.distribution(eta)
+
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        return self.head.integrated(z, posterior)
 
     def information(self, eta, y) -> tf.Tensor:
         return self.head.information(eta, y)
