@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.models import HybridModel, feeding, labels, side_inputs
+from tfp_hybrid.models.sources import source
 
 _MOST_ENTRIES = 2**22  # of what is computed of a chunk of rows
 
@@ -53,7 +54,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     feed = feeding.Feed(model, training=True)
     parts = []
     with feed.errors():
-        for batch in feed.data(x, y, sample_weight, batch_size or 256):
+        for batch in source(feed, x, y, sample_weight, batch_size or 256).batches():
             x_batch, y_batch, weights = keras.utils.unpack_x_y_sample_weight(batch)
             z = model.encode_checked(side_inputs.tensors(x_batch)).features
             z = tf.cast(z, model.head.variable_dtype).numpy()
