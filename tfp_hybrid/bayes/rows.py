@@ -63,7 +63,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     if not parts:
         raise ValueError("x is empty; wanted at least one row.")
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    known = labels.are_known(columns[1]) if model.missing_label is not None else slice(None)
+    known = labels.known_rows(columns[1], model)
     rows = Rows(*(column[known] for column in columns))
     if not len(rows.y):
         raise ValueError(f"y holds {model.missing_label} in all rows; wanted a label in some of them.")

@@ -131,6 +131,11 @@ def known(y: np.ndarray) -> np.ndarray:
     return y[are_known(y)]
 
 
+def known_rows(y: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Returns which rows of checked labels have one, `(n,)`; all, if the model has no `missing_label`."""
+    return np.ones(len(y), bool) if model.missing_label is None else are_known(y)
+
+
 def are_known(y: np.ndarray) -> np.ndarray:
     """Returns `is_known` of an array of checked labels."""
     with tf.device("CPU"):
