@@ -1,14 +1,12 @@
 """The cost of checking inputs: its time against that of `predict`."""
 
-import time
-
 import keras
 import numpy as np
 import rich.table
 import tensorflow as tf
 
 import tfp_hybrid as hy
-from benchmarks.rounds import interval, ratio, take_turns
+from benchmarks.rounds import interval, once, ratio, take_turns
 from benchmarks.run import CONSOLE, Run, progress
 from tfp_hybrid.models import checks
 
@@ -53,10 +51,4 @@ def _turns(model, x):
         "data set": lambda: model.predict(data, verbose=0),
         "data set, unchecked": lambda: keras.Model.predict(model, data, verbose=0),
     }
-    return {name: lambda _, work=work: _timed(work) for name, work in works.items()}
-
-
-def _timed(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return {name: once(work) for name, work in works.items()}

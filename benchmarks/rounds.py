@@ -1,6 +1,8 @@
 """Contestants take turns, A B A B ..., so that disturbances of the machine affect all; ratios are taken per round."""
 
 import statistics
+import time
+from collections.abc import Callable
 
 
 def take_turns(turns, rounds: int, seconds: float, advance) -> dict[str, list]:
@@ -23,6 +25,17 @@ def take_turns(turns, rounds: int, seconds: float, advance) -> dict[str, list]:
                 results[name].append(result)
             advance()
     return results
+
+
+def once(work: Callable) -> Callable:
+    """Returns a turn for `take_turns` that calls `work` once, and returns its time in seconds."""
+
+    def turn(_):
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return turn
 
 
 def summary(values) -> dict:

@@ -1,13 +1,11 @@
 """The cost of the scores: the time of scoring images against that of `predict`."""
 
-import time
-
 import keras
 import numpy as np
 import rich.table
 
 import tfp_hybrid as hy
-from benchmarks.rounds import interval, ratio, take_turns
+from benchmarks.rounds import interval, once, ratio, take_turns
 from benchmarks.run import CONSOLE, Run, progress
 from tfp_hybrid import uncertainty
 
@@ -28,7 +26,7 @@ def scoring(run: Run):
     works |= {score.title: lambda score=score: score.score(model, x, BATCH) for score in scores}
     works["all of them, one pass"] = lambda: uncertainty.score_table(model, x, scores, BATCH)
     works["Rejector.predict"] = lambda: rejector.predict(x, batch_size=BATCH, verbose=0)
-    turns = {name: lambda _, work=work: _timed(work) for name, work in works.items()}
+    turns = {name: once(work) for name, work in works.items()}
     with progress((run.rounds + 1) * len(works)) as advance:
         seconds = take_turns(turns, run.rounds, run.seconds, advance)
     ratios = {name: ratio(values, seconds["predict"]) for name, values in seconds.items()}
@@ -38,9 +36,3 @@ def scoring(run: Run):
     for name, figure in ratios.items():
         table.add_row(name, interval(figure))
     CONSOLE.print(table)
-
-
-def _timed(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

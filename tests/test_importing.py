@@ -1,5 +1,6 @@
 """What an import brings with it, each in a process of its own."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -12,6 +13,14 @@ from tfp_hybrid.recipes import FlightTimes
 
 def run(code):
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_modules_with_public_names_are_public():
+    modules = {
+        path.stem for path in pathlib.Path(hy.__file__).parent.glob("[a-z]*.py") if "\n__all__" in path.read_text()
+    }
+    assert {"active", "bandits"} <= modules - {"registered"} <= set(hy.__all__)
+    assert all(hasattr(hy, name) for name in hy.__all__)
 
 
 @pytest.mark.integration

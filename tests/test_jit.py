@@ -28,7 +28,10 @@ ARGUMENTS = {
     "Variational": lambda: [hy.heads.Normal(), 32],
 }
 # Of a mixture, a family, and vectors; or with side inputs, which are below.
-NOT_ALONE = ("ClassPosterior", "ExponentialFamily", "Group", "Head", "MixedEffects", "Offset", "PartlyObserved")
+NOT_ALONE = (
+    *("ClassPosterior", "ExponentialFamily", "Group", "Head", "MixedEffects", "Offset", "PartlyObserved"),
+    "SideInputHead",
+)
 CLASSES = {name: getattr(hy.heads, name) for name in hy.heads.__all__ if name not in NOT_ALONE}
 HEADS = {
     name: (

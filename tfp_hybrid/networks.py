@@ -3,8 +3,9 @@
 A conditioner maps the part of the input that a coupling passes through to the raw parameters for the part that it
 transforms, on the last axis. Couplings and their builders take a function `(input_shape, units) -> keras.layers.Layer`.
 The functions in this module have that form once their options are set with `functools.partial`; you can also pass your
-own. The last layer of each network is initialized to zero, so that a coupling starts as the identity map. Under a mixed
-precision policy, the networks compute in 16 bits.
+own. (`MADE` is for `MaskedAutoregressive`, whose conditioner takes the whole input.) The last layer of each network is
+initialized to zero, so that a coupling starts as the identity map. Under a mixed precision policy, the networks compute
+in 16 bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ import keras
 from keras import layers
 
 from tfp_hybrid.convolution import CouplingConv2D
+from tfp_hybrid.made import MADE
 from tfp_hybrid.position_encoding import AppendPosition
 
-__all__ = ["ConvNet", "CosSin", "MLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
+__all__ = ["ConvNet", "CosSin", "MADE", "MLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
 
 
 def MLP(

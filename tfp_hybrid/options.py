@@ -99,7 +99,6 @@ Dataset = Annotated[
     ),
 ]
 Model = Annotated[pathlib.Path, typer.Argument(help="Folder of a run, or file of a saved model or rejector.")]
-Inputs = Annotated[pathlib.Path, typer.Argument(help="Inputs: a .npz file with an array x, a .csv or a .parquet file.")]
 Before = Annotated[
     pathlib.Path,
     typer.Argument(help="Folder of a run, or file of a saved model or rejector; or a monitor, a .json file."),
@@ -198,7 +197,7 @@ AbstainBelow = Annotated[
         min=0,
         max=100,
         help="Abstain below this percentile of the held-out rows; defaults to the rejector's threshold, which is "
-        "percentile 1 after `train`.",
+        "percentile 2 after `train`.",
     ),
 ]
 

@@ -181,7 +181,7 @@ def label_shift(model: HybridModel, x, prior, batch_size: int | None = None) -> 
         prior = np.asarray(prior, float)
     except (TypeError, ValueError):
         prior = np.zeros(0)
-    count = getattr(model.head.unwrapped(), "num_classes", 2)
+    count = model.head.num_classes
     if prior.shape != (count,) or not (prior > 0).all() or not np.isclose(prior.sum(), 1, atol=1e-6):
         raise ValueError(f"prior is {given}; wanted {count} positive frequencies that sum to 1.")
     probs = model.predict(x, batch_size, verbose=0).astype(float)

@@ -60,3 +60,9 @@ def test_regression_metrics_equal_their_definitions():
     assert metrics["nll"] == pytest.approx(np.mean(0.5 * y**2 + 0.5 * np.log(2 * np.pi)), rel=1e-5)
     assert "bits_per_dim" not in metrics
     np.testing.assert_allclose(answers.stddev, 1.0)
+
+
+def test_accuracies_of_a_history_become_errors():
+    history = {"loss": [2.0, 1.0], "accuracy": [0.25, 0.5], "val_accuracy": [0.5, 0.75], "val_nll": [3.0, 2.0]}
+    found = predicting.with_errors(history)
+    assert found == {"loss": [2.0, 1.0], "error": [0.75, 0.5], "val_error": [0.5, 0.25], "val_nll": [3.0, 2.0]}

@@ -380,8 +380,8 @@ def test_structure_by_size(units, structure):
 
 with_posterior = heads.Bernoulli(posterior=heads.posterior.Posterior(3, 1))
 BAD = {
-    "no head": (lambda: heads.Variational("Normal", 60), "`head` is 'Normal'; wanted another head of"),
-    "nested": (lambda: heads.Variational(heads.Variational(heads.Normal(), 60), 60), "`head` is .*; wanted another"),
+    "no head": (lambda: heads.Variational("Normal", 60), "`head` is 'Normal'; wanted a head of"),
+    "nested": (lambda: heads.Variational(heads.Variational(heads.Normal(), 60), 60), "`head` is .*; wanted a head of"),
     "uncertain weights": (
         lambda: heads.Variational(heads.Categorical(3, weight_stddev=0.5), 60),
         "`head` has weight_stddev = 0.5, an uncertainty of its own",
@@ -391,9 +391,9 @@ BAD = {
         lambda: heads.Variational(heads.Normal(kernel_regularizer="l2"), 60),
         "`head` has a kernel_regularizer; wanted none, since `prior` takes its place",
     ),
-    "no rows": (lambda: heads.Variational(heads.Normal(), 0), "`train_size` is 0; wanted a finite number > 0"),
+    "no rows": (lambda: heads.Variational(heads.Normal(), 0), "`train_size` is 0; wanted a number above 0"),
     "rows as text": (lambda: heads.Variational(heads.Normal(), "60"), "`train_size` is '60'; wanted"),
-    "negative prior": (lambda: heads.Variational(heads.Normal(), 60, prior=-1.0), "`prior` is -1.0; wanted a prec"),
+    "negative prior": (lambda: heads.Variational(heads.Normal(), 60, prior=-1.0), "`prior` is -1.0; wanted a num"),
     "unknown prior": (lambda: heads.Variational(heads.Normal(), 60, prior="flat"), "`prior` is 'flat'; wanted a prec"),
     "array of priors": (lambda: heads.Variational(heads.Normal(), 60, prior=np.ones(2)), "`prior` is array"),
     "flat bias": (lambda: heads.Variational(heads.Normal(), 60, bias_prior=0), "`bias_prior` is 0; wanted"),

@@ -331,3 +331,12 @@ def test_a_temperature_is_that_of_labelled_rows():
     assert calibrate(models[0], x, hidden) == pytest.approx(calibrate(models[1], x[:40], y[:40]), rel=1e-5)
     with pytest.raises(ValueError, match="y holds -1 in all 60 rows"):
         calibrate(models[0], x, np.full(60, -1))
+
+
+def test_one_hot_rows_may_be_missing_inside_a_wrapper():
+    x, y = blobs(40)
+    y = np.eye(2, dtype=int)[y]
+    y[15:] = -1
+    model = tiny_model(hy.heads.Variational(hy.heads.Categorical(2, one_hot=True), 40), missing_label=-1)
+    found = model.evaluate(x, y, 40, verbose=0, return_dict=True)["nll"]
+    assert found == pytest.approx(model.evaluate(x[:15], y[:15], 15, verbose=0, return_dict=True)["nll"], rel=1e-5)

@@ -27,7 +27,7 @@ def test_models_that_cannot_be_loaded_are_explained(tmp_path):
     with pytest.raises(ValueError, match="damaged or not a Keras model"):
         saved.load_model(tmp_path)
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "foreign.keras")
-    with pytest.raises(ValueError, match="has a Sequential; wanted a HybridModel or a Rejector"):
+    with pytest.raises(ValueError, match="has a Sequential; wanted a HybridModel, a DensityModel or a Rejector"):
         saved.load_model(tmp_path / "foreign.keras")
 
 

@@ -126,7 +126,7 @@ def test_scores_of_a_posterior_still_see_the_energy():
 def test_bad_lists():
     with pytest.raises(ValueError, match="model is an empty list"):
         uncertainty.decompose([], X)
-    with pytest.raises(ValueError, match=r"are Bernoulli \(Bernoulli\) of shape \(\) and Categorical \(3\) of"):
+    with pytest.raises(ValueError, match=r"are Bernoulli \(2\) of shape \(\) and Categorical \(3\) of"):
         uncertainty.decompose([fitted("bernoulli"), fitted("categorical")], X)
 
 

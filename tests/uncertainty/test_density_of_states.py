@@ -131,3 +131,18 @@ def test_complexity_and_density_are_judged_together():
 def test_wrong_use_is_explained(call, message, model):
     with pytest.raises(ValueError, match=message):
         call(model)
+
+
+def test_every_predicted_class_has_means_of_its_own():
+    """A head of several classes may have one linear predictor."""
+    model = tiny_model(hy.heads.Ordinal(4))
+    quarters = np.quantile(model.encode(X).latents[:, 0], [0.25, 0.5, 0.75])
+    model.head.kernel.assign([[100.0], [0.0]])
+    model.head.bias.assign([-100 * quarters[0]])
+    model.head.raw_steps.assign(100 * np.diff(quarters))  # softplus of large numbers is the identity
+    classes = model.predict(X, verbose=0).argmax(-1)
+    score = uncertainty.DensityOfStates([uncertainty.LatentNorm()], given_class=True).fit(model, X)
+    assert set(classes) == {0, 1, 2, 3}
+    norms = uncertainty.LatentNorm().score(model, X)
+    wanted = [norms[classes == k].mean() for k in range(4)]
+    np.testing.assert_allclose(tf.convert_to_tensor(score.means)[:, 0], wanted, rtol=1e-5)

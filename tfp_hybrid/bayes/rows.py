@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid.models import HybridModel, feeding, labels, side_inputs
+from tfp_hybrid.models.sources import source
 
 _MOST_ENTRIES = 2**22  # of what is computed of a chunk of rows
 
@@ -53,7 +54,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     feed = feeding.Feed(model, training=True)
     parts = []
     with feed.errors():
-        for batch in feed.data(x, y, sample_weight, batch_size or 256):
+        for batch in source(feed, x, y, sample_weight, batch_size or 256).batches():
             x_batch, y_batch, weights = keras.utils.unpack_x_y_sample_weight(batch)
             z = model.encode_checked(side_inputs.tensors(x_batch)).features
             z = tf.cast(z, model.head.variable_dtype).numpy()
@@ -62,7 +63,7 @@ def encoded(model: HybridModel, x, y, sample_weight, batch_size: int | None) -> 
     if not parts:
         raise ValueError("x is empty; wanted at least one row.")
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    known = labels.are_known(columns[1]) if model.missing_label is not None else slice(None)
+    known = labels.known_rows(columns[1], model)
     rows = Rows(*(column[known] for column in columns))
     if not len(rows.y):
         raise ValueError(f"y holds {model.missing_label} in all rows; wanted a label in some of them.")
@@ -87,7 +88,7 @@ def check_kernel(model):
         raise ValueError(f"model is {model!r}; wanted a `HybridModel`.")
     if not model.head.has_kernel:
         raise ValueError(f"The head {type(model.head).__name__} has no kernel; wanted one that a posterior can be of.")
-    if getattr(model.head, "weight_stddev", 0):
+    if model.head.weight_stddev:
         raise ValueError(
             f"The head has weight_stddev = {model.head.weight_stddev}, an uncertainty of its own; wanted 0, or no "
             "posterior."

@@ -15,6 +15,8 @@ from tfp_hybrid.models import labels
 from tfp_hybrid.serving.saved import METRICS
 
 CONFIG = "config.json"
+KEPT = 0.98
+"""Fraction of the held-out rows on which the rejector of a run does not abstain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,11 +149,7 @@ class Run:
     def columns(self) -> dict[str, list[float]]:
         """Returns the columns of the history, with accuracy converted to error."""
         history = self._checkpoint.history
-        columns = {name: [row[name] for row in history] for name in history[0]}
-        for name in ("accuracy", "val_accuracy"):
-            if name in columns:
-                columns[name.replace("accuracy", "error")] = [1 - value for value in columns.pop(name)]
-        return columns
+        return predictions.with_errors({name: [row[name] for row in history] for name in history[0]})
 
 
 def finish(out: pathlib.Path):

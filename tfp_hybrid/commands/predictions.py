@@ -127,6 +127,14 @@ def labels(mean) -> np.ndarray:
     return mean.argmax(-1) if mean.ndim == 2 else (mean > 0.5).astype(int)
 
 
+def with_errors(history: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Returns the columns of a history, with accuracy converted to error."""
+    return {
+        name.replace("accuracy", "error"): [1 - value for value in column] if name.endswith("accuracy") else column
+        for name, column in history.items()
+    }
+
+
 def _entropy(p_y) -> np.ndarray | None:
     try:
         return tf.convert_to_tensor(p_y.entropy()).numpy()

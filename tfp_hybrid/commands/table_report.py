@@ -100,6 +100,7 @@ def render(
     surprise = uncertainty.explain(model, side_inputs.take(tested, order), side_inputs.take(train, chosen))
     values = values.iloc[order]
     surprise.index = values.index
+    curves = {"epoch": list(range(1, len(history["loss"]) + 1))} | predictions.with_errors(history)
     drawn = [
         report.Picture(
             "How unusual the rows are",
@@ -116,7 +117,7 @@ def render(
         report.Picture(
             "Learning curves",
             "Training curves are means over each epoch. Validation curves are for held-out rows.",
-            pictures.learning_curves(_with_errors(history)),
+            pictures.learning_curves(curves),
         ),
         report.Picture(
             "Why rows are foreign",
@@ -150,12 +151,3 @@ def _shortened(value):
         return "a hole"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 30 else f"{text[:27]}..."
-
-
-def _with_errors(history):
-    """Returns the history with the number of the epoch, and accuracy converted to error."""
-    found = {"epoch": list(range(1, len(history["loss"]) + 1))} | history
-    for name in ("accuracy", "val_accuracy"):
-        if name in found:
-            found[name.replace("accuracy", "error")] = [1 - value for value in found.pop(name)]
-    return found

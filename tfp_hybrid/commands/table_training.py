@@ -13,7 +13,7 @@ import numpy as np
 
 from tfp_hybrid import files, strict_json, uncertainty
 from tfp_hybrid.commands import predictions, provenance, table_files, table_report
-from tfp_hybrid.commands.fitting import CONFIG, Config
+from tfp_hybrid.commands.fitting import CONFIG, KEPT, Config
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.table_report import table_metrics
 from tfp_hybrid.datasets import Dataset
@@ -24,8 +24,6 @@ from tfp_hybrid.tables import Category, infer_kinds
 from tfp_hybrid.tables.targets import CLASSIFICATION, TASKS, Target
 from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 
-KEPT = 0.98
-"""Fraction of the held-out rows on which the rejector does not abstain."""
 TEST = 0.2
 """Fraction of the rows that are held out for the test metrics."""
 _FEWEST_ROWS, _ROWS_FOR_IMPORTANCE = 20, 1000

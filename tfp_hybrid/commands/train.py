@@ -8,16 +8,13 @@ from collections.abc import Sequence
 
 from tfp_hybrid import files, strict_json, workers
 from tfp_hybrid.commands import distribution, fitting, predictions, provenance, report, table_files
-from tfp_hybrid.commands.fitting import Config
+from tfp_hybrid.commands.fitting import KEPT, Config
 from tfp_hybrid.commands.progress import CONSOLE
 from tfp_hybrid.commands.table_training import train_on_table
 from tfp_hybrid.datasets import outliers
 from tfp_hybrid.models import checks
 from tfp_hybrid.serving.saved import METRICS, MODEL, REJECTOR
 from tfp_hybrid.uncertainty import Rejector
-
-KEPT = 0.98
-"""Fraction of the held-out rows on which the rejector does not abstain."""
 
 
 def train(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfp_hybrid import heads
-from tfp_hybrid.heads.side_inputs import number_column
+from tfp_hybrid.heads.side_input_head import number_column
 from tfp_hybrid.models import side_inputs
 from tfp_hybrid.tables import frames
 

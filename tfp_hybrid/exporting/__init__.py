@@ -1,1 +1,1 @@
-"""Files for other programs: SavedModels for TensorFlow Serving, and ONNX."""
+"""Files for other programs: SavedModels for TensorFlow Serving, ONNX and LiteRT."""

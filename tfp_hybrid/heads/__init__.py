@@ -12,6 +12,7 @@ from tfp_hybrid.heads.normal_mixture import NormalMixture
 from tfp_hybrid.heads.offset import Offset
 from tfp_hybrid.heads.ordinal import Ordinal
 from tfp_hybrid.heads.partly_observed import PartlyObserved
+from tfp_hybrid.heads.side_input_head import SideInputHead
 from tfp_hybrid.heads.variational import Variational
 from tfp_hybrid.heads.zero_inflated import ZeroInflated
 
@@ -30,6 +31,7 @@ __all__ = [
     "Offset",
     "Ordinal",
     "PartlyObserved",
+    "SideInputHead",
     "Variational",
     "ZeroInflated",
 ]

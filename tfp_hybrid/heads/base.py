@@ -24,11 +24,11 @@ class Head(keras.layers.Layer):
     `bias` are not used. `head.posterior = None` takes it away. Training makes it stale, and then it is not used.
 
     To write a head, pass `event_shape` and `predictors` to this constructor and write `distribution(eta)`; where
-    needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies`. A head
-    that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors are logits. A head that
-    sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is not concave, or whose
-    expected information is known, overrides `information`. A head whose average over a posterior has a closed form
-    overrides `integrated`.
+    needed, also write `mean`, `metric` and `check_labels`. A head whose responses are classes sets `classifies` and
+    `num_classes`. A head that can be calibrated sets `can_widen`, and overrides `widen` unless its linear predictors
+    are logits. A head that sets one of the arguments itself rejects it with `refuse`. A head whose log p(y | eta) is
+    not concave, or whose expected information is known, overrides `information`. A head whose average over a posterior
+    has a closed form overrides `integrated`.
 
     Args:
       event_shape: The shape of one response y: `()` or `(k,)`.
@@ -49,6 +49,9 @@ class Head(keras.layers.Layer):
     Attributes:
       integer_labels: Whether labels are cast to int32.
       classifies: Whether responses are classes.
+      num_classes: The number of classes, if each row has one of them; None for other responses.
+      one_hot: Whether labels of classes are one-hot rows.
+      weight_stddev: The standard deviation that the head itself gives its kernel; 0 but for `Categorical`.
       can_widen: Whether `widen` applies to this head.
       has_independent_predictors: Whether `information` is a diagonal matrix.
       trains_posterior: Whether training trains the posterior, too, so that it never is stale.
@@ -61,6 +64,9 @@ class Head(keras.layers.Layer):
 
     integer_labels = False
     classifies = False
+    num_classes: int | None = None
+    one_hot = False
+    weight_stddev = 0.0
     can_widen = False
     has_independent_predictors = False
     trains_posterior = False
@@ -117,7 +123,7 @@ class Head(keras.layers.Layer):
 
     @property
     def side_inputs(self) -> dict[str, tf.TensorSpec]:
-        """What this head sees of a row beside its latent, by name; nothing, but for subclasses of `SideInputs`."""
+        """What this head sees of a row beside its latent, by name; nothing, but for subclasses of `SideInputHead`."""
         return {}
 
     def side_columns(self, given: dict[str, tf.Tensor]) -> list[tf.Tensor]:
@@ -136,6 +142,9 @@ class Head(keras.layers.Layer):
           ValueError: If one is not as the head wants it; `argument` begins the message.
         """
         return {}
+
+    def check_training_inputs(self, given: dict[str, np.ndarray], argument: str = "x"):
+        """Raises ValueError if checked side inputs of many training rows say nothing that the head could learn from."""
 
     def compute_output_shape(self, *args, **shapes):
         """Returns the shape of E[y|z]."""

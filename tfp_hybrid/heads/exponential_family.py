@@ -135,6 +135,7 @@ class Bernoulli(ExponentialFamily):
     def __init__(self, event_shape: int | tuple[int, ...] = (), **kwargs):
         self.refuse(kwargs, "family", "this head sets it; `ExponentialFamily` takes any family")
         super().__init__(tfp.glm.Bernoulli(), event_shape, **kwargs)
+        self.num_classes = None if self.event_shape else 2
 
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
         """A Bernoulli again, with the average of the probabilities."""

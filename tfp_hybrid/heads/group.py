@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_hybrid.heads.side_inputs import column
+from tfp_hybrid.heads.side_input_head import column
 
 _BUCKETS = 2**62  # of the hashes of strings, which become integers below those that may be ids
 _UNKNOWN = -1  # the number of a level that was not seen

@@ -1,8 +1,6 @@
 """A head with random effects for the groups that rows belong to."""
 
 import json
-import math
-import numbers
 import zlib
 
 import keras
@@ -14,14 +12,14 @@ from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.effects import Effects
 from tfp_hybrid.heads.group import Group
 from tfp_hybrid.heads.normal import StandardizedResponse
-from tfp_hybrid.heads.posterior import Posterior, expected_log_prob
-from tfp_hybrid.heads.side_inputs import SideInputs, number_column
+from tfp_hybrid.heads.side_input_head import SideInputHead, number_column
+from tfp_hybrid.heads.trains_posterior import TrainsPosterior
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class MixedEffects(SideInputs):
+class MixedEffects(TrainsPosterior, SideInputHead):
     """A head whose linear predictor has random effects beside the fixed ones of z.
 
         E[y | x] = g^-1(beta^T f(x) + b + u^T a),     u_l ~ Normal(0, C)       (appendix B.1 of the paper)
@@ -64,8 +62,6 @@ class MixedEffects(SideInputs):
       and Walker 2015, "Fitting Linear Mixed-Effects Models Using lme4".
     """
 
-    trains_posterior = True
-
     def __init__(
         self,
         head: Head,
@@ -74,22 +70,9 @@ class MixedEffects(SideInputs):
         trainable: bool = True,
         name: str | None = None,
     ):
-        _check_head(head)
-        groups = _checked_groups(groups, head)
-        is_number = isinstance(train_size, numbers.Real) and not isinstance(train_size, bool)
-        if not is_number or not 0 < train_size < math.inf:
-            raise ValueError(f"MixedEffects: `train_size` is {train_size!r}; wanted a finite number > 0.")
-        super().__init__(head, trainable=trainable, name=name)
-        self.groups, self.train_size = groups, float(train_size)
+        super().__init__(head, train_size, trainable=trainable, name=name)
+        self.groups = _checked_groups(groups, head)
         self.can_widen = head.can_widen
-        self.units = int(np.prod(self.event_shape)) * self.predictors
-
-    def __setattr__(self, name, value):
-        if name == "posterior" and value is None and self.built:
-            raise ValueError(
-                "MixedEffects: `posterior` is None; wanted a `Posterior`. The head inside, `head`, has none."
-            )
-        super().__setattr__(name, value)
 
     def build(self, latent_shape):
         super().build(latent_shape)
@@ -97,15 +80,12 @@ class MixedEffects(SideInputs):
         described = json.dumps([[name, group.get_config()] for name, group in self.groups.items()])
         levels = zlib.crc32(described.encode())
         self.posterior = Effects(
-            self._fixed, self._coefficients, sizes, levels, self.train_size, name="effects", dtype=self.variable_dtype
+            self._fixed, self.coefficients, sizes, levels, self.train_size, name="effects", dtype=self.variable_dtype
         )
 
     def _fixed(self, inside):
         eta = self.head.linear_predictor(inside)
         return tf.reshape(eta, tf.concat([tf.shape(inside)[:-1], [self.units]], 0))
-
-    def _coefficients(self):
-        return tf.concat([self.kernel, self.bias[tf.newaxis]], 0)
 
     @property
     def own_inputs(self):
@@ -126,16 +106,16 @@ class MixedEffects(SideInputs):
             found |= {slope: number_column(given[slope], slope, argument) for slope in group.slopes}
         return found
 
+    def check_training_inputs(self, given, argument="x"):
+        for name, group in self.groups.items():
+            if not group.are_levels(given[name]).any():
+                raise ValueError(
+                    f"{argument}: {name!r} holds no id that is a level; wanted those that its `Group` has."
+                )
+
     def linear_predictor(self, z) -> tf.Tensor:
         """The mean of eta over q."""
         return self.shaped(self.posterior.linear_predictor(z))
-
-    def training_log_prob(self, z, y) -> tf.Tensor:
-        """Returns E_q[log p(y | z, u)], `(n,)`."""
-        return expected_log_prob(self, z, y)
-
-    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        return self.head.integrated(z, posterior)
 
     def variance_components(self) -> dict[str, np.ndarray]:
         """Returns the covariance C of the effects of each group, `(k u, k u)`, in the unit of the linear predictor.
@@ -186,11 +166,8 @@ class MixedEffects(SideInputs):
                 self.posterior.set_effects(i, q.loc.numpy() / factor, q.covariance().numpy() / factor**2, rest)
 
     def get_config(self) -> dict:
-        config = super().get_config()
-        return {name: config[name] for name in ("name", "trainable", "head")} | {
-            "groups": {name: keras.saving.serialize_keras_object(group) for name, group in self.groups.items()},
-            "train_size": self.train_size,
-        }
+        groups = {name: keras.saving.serialize_keras_object(group) for name, group in self.groups.items()}
+        return super().get_config() | {"groups": groups}
 
     @classmethod
     def from_config(cls, config: dict):
@@ -206,12 +183,3 @@ def _checked_groups(groups, head):
         if not isinstance(name, str) or name in slopes or name in head.side_inputs:
             raise ValueError(f"MixedEffects: `groups` has the name {name!r}; wanted a string that names nothing else.")
     return dict(groups)
-
-
-def _check_head(head):
-    if not isinstance(head, Head) or head.trains_posterior:
-        raise ValueError(f"MixedEffects: `head` is {head!r}; wanted a head of `tfp_hybrid.heads` without a posterior.")
-    if getattr(head, "weight_stddev", 0):
-        raise ValueError(
-            f"MixedEffects: `head` has weight_stddev = {head.weight_stddev}, an uncertainty of its own; wanted 0."
-        )

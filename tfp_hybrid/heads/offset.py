@@ -8,14 +8,13 @@ import tensorflow_probability as tfp
 from tfp_hybrid.heads.base import Head
 from tfp_hybrid.heads.exponential_family import ExponentialFamily
 from tfp_hybrid.heads.normal import StandardizedResponse
-from tfp_hybrid.heads.posterior import Posterior
-from tfp_hybrid.heads.side_inputs import SideInputs, number_column
+from tfp_hybrid.heads.side_input_head import SideInputHead, number_column
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Offset(SideInputs):
+class Offset(SideInputHead):
     """A head with an offset: a part of the linear predictor that is known, and has no coefficient.
 
         E[y | x] = g^-1(beta^T z + b + offset)
@@ -95,9 +94,6 @@ class Offset(SideInputs):
         if self.predictors > 1:
             offset *= tf.one_hot(self.location_predictor, self.predictors, dtype=offset.dtype)
         return eta + offset
-
-    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        return self.head.integrated(z, posterior)
 
     def widen(self, factor: float):
         self.head.widen(factor)

@@ -43,7 +43,7 @@ class PartlyObserved(Wrapper):
         return _PartlyObserved(self.head.distribution(eta).distribution)
 
     def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        mixture = super().integrated(z, posterior)  # not that of the head inside, which knows no holes
+        mixture = Head.integrated(self, z, posterior)  # not that of the head inside, which knows no holes
         return _Mixture(mixture.mixture_distribution, mixture.components_distribution)
 
     def information(self, eta, y) -> tf.Tensor:

@@ -1,25 +1,18 @@
 """`Variational`: a head with a posterior of its kernel and bias that `fit` trains."""
 
-import math
-import numbers
-
 import keras
-import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfp_hybrid import arguments
 from tfp_hybrid.heads.base import Head
-from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS, Posterior, expected_log_prob
+from tfp_hybrid.heads.posterior import DRAWS, MOST_COEFFICIENTS
 from tfp_hybrid.heads.trained_posterior import TrainedPosterior
-from tfp_hybrid.heads.wrapper import Wrapper
-
-tfd = tfp.distributions
+from tfp_hybrid.heads.trains_posterior import TrainsPosterior
 
 _STRUCTURES = ("auto", "full", "kronecker")
 
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
-class Variational(Wrapper):
+class Variational(TrainsPosterior):
     """A head whose kernel and bias have a posterior that `fit` trains, together with the flow.
 
     The posterior is a Normal q(B) = Normal(M, C) of the coefficients B = (kernel, bias), as with `bayes.fit`. For each
@@ -73,8 +66,6 @@ class Variational(Wrapper):
       Bishop 2006, "Pattern Recognition and Machine Learning", section 3.5.2 (the precision of the prior).
     """
 
-    trains_posterior = True
-
     def __init__(
         self,
         head: Head,
@@ -85,31 +76,22 @@ class Variational(Wrapper):
         trainable: bool = True,
         name: str | None = None,
     ):
+        super().__init__(head, train_size, trainable=trainable, name=name)
         _check_head(head)
-        for argument, value in (("train_size", train_size), ("bias_prior", bias_prior)):
-            if not _is_positive(value):
-                raise ValueError(f"Variational: `{argument}` is {value!r}; wanted a finite number > 0.")
-        if not _is_positive(prior) and not (isinstance(prior, str) and prior == "evidence"):
+        arguments.check_number(bias_prior, "Variational: `bias_prior`", 0, open=True)
+        if not isinstance(prior, str):
+            arguments.check_number(prior, "Variational: `prior`", 0, open=True)
+        elif prior != "evidence":
             raise ValueError(f"Variational: `prior` is {prior!r}; wanted a precision > 0, or 'evidence'.")
         if structure not in _STRUCTURES:
             raise ValueError(f"Variational: `structure` is {structure!r}; wanted one of {_STRUCTURES}.")
-        super().__init__(head, trainable=trainable, name=name)
-        self.units = int(np.prod(self.event_shape)) * self.predictors
         if structure == "full" and self.units >= DRAWS:
             raise ValueError(
                 f"Variational: `structure` is 'full', but the head has {self.units} linear predictors; wanted fewer "
                 f"than {DRAWS}, or 'kronecker'."
             )
-        self.structure = structure
-        self.train_size, self.bias_prior = float(train_size), float(bias_prior)
+        self.structure, self.bias_prior = structure, float(bias_prior)
         self.prior = prior if prior == "evidence" else float(prior)
-
-    def __setattr__(self, name, value):
-        if name == "posterior" and value is None and self.built:
-            raise ValueError(
-                "Variational: `posterior` is None; wanted a `Posterior`. The head inside, `head`, has none."
-            )
-        super().__setattr__(name, value)
 
     def build(self, latent_shape):
         super().build(latent_shape)
@@ -121,38 +103,12 @@ class Variational(Wrapper):
             self.coefficients, structure, self.train_size, self.prior, self.bias_prior, dtype=self.variable_dtype
         )
 
-    def coefficients(self) -> tf.Tensor:
-        """M, `(d + 1, u)`: the kernel and the bias of the head inside."""
-        return tf.concat([self.kernel, self.bias[tf.newaxis]], 0)
-
-    def training_log_prob(self, z, y) -> tf.Tensor:
-        """Returns E_q[log p(y | z, B)], `(n,)`."""
-        return expected_log_prob(self, z, y)
-
-    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
-        return self.head.integrated(z, posterior)
-
     def get_config(self) -> dict:
-        config = super().get_config()
-        return {name: config[name] for name in ("name", "trainable", "head")} | {
-            "train_size": self.train_size,
-            "prior": self.prior,
-            "bias_prior": self.bias_prior,
-            "structure": self.structure,
-        }
-
-
-def _is_positive(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value < math.inf
+        own = {"prior": self.prior, "bias_prior": self.bias_prior, "structure": self.structure}
+        return super().get_config() | own
 
 
 def _check_head(head):
-    if not isinstance(head, Head) or head.trains_posterior:
-        raise ValueError(f"Variational: `head` is {head!r}; wanted another head of `tfp_hybrid.heads`.")
-    if getattr(head, "weight_stddev", 0):
-        raise ValueError(
-            f"Variational: `head` has weight_stddev = {head.weight_stddev}, an uncertainty of its own; wanted 0."
-        )
     if head.side_inputs:
         raise ValueError(
             f"Variational: `head` has the side inputs {list(head.side_inputs)}; wanted none, since the posterior is "

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.heads.base import Head
+from tfp_hybrid.heads.posterior import Posterior
 
 tfd = tfp.distributions
 
@@ -37,6 +38,7 @@ class Wrapper(Head):
         super().__init__(head.event_shape, head.predictors, **{"dtype": head.dtype} | kwargs)
         self.head = head
         self.integer_labels, self.classifies = head.integer_labels, head.classifies
+        self.num_classes, self.one_hot = head.num_classes, head.one_hot
         self.has_independent_predictors = head.has_independent_predictors
 
     def build(self, latent_shape):
@@ -52,6 +54,9 @@ class Wrapper(Head):
 
     def check_side_inputs(self, given: dict[str, np.ndarray], argument: str = "x") -> dict[str, np.ndarray]:
         return self.head.check_side_inputs(given, argument)
+
+    def check_training_inputs(self, given: dict[str, np.ndarray], argument: str = "x"):
+        self.head.check_training_inputs(given, argument)
 
     def unwrapped(self) -> Head:
         return self.head.unwrapped()
@@ -71,6 +76,9 @@ class Wrapper(Head):
 
     def distribution(self, eta) -> tfd.Distribution:
         return self.head.distribution(eta)
+
+    def integrated(self, z, posterior: Posterior) -> tfd.Distribution:
+        return self.head.integrated(z, posterior)
 
     def information(self, eta, y) -> tf.Tensor:
         return self.head.information(eta, y)

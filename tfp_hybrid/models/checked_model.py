@@ -166,9 +166,9 @@ class CheckedModel(_compat.DistributedModel):
         arguments.check_batch_size(batch_size)
         self.check_encoder()
         feed = feeding.Feed(self, inputs_only=True)
-        data = feed.data(x, batch_size=batch_size)
+        data = source(feed, x, batch_size=batch_size)
         with feed.errors():
-            return super().predict(data, None, verbose, steps, callbacks)
+            return super().predict(data.batches(), None, verbose, steps, callbacks)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """As `keras.Model.train_on_batch`; checks the batch first.

@@ -277,8 +277,8 @@ def class_weights(weights: dict, head: keras.layers.Layer) -> np.ndarray:
       ValueError: If the head is not a classifier with one label per row, if a class is missing or unknown, or if a
         weight is negative or not finite.
     """
-    count = getattr(head.unwrapped(), "num_classes", 2)
-    if not head.classifies or head.event_shape:
+    count = head.num_classes
+    if count is None:
         raise ValueError(f"class_weight is {weights!r}, but the head {type(head).__name__} has no classes to weight.")
     if not isinstance(weights, dict):
         raise ValueError(f"class_weight is {weights!r}; wanted a dict from each class, 0 .. {count - 1}, to a weight.")

@@ -21,7 +21,7 @@ def mixture_of(model: keras.Model) -> ClassMixture:
             f"The latent distribution is {type(mixture).__name__}, which has no classes; wanted a "
             "`latents.ClassMixture`, passed to `flow_distribution`."
         )
-    count = getattr(model.head, "num_classes", None)
+    count = model.head.num_classes
     if count != mixture.num_classes:
         raise ValueError(
             f"The latent distribution has {mixture.num_classes} classes, and the head {type(model.head).__name__} "

@@ -146,8 +146,7 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
     Args:
       model: A `DensityModel`.
       x: An array `(n, *event_shape)`, or a dict of arrays for a model with side inputs; or a `tf.data.Dataset` of
-        batches of inputs or (inputs, ...); or a list of
-        `Encoding` objects, which are yielded as they are.
+        batches of inputs or (inputs, ...); or a list of `Encoding` objects, which are yielded as they are.
       batch_size: Rows of a batch of an array; 256 if None.
 
     Raises:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfp_hybrid import arguments
 from tfp_hybrid.models import checks, data_sets, labels, side_inputs
-from tfp_hybrid.models.data_sets import Batches, first_batch, is_array
+from tfp_hybrid.models.data_sets import Batches
 from tfp_hybrid.pipeline import batches
 from tfp_hybrid.tables import frames
 
@@ -129,29 +129,6 @@ class Feed:
             return x, y, sample_weight
         row_weights = labels.class_weights(y, self.class_weight)
         return x, y, row_weights if sample_weight is None else row_weights * sample_weight
-
-    def data(self, x, y=None, sample_weight=None, batch_size: int | None = None) -> Batches:
-        """Returns checked batches.
-
-        Args:
-          x: The inputs `(n, *input_shape)`; or a data set or generator, whose first batch is checked at once and later
-            batches as they are read.
-          y: The labels of an array x, or None.
-          sample_weight: The sample weights of an array x, `(n,)`, or None.
-          batch_size: The number of rows in a batch of an array x; 32 if None.
-
-        Returns:
-          A `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
-
-        Raises:
-          ValueError: If the model cannot use the arrays or the first batch.
-        """
-        if is_array(x):
-            return in_batches(self.rows(x, y, sample_weight), batch_size)
-        check_alone(y, sample_weight)
-        batch, x = first_batch(x)
-        self.rows_of_batch(batch)
-        return self.stream(x)
 
     def stream(self, data: Batches) -> Batches:
         """Returns a data set or generator like `data` that checks each batch as it is read.

@@ -68,7 +68,7 @@ def checked(y, model: keras.Model, rows: int | None = None, argument: str = "y",
     if missing.any():
         # In the place of missing labels stands one that every head takes, so that errors count all rows.
         y = np.array(y)
-        y[missing] = np.eye(y.shape[1])[1] if y.ndim == 2 and getattr(head, "one_hot", False) else 1
+        y[missing] = np.eye(y.shape[1])[1] if y.ndim == 2 and head.one_hot else 1
     try:
         found = checks.labels(y, head, rows, argument, x_argument)
     except ValueError as error:
@@ -129,6 +129,11 @@ def check_can_adapt(y: np.ndarray, model: keras.Model):
 def known(y: np.ndarray) -> np.ndarray:
     """Returns the checked labels that are not missing."""
     return y[are_known(y)]
+
+
+def known_rows(y: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Returns which rows of checked labels have one, `(n,)`; all, if the model has no `missing_label`."""
+    return np.ones(len(y), bool) if model.missing_label is None else are_known(y)
 
 
 def are_known(y: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A warning of predictions that have overflown."""
+"""A warning of predictions that have overflowed."""
 
 import warnings
 

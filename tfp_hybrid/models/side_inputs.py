@@ -165,7 +165,6 @@ def joined(x: np.ndarray, side: dict, model, argument: str, training: bool):
                 raise ValueError(
                     f"{argument}: column {same.argmax()} of x is the ids of {name!r}; wanted them beside x alone."
                 )
-    for name, group in getattr(model.head, "groups", {}).items():
-        if training and len(x) >= _ROWS_TO_COMPARE[0] and not group.are_levels(found[name]).any():
-            raise ValueError(f"{argument}: {name!r} holds no id that is a level; wanted those that its `Group` has.")
+    if training and len(x) >= _ROWS_TO_COMPARE[0]:
+        model.head.check_training_inputs(found, argument)
     return {X: x, **found}

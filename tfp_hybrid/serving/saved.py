@@ -105,12 +105,14 @@ def _load(file):
     except Exception as error:  # the classes and functions that the file names raise errors of any type
         raise _damaged(file, error) from error
     if not isinstance(model, (DensityModel, Rejector)):
-        raise ValueError(f"{file} has a {type(model).__name__}; wanted a HybridModel or a Rejector.")
+        raise ValueError(f"{file} has a {type(model).__name__}; wanted a HybridModel, a DensityModel or a Rejector.")
     return model
 
 
 def _absent(file):
-    return ValueError(f"There is no model at {file}; wanted a file that `tfp-hybrid train` wrote.")
+    return ValueError(
+        f"There is no model at {file}; wanted a saved model, or the folder of a run of `tfp-hybrid train`."
+    )
 
 
 def _damaged(file, error):

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid import heads
+from tfp_hybrid.heads.quantiles import of_entries
 from tfp_hybrid.models import HybridModel, checks, data_sets, labels, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.uncertainty.scores.base import check_head
@@ -55,11 +56,9 @@ def calibrate(model: HybridModel, x, y, batch_size: int = 256) -> float:
         raise ValueError(f"x is a {type(x).__name__}; wanted an array.")
     y = labels.checked(y, model, side_inputs.count(x))
     labels.check_some_known(y, model)
-    known = labels.are_known(y) if model.missing_label is not None else np.ones(len(y), bool)
+    known = labels.known_rows(y, model)
     z = tf.concat([batch.features for batch in encode_batches(model, x, batch_size)], 0)[known]
-    p_y, y = model.head(z), y[known]
-    while isinstance(p_y, tfd.Independent):
-        p_y = p_y.distribution
+    p_y, y = of_entries(model.head(z)), y[known]
     if isinstance(p_y, tfd.Normal):
         factor = stddev_factor(p_y.mean(), np.broadcast_to(p_y.stddev(), y.shape), y)
     elif model.head.posterior is not None:  # logits averaged over effects are not those that are divided

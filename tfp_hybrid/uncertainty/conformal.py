@@ -36,7 +36,7 @@ def conformal_scores(model: HybridModel, x, y, batch_size: int | None = None) ->
     _check(model)
     y = labels.checked(y, model, side_inputs.count(x))
     labels.check_some_known(y, model)
-    known = labels.are_known(y) if model.missing_label is not None else np.ones(len(y), bool)
+    known = labels.known_rows(y, model)
     p_y, _ = model.predict_distribution(x, batch_size)
     # Where there is no response, that of another row stands.
     below, up_to = cdf(p_y, np.where(known, y, y[known][0]))

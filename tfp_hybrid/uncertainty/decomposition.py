@@ -54,5 +54,5 @@ def decompose(model: HybridModel | Sequence[HybridModel], x, batch_size: int | N
 def _response(head):
     """What the response of a head is, in words."""
     head = head.unwrapped()
-    kind = getattr(head, "num_classes", None) or type(getattr(head, "family", head)).__name__
+    kind = head.num_classes or type(getattr(head, "family", head)).__name__
     return f"{type(head).__name__} ({kind}) of shape {head.event_shape}"

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from tfp_hybrid import arguments
-from tfp_hybrid.models import DensityModel, side_inputs
+from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.hole_units import log_widths
-from tfp_hybrid.uncertainty.named_rows import BATCH_SIZE, as_rows, check_rows, log_probs, names_of, noise
+from tfp_hybrid.uncertainty.named_rows import BATCH_SIZE, check_rows, log_probs, names_of, noise
 
 
 def explain(model: DensityModel, x, reference, draws: int = 64, seed: int = 0) -> pd.DataFrame:
@@ -54,8 +54,8 @@ def explain(model: DensityModel, x, reference, draws: int = 64, seed: int = 0) -
     check_rows(model)
     arguments.check_count(draws, "draws")
     names = names_of(model, x)
-    given, usual = as_rows(model, x, "x", names), side_inputs.main(as_rows(model, reference, "reference", names))
-    rows = side_inputs.main(given)
+    given = checks.inputs(x, model, names=names)
+    rows, usual = map(side_inputs.main, (given, checks.inputs(reference, model, "reference", names=names)))
     order = np.random.default_rng(seed).permutation(len(usual))
     # Each row equally often, as far as possible.
     lent = usual[np.resize(order, draws)]

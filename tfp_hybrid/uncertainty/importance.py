@@ -6,7 +6,7 @@ import pandas as pd
 from tfp_hybrid import arguments
 from tfp_hybrid.models import DensityModel, checks, side_inputs
 from tfp_hybrid.uncertainty.hole_units import log_widths
-from tfp_hybrid.uncertainty.named_rows import as_rows, check_rows, log_probs, names_of, noise
+from tfp_hybrid.uncertainty.named_rows import check_rows, log_probs, names_of, noise
 
 _TITLES = ("log p(x)", "p(y|x)")
 
@@ -55,7 +55,7 @@ def column_importance(model: DensityModel, x, y=None, repeats: int = 5, seed: in
     check_rows(model)
     arguments.check_count(repeats, "repeats")
     names = names_of(model, x)
-    given = as_rows(model, x, "x", names)
+    given = checks.inputs(x, model, names=names)
     if model.head is not None:
         y = checks.labels(y, model.head, side_inputs.count(given))
     elif y is not None:

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from tfp_hybrid.models import DensityModel, checks, side_inputs
+from tfp_hybrid.models import DensityModel, side_inputs
 from tfp_hybrid.models.encoding import encode_batches
 from tfp_hybrid.tables import frames
 from tfp_hybrid.uncertainty.scores.base import check_model
@@ -43,7 +43,7 @@ def log_probs(model: DensityModel, x, y: np.ndarray | None = None) -> np.ndarray
 
     Args:
       model: A `DensityModel`; with y, a `HybridModel`.
-      x: Rows that `as_rows` made.
+      x: Rows that `checks.inputs` made.
       y: Responses that `checks.labels` made, `(n, *event_shape)`.
     """
     parts, start = [], 0
@@ -56,8 +56,3 @@ def log_probs(model: DensityModel, x, y: np.ndarray | None = None) -> np.ndarray
         parts.append(found)
     joined = np.concatenate(parts, axis=1).astype(float)
     return np.where(np.isnan(joined), -np.inf, joined)
-
-
-def as_rows(model: DensityModel, x, argument: str = "x", names=None):
-    """Returns x as rows that the model takes, `(n, d)`, or a dict of them and side inputs; see `checks.inputs`."""
-    return checks.inputs(x, model, argument, names=names)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_hybrid import arguments
 from tfp_hybrid.fingerprint import fingerprint
 from tfp_hybrid.models import Encoding, HybridModel, checks, data_sets, feeding, served, side_inputs
+from tfp_hybrid.models.sources import source
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable
 from tfp_hybrid.trusted import check_config
 from tfp_hybrid.uncertainty.risk_coverage import check_losses
@@ -228,9 +229,9 @@ class Rejector(keras.Model):
         self.score.check_fitted(self.model)
         arguments.check_batch_size(batch_size)
         feed = feeding.Feed(self.model, inputs_only=True)
-        data = feed.data(x, batch_size=batch_size)
+        data = source(feed, x, batch_size=batch_size)
         with feed.errors():
-            return super().predict(data, None, verbose, steps, callbacks)
+            return super().predict(data.batches(), None, verbose, steps, callbacks)
 
     def _row_losses(self, y, prediction):
         head = self.model.head

@@ -75,7 +75,7 @@ def observe(
 def _prediction(mean, head):
     """Returns the predicted numbers, and the predicted classes of a classifier."""
     flat = mean.reshape(len(mean), -1)
-    if head.classifies and not head.event_shape:
+    if head.num_classes is not None:
         if mean.ndim == 2:
             return {("response", "highest probability"): flat.max(-1)}, {("response", "class"): flat.argmax(-1)}
         return {("response", "probability"): mean}, {("response", "class"): (mean > 0.5).astype(int)}

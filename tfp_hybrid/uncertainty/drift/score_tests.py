@@ -1,11 +1,4 @@
-"""Tests of drift: two-sample tests on log p(x), or any score, of new inputs against a reference.
-
-The tests see scores, not inputs. They detect changes in the distribution of the score. Inputs from another population
-pass, however different they are, if their scores have the same distribution as those of the reference. "No drift" by
--log p(x) means that the new inputs are as likely as the reference, not that they are alike: a density has the same
-value on a whole surface of inputs (a Gaussian, at every rotation about its mean). To detect any change, train a
-classifier to distinguish the new inputs from the reference: an AUC above one half on held-out rows is drift.
-"""
+"""Two-sample tests on log p(x), or any score, of new inputs against a reference."""
 
 import dataclasses
 
@@ -14,7 +7,7 @@ import scipy.stats
 
 from tfp_hybrid.uncertainty.detection import auroc, check_scores
 
-__all__ = ["DriftTest", "ks_test", "typicality_test"]
+__all__ = ["BLIND_SPOT", "DriftTest", "ks_test", "typicality_test"]
 
 BLIND_SPOT = (
     "The tests see scores only: inputs from another population pass if their scores have the same distribution. "

@@ -242,7 +242,7 @@ def check_model(model):
 def check_classifier(model, name: str):
     """Raises ValueError unless `model` has a head for one label of several classes."""
     check_head(model)
-    if not model.head.classifies or model.head.event_shape:
+    if model.head.num_classes is None:
         raise ValueError(f"{name}: the head is {type(model.head).__name__}; wanted a classifier.")
 
 

@@ -88,7 +88,7 @@ class DensityOfStates(Composite):
                 f"{_LEAST} held-out in-distribution inputs."
             )
         states, classes = states[finite].astype("float64"), classes[finite]
-        means = np.tile(states.mean(0), (self._count(model), 1))
+        means = np.tile(states.mean(0), (model.head.num_classes if self.given_class else 1, 1))
         for k in np.unique(classes):
             means[k] = states[classes == k].mean(0)
         states -= means[classes]
@@ -117,9 +117,6 @@ class DensityOfStates(Composite):
 
     def _classes(self, encoding):
         return classes_of(encoding) if self.given_class else tf.zeros(tf.shape(encoding.log_p_z), tf.int32)
-
-    def _count(self, model):
-        return max(2, model.head.predictors) if self.given_class else 1
 
     def get_config(self) -> dict:
         config = super().get_config()

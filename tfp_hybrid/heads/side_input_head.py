@@ -1,4 +1,4 @@
-"""`SideInputs`, the base class of heads that see more of a row than its latent."""
+"""`SideInputHead`, the base class of heads that see more of a row than its latent."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfp_hybrid.heads.wrapper import Wrapper
 
 
-class SideInputs(Wrapper):
+class SideInputHead(Wrapper):
     """A head that reads side inputs, such as an offset or the group of a row, beside the latent.
 
     A model with such a head takes inputs as a dict, `{"x": x, name: values}`. What the head sees of a row is
