@@ -165,6 +165,6 @@ def joined(x: np.ndarray, side: dict, model, argument: str, training: bool):
                 raise ValueError(
                     f"{argument}: column {same.argmax()} of x is the ids of {name!r}; wanted them beside x alone."
                 )
-    if training and len(x) >= _ROWS_TO_COMPARE[0]:
+    if training and model.head is not None and len(x) >= _ROWS_TO_COMPARE[0]:
         model.head.check_training_inputs(found, argument)
     return {X: x, **found}
