@@ -85,7 +85,8 @@ def test_fit_takes_every_kind_of_input(kind):
     if kind == "data set":
         x = tf.data.Dataset.from_tensor_slices(given).batch(8)
     elif kind == "generator":
-        x, options = ({name: one[i : i + 8] for name, one in given.items()} for i in range(0, 40, 8)), dict(verbose=0)
+        x = ({name: one[i : i + 8] for name, one in given.items()} for i in range(0, 40, 8))
+        options |= dict(steps_per_epoch=5)
     elif kind == "validation":
         options |= dict(validation_split=0.25)
     elif kind == "float64":
