@@ -1,5 +1,6 @@
 """Distributions of the latent z that are richer than a standard normal."""
 
 from tfp_hybrid.latents.class_mixture import ClassMixture
+from tfp_hybrid.latents.lattice_mixture import LatticeMixture
 
-__all__ = ["ClassMixture"]
+__all__ = ["ClassMixture", "LatticeMixture"]
