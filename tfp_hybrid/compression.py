@@ -34,10 +34,10 @@ def encode(model: DensityModel, x) -> bytes:
     """Writes integers in about -log2 P(x) bits.
 
     The networks must compute the same when the data are read: `decode` needs the same kind of machine, the same
-    versions of TensorFlow and numpy, and as many threads. It does not matter how many rows there are or what precedes
-    them: networks are evaluated on the CPU, operation by operation, in blocks of one size. Data that are decoded wrongly
-    are never returned, since the bytes hold a checksum of the data. Values that P(z) finds all but impossible are
-    written as they are.
+    versions of TensorFlow and numpy, and as many threads. How many rows there are, and in which order, does not matter:
+    networks are evaluated on the CPU, operation by operation, in blocks of one size. Data that are decoded wrongly are
+    not returned, since the bytes hold a checksum of the data. Values that P(z) finds all but impossible are written as
+    they are.
 
     Args:
       model: A `DensityModel` or `HybridModel` of x on an `IntegerFlow` and a `LatticeMixture`.
@@ -83,8 +83,8 @@ def decode(model: DensityModel, data: bytes) -> np.ndarray:
 
     Raises:
       ImportError: If `constriction` is not installed.
-      ValueError: If `data` is not from `encode`, is damaged or of another model, or is decoded to other values than were
-        encoded, because the networks were computed otherwise.
+      ValueError: If `data` is not from `encode`, is damaged or of another model, or is decoded to other values than
+        were encoded, because the networks were computed otherwise.
     """
     stream = _constriction().stream
     p_z = _latent(model)

@@ -3,7 +3,8 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import FusedBijector, one_pass
+from tfp_hybrid.bijectors import FusedBijector, Lattice, one_pass
+from tfp_hybrid.latents import LatticeMixture
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -16,9 +17,9 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
 
     Args:
       flow: A bijector from z to x, of this package or of TFP.
-      latent: The distribution of z. By default it is a factorized standard normal. For a richer one (the paper's
-        footnote 4), pass any TFP distribution of the same event shape, such as another `flow_distribution`; the GLM
-        stays attached to the z of this flow.
+      latent: The distribution of z. By default it is a factorized standard normal; of an `IntegerFlow`, it is a
+        `latents.LatticeMixture`. For a richer one (the paper's footnote 4), pass any TFP distribution of the same event
+        shape, such as another `flow_distribution`; the GLM stays attached to the z of this flow.
 
     Returns:
       A `tfd.TransformedDistribution` with the event shape of x.
@@ -42,7 +43,11 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
             )
         dtypes = [variable.dtype for variable in (*flow.trainable_variables, *flow.variables)]
         dtype = next((dtype for dtype in dtypes if dtype.is_floating), None) or flow.inverse_dtype(tf.float32)
-        latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
+        lattice = next((part for part in (flow, *flow.submodules) if isinstance(part, Lattice)), None)
+        if lattice is not None:
+            latent = LatticeMixture(flow.level_sizes(), lattice.quantization_levels, dtype=dtype)
+        else:
+            latent = tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype)), shape.rank, name="latent")
     elif not isinstance(latent, tfd.Distribution):
         raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")
     elif shape is not None and not latent.event_shape.is_compatible_with(shape):

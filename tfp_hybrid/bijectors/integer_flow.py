@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_probability as tfp
 
 from tfp_hybrid import networks
+from tfp_hybrid.arguments import check_count
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.factor_out import FactorOut
@@ -43,12 +44,12 @@ def IntegerFlow(
     function of all deeper levels. The latent z is a flat vector.
 
     Args:
-      event_shape: `(d,)`, or `(H, W, C)` with sides divisible by `2 ** levels`.
+      event_shape: `(d,)` with d >= `2 ** levels`, or `(H, W, C)` with sides divisible by `2 ** levels`.
       steps: The number of steps on each level.
       levels: The number of scales.
       hidden_units: The width of each coupling's `networks.ResNet`.
-      conditioner: A function `(input_shape, units) -> keras layer` in place of these networks; see `Coupling`. Its inputs
-        are scaled to [0, 2), and an output of 1 moves an entry by an eighth of the range.
+      conditioner: A function `(input_shape, units) -> keras layer` in place of these networks; see `Coupling`. Its
+        inputs are scaled to about [0, 2), and an output of 1 moves an entry by an eighth of the range.
       quantization_levels: The data are integers 0 .. quantization_levels-1.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
@@ -106,6 +107,15 @@ def IntegerFlow(
         return [*squeeze, flow, *factored(shape, sizes, remaining)]
 
     return FusedChain([lattice, *level(shape, levels - 1)], shape, name=name)
+
+
+def _check_vector(shape, levels):
+    check_count(levels, "IntegerFlow: `levels`")
+    if shape[0] < 2**levels:
+        raise ValueError(
+            f"IntegerFlow: `event_shape` is {shape} and `levels` is {levels}; wanted at least {2**levels} entries, "
+            "since each level passes on half of its entries, and a coupling needs two."
+        )
 
 
 def _cycle(size: int) -> np.ndarray:

@@ -71,7 +71,7 @@ class ClassMixture(WeightHolder, tfd.Distribution):
         arguments.check_number(separation, "separation", 0, open=True)
         if scales not in _SCALES:
             raise ValueError(f"ClassMixture: `scales` is {scales!r}; wanted one of {', '.join(_SCALES)}.")
-        dtype = _checked_dtype(dtype)
+        dtype = checked_dtype(dtype, "ClassMixture")
         super().__init__(
             dtype=dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -180,13 +180,14 @@ def _checked_shape(shape) -> tf.TensorShape:
     raise ValueError(f"ClassMixture: `shape` is {shape!r}; wanted a known shape of rank >= 1.")
 
 
-def _checked_dtype(dtype) -> tf.DType:
+def checked_dtype(dtype, owner: str) -> tf.DType:
+    """Returns `dtype` as a TensorFlow dtype; raises ValueError unless it is a floating-point one."""
     try:
         if tf.as_dtype(dtype).is_floating:
             return tf.as_dtype(dtype)
     except TypeError:
         pass
-    raise ValueError(f"ClassMixture: `dtype` is {dtype!r}; wanted a floating-point one.")
+    raise ValueError(f"{owner}: `dtype` is {dtype!r}; wanted a floating-point one.")
 
 
 def _means(count, size, length, dtype):

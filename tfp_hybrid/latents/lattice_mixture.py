@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import _compat, arguments, networks, registry
 from tfp_hybrid.bijectors.lattice import LATTICE_RANGE, lattice_step
 from tfp_hybrid.bijectors.weights import WeightHolder
+from tfp_hybrid.latents.class_mixture import checked_dtype
 
 tfd = tfp.distributions
 _UNIT = LATTICE_RANGE / 2  # what the networks see is divided by it, and the means are in it
@@ -24,8 +25,8 @@ class LatticeMixture(WeightHolder, tfd.Distribution):
 
         P(z) = sum_c w_c [ F((z - m_c + step / 2) / s_c) - F((z - m_c - step / 2) / s_c) ],
 
-    a probability: it sums to 1 over the multiples of the step. In the deepest level of the flow, w, m and s are weights.
-    In each other level they are those and a function of all deeper levels, a network with one pass for the whole level:
+    a probability: it sums to 1 over the multiples of the step. In the deepest level of the flow, w, m and s are
+    weights. In each other level they are functions of all deeper levels, by one pass of a network for the whole level:
 
         P(z) = prod_l P(z_l | z_l+1, ..., z_L)
 
@@ -72,7 +73,7 @@ class LatticeMixture(WeightHolder, tfd.Distribution):
         self.step = lattice_step(quantization_levels, "LatticeMixture")
         arguments.check_count(components, "LatticeMixture: `components`")
         sizes = _checked_sizes(level_sizes)
-        dtype = tf.as_dtype(dtype)
+        dtype = checked_dtype(dtype, "LatticeMixture")
         super().__init__(
             dtype=dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -188,5 +189,7 @@ def _built(conditioner, shapes) -> list[keras.layers.Layer]:
     for layer, (size, units) in zip(conditioner, shapes, strict=True):
         found = tuple(layer(tf.zeros((1, size))).shape)
         if found != (1, units):
-            raise ValueError(f"LatticeMixture: a layer of `conditioner` maps {(1, size)} to {found}; wanted {(1, units)}.")
+            raise ValueError(
+                f"LatticeMixture: a layer of `conditioner` maps {(1, size)} to {found}; wanted {(1, units)}."
+            )
     return list(conditioner)
