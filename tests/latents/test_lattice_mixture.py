@@ -1,6 +1,7 @@
 """`LatticeMixture` against stock TFP, sums over all integers, and closed forms of its tails."""
 
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from helpers import randomize
 import tfp_hybrid as hy
 from tfp_hybrid import networks
 from tfp_hybrid.latents import LatticeMixture
+from tfp_hybrid.serialization import deserialize, serialize
 
 tfd = tfp.distributions
 RNG = np.random.default_rng(0)
@@ -145,6 +147,16 @@ def test_other_conditioners_are_used_and_scaled():
     assert mixture.conditioners[0].layers[0](tf.ones((1, 1))).numpy() == 1 / 16
     again = LatticeMixture((4, 2, 1), 16, components=2, conditioner=mixture.conditioners)
     assert again.conditioners == mixture.conditioners
+
+
+def test_other_conditioners_are_saved():
+    mixture = LatticeMixture((2, 1), 16, conditioner=lambda shape, units: networks.MLP(shape, units, (5,), "tanh"))
+    randomize(mixture.trainable_variables)
+    again = deserialize(json.loads(json.dumps(serialize(mixture))))
+    for one, other in zip(mixture.keras_weights(), again.keras_weights(), strict=True):
+        other.assign(one)
+    z = RNG.integers(0, 16, (9, 3)).astype("float32")
+    np.testing.assert_array_equal(again.log_prob(z), mixture.log_prob(z))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class LatticeMixture(WeightHolder, tfd.Distribution):
       hidden_units: The sizes of the hidden layers of each level's network.
       conditioner: A function `(input_shape, units) -> keras layer` in place of `networks.MLP`, called for each level
         but the deepest, whose inputs are scaled to about [0, 2); or a list of built layers, the deeper levels first.
+        TFP distributions take no `training` argument, so dropout inside them stays off.
       dtype: The dtype of z, and of the networks unless the global policy is mixed precision.
       name: The name of the distribution.
 
