@@ -219,6 +219,21 @@ def few_labels(
         raise typer.BadParameter(str(error)) from None
 
 
+@app.command(name="compression")
+def of_compression(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for compression.csv and compression.md.")] = RESULTS,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of models.")] = 3,
+    quick: Quick = False,
+):
+    """Lossless compression of digits by an integer flow with a head, beside PNG, WebP, zlib, bz2 and lzma.
+
+    Needs pip install constriction. An interrupted run resumes; delete compression.csv to begin anew.
+    """
+    from benchmarks.compression import run_compression
+
+    run_compression(out, seeds, quick)
+
+
 @app.command(name="shift")
 def of_shift(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for shift.csv and shift.md.")] = RESULTS,

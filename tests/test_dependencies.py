@@ -9,7 +9,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOR_OTHERS = {"importlib-resources"}  # tensorflow-datasets imports it and does not ask for it
-EXTRAS = ("onnx",)  # whose packages the code imports where they are needed
+EXTRAS = ("compression", "onnx")  # whose packages the code imports where they are needed
 
 
 def imported():

@@ -15,7 +15,7 @@ ROOMS = (
     "commands",
     "registered",
     "recipes",
-    "estimators active bandits serving shift",
+    "estimators active bandits compression serving shift",
     "uncertainty",
     "bayes",
     "models",

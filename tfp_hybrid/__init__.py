@@ -13,7 +13,7 @@ _IN_CONSOLE_SCRIPT = _pathlib.Path((getattr(_sys, "argv", None) or [""])[0]).ste
 
 if not _IN_CONSOLE_SCRIPT:
     from tfp_hybrid.registered import bijectors, heads, latents, networks, penalties, recipes, tables, uncertainty  # isort: skip (it checks the backend)
-    from tfp_hybrid import active, bandits, bayes, callbacks, serving, shift
+    from tfp_hybrid import active, bandits, bayes, callbacks, compression, serving, shift
     from tfp_hybrid.estimators import DensityEstimator, HybridClassifier, HybridRegressor
     from tfp_hybrid.flows import flow_distribution
     from tfp_hybrid.interop import ModuleLayer
@@ -33,6 +33,7 @@ __all__ = [
     "bayes",
     "bijectors",
     "callbacks",
+    "compression",
     "datasets",
     "flow_distribution",
     "heads",

@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import FusedBijector, conditions, one_pass
+from tfp_hybrid.bijectors import FusedBijector, Lattice, conditions, one_pass
 from tfp_hybrid.bijectors.transformers import CircularSpline
+from tfp_hybrid.latents import LatticeMixture
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -18,9 +19,9 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     Args:
       flow: A bijector from z to x, of this package or of TFP.
       latent: The distribution of z. By default it is a factorized standard normal; of a flow of angles, such as
-        `bijectors.CircularSplineFlow`, it is uniform on the circles. For a richer one (the paper's footnote 4), pass
-        any TFP distribution of the same event shape, such as another `flow_distribution` or one of `latents`; the GLM
-        stays attached to the z of this flow.
+        `bijectors.CircularSplineFlow`, it is uniform on the circles, and of an `IntegerFlow` a
+        `latents.LatticeMixture`. For a richer one (the paper's footnote 4), pass any TFP distribution of the same event
+        shape, such as another `flow_distribution` or one of `latents`; the GLM stays attached to the z of this flow.
 
     Returns:
       A `tfd.TransformedDistribution` with the event shape of x.
@@ -44,9 +45,7 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
             )
         dtypes = [variable.dtype for variable in (*flow.trainable_variables, *flow.variables)]
         dtype = next((dtype for dtype in dtypes if dtype.is_floating), None) or flow.inverse_dtype(tf.float32)
-        # VonMises of concentration 0 is uniform, and has a density for angles that rounding moves beyond an end, too.
-        entry, scale = (tfd.VonMises, tf.zeros) if _is_of_angles(flow) else (tfd.Normal, tf.ones)
-        latent = tfd.Independent(entry(tf.zeros(shape, dtype), scale((), dtype)), shape.rank, name="latent")
+        latent = _default_latent(flow, shape, dtype)
     elif not isinstance(latent, tfd.Distribution):
         raise ValueError(f"flow_distribution: `latent` is {latent!r}; wanted a `tfd.Distribution`.")
     elif shape is not None and not latent.event_shape.is_compatible_with(shape):
@@ -117,5 +116,14 @@ def _has_flow(distribution):
     return bijector is not None and any(isinstance(part, FusedBijector) for part in (bijector, *bijector.submodules))
 
 
-def _is_of_angles(flow):
-    return any(isinstance(getattr(part, "transformer", None), CircularSpline) for part in (flow, *flow.submodules))
+def _default_latent(flow, shape, dtype):
+    parts = (flow, *flow.submodules)
+    lattice = next((part for part in parts if isinstance(part, Lattice)), None)
+    if lattice is not None:
+        return LatticeMixture(flow.level_sizes(), lattice.quantization_levels, dtype=dtype)
+    if any(isinstance(getattr(part, "transformer", None), CircularSpline) for part in parts):
+        # VonMises of concentration 0 is uniform, and has a density for angles that rounding moves beyond an end, too.
+        entry = tfd.VonMises(tf.zeros(shape, dtype), tf.zeros((), dtype))
+    else:
+        entry = tfd.Normal(tf.zeros(shape, dtype), tf.ones((), dtype))
+    return tfd.Independent(entry, shape.rank, name="latent")

@@ -19,6 +19,7 @@ from tfp_hybrid.bijectors import (
     FactorOut,
     FusedChain,
     Glow,
+    IntegerFlow,
     InvertibleLinear,
     MaskedAutoregressive,
     NeuralSplineFlow,
@@ -74,6 +75,13 @@ def positionwise(dtype):
     return Positionwise((2, 3, 4), PrincipalComponents(4, inner, dtype=dtype))
 
 
+def integer_flow(shape, **options):
+    """Without the part that clips draws. The gradient passes the rounding, so the Jacobian is that of additive maps."""
+    return lambda dtype: FusedChain(
+        IntegerFlow(shape, steps=2, hidden_units=8, quantization_levels=64, dtype=dtype, **options).bijectors[1:], shape
+    )
+
+
 def flight_times(dtype):
     shift = np.array([0, 0, 0, 0, 30, 0, 10, 657], dtype)  # 1:10 in the morning, away from what no clock shows
     return FusedChain([FlightTimes(), tfb.Shift(shift), tfb.Scale(np.asarray(5.0, dtype))], (8,))
@@ -107,6 +115,9 @@ CASES = {
     "spline_coupling_channel": lambda dtype: SplineCoupling((2, 2, 3), bins=4, dtype=dtype),
     "spline_coupling_checkerboard": lambda dtype: SplineCoupling((3, 2, 1), "checkerboard", True, 4, dtype=dtype),
     "bare_coupling": lambda dtype: Coupling((4,), transformers.Affine(1.0), swap=True, dtype=dtype),
+    "coupling_rounded": lambda dtype: Coupling((3,), transformers.Rounded(0.5), dtype=dtype),
+    "integer_flow": integer_flow((4,)),
+    "integer_flow_image": integer_flow((2, 2, 2), levels=1),
     "spline": lambda dtype: Spline((3,), 5, 2.0, dtype),
     "spline_image": lambda dtype: Spline((2, 2, 1), 4, dtype=dtype),
     "elementwise": lambda dtype: Elementwise((3,), transformers.Affine(), dtype),

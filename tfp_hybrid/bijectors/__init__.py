@@ -12,7 +12,9 @@ from tfp_hybrid.bijectors.dequantize import Dequantize
 from tfp_hybrid.bijectors.elementwise import Elementwise
 from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.glow import Glow
+from tfp_hybrid.bijectors.integer_flow import IntegerFlow
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
+from tfp_hybrid.bijectors.lattice import Lattice
 from tfp_hybrid.bijectors.masked_autoregressive import AutoregressiveFlow, MaskedAutoregressive
 from tfp_hybrid.bijectors.neural_spline_flow import NeuralSplineFlow
 from tfp_hybrid.bijectors.one_pass import forward_and_log_det, inverse_and_log_det
@@ -40,7 +42,9 @@ __all__ = [
     "FusedBijector",
     "FusedChain",
     "Glow",
+    "IntegerFlow",
     "InvertibleLinear",
+    "Lattice",
     "MaskedAutoregressive",
     "NeuralSplineFlow",
     "Positionwise",

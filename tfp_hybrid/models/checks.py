@@ -160,7 +160,7 @@ def _checked(x, spec: InputSpec, argument, training):
     if floating and (x != np.floor(x)).any():
         raise ValueError(
             f"{argument} holds fractions such as {x[x != np.floor(x)].ravel()[0]}; wanted integers 0 .. {levels - 1}, "
-            f"since this flow dequantizes {levels} levels. Pass the integer images, unscaled; or build the flow with "
+            f"since this flow is of {levels} levels. Pass the integer images, unscaled; or build a flow with "
             "quantization_levels=None for real-valued data."
         )
     if x.min() < 0 or x.max() >= levels:

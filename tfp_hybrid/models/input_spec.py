@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors import Dequantize
+from tfp_hybrid.bijectors import Dequantize, Lattice
 from tfp_hybrid.tables import Columns
 
 tfd = tfp.distributions
@@ -54,7 +54,8 @@ def of_distribution(distribution: tfd.Distribution) -> InputSpec:
     """Returns the spec of a distribution's events. It is kept, since TFP needs milliseconds to compute it."""
     if distribution not in _OF_DISTRIBUTIONS:
         parts = (distribution, *distribution.submodules)
-        levels = next((part.quantization_levels for part in parts if isinstance(part, Dequantize)), None)
+        of_integers = (part for part in parts if isinstance(part, (Dequantize, Lattice)))
+        levels = next((part.quantization_levels for part in of_integers), None)
         columns = next((part for part in parts if isinstance(part, Columns)), None)
         spec = InputSpec(tuple(distribution.event_shape), distribution.dtype, levels, columns=columns)
         _OF_DISTRIBUTIONS[distribution] = spec
