@@ -74,6 +74,14 @@ def tiny_rejector():
 
 
 @pytest.fixture
+def eagerly():
+    """`tf.function`s run eagerly: for formulas, a trace takes up to ten times as long as the operations in it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def policy():
     """Sets a global dtype policy; the one before comes back."""
     before = keras.config.dtype_policy()

@@ -111,8 +111,8 @@ def test_flows_start_as_standardization():
 @pytest.mark.parametrize(
     "flow",
     [
-        lambda: NeuralSplineFlow(2, steps=2, hidden_units=8),
-        lambda: AutoregressiveFlow(2, steps=3, bins=4, hidden_units=8),
+        lambda: NeuralSplineFlow(2, steps=1, bins=4, hidden_units=8),
+        lambda: AutoregressiveFlow(2, steps=1, bins=4, hidden_units=8),
     ],
 )
 def test_models_are_trained_and_saved(flow, tmp_path):

@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
-from tfp_hybrid.execution import graph_function, is_inlined
+from tfp_hybrid.execution import graph_function, is_inlined, traced_plainly
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, feature_cache, feeding, labels, metrics, side_inputs
@@ -76,8 +76,9 @@ class DensityModel(EncodedModel):
         checks.check_distribution(distribution, type(self).__name__)
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
         super().__init__(distribution, encoder, autocast=False, **kwargs)
-        # The first call may build TFP's networks. After it, all weights exist.
-        distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
+        # The first call may build TFP's networks. After it, all weights exist. A graph of one row would be of no use.
+        with traced_plainly():
+            distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
         self.density = ModuleLayer(distribution, name="density")
         self.density.build((None, *distribution.event_shape))
         self.log_prob_tracker = metrics.LogProb(f"log_prob_{self.density_of}")
