@@ -76,8 +76,7 @@ class DensityModel(EncodedModel):
         checks.check_distribution(distribution, type(self).__name__)
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
         super().__init__(distribution, encoder, autocast=False, **kwargs)
-        # The first call may build TFP's networks. After it, all weights exist. A graph of one row would be of no use.
-        with traced_plainly():
+        with traced_plainly():  # the first call may build TFP's networks; after it, all weights exist
             distribution.log_prob(tf.zeros((1, *distribution.event_shape), distribution.dtype))
         self.density = ModuleLayer(distribution, name="density")
         self.density.build((None, *distribution.event_shape))
