@@ -13,6 +13,8 @@ import tensorflow as tf
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, 2 * [tf.config.LogicalDeviceConfiguration()])
 
+UNFREED = pytest.StashKey[float]()  # seconds of tests since the last collection
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -29,14 +31,16 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Frees at once what a long test leaves, because TensorFlow may take a minute to delete an old iterator.
+    """Frees what tests leave after each second of them, because TensorFlow may take a minute to delete an old iterator.
 
     (Its thread for tuning can miss the notice to end, and then sleeps for its period, which grows to 60 s.)
     """
     started = time.monotonic()
     result = yield
-    if time.monotonic() - started > 0.3:
+    seconds = item.session.stash.get(UNFREED, 0.0) + time.monotonic() - started
+    if seconds > 1:
         gc.collect()
+    item.session.stash[UNFREED] = seconds if seconds <= 1 else 0.0
     return result
 
 
@@ -71,6 +75,14 @@ def tiny_rejector():
     from tfp_hybrid.uncertainty import NegativeLogProb, Rejector
 
     return Rejector(tiny_model(), NegativeLogProb()).fit_threshold(blobs(4000)[0][:1000], quantile=0.96)
+
+
+@pytest.fixture
+def eagerly():
+    """`tf.function`s run eagerly: for formulas, a trace takes up to ten times as long as the operations in it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

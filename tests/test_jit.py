@@ -130,10 +130,10 @@ def test_side_inputs_are_those_of_the_graph(name):
         model = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2, hidden_units=(8,))), head())
         before = model.get_weights()
         model.compile(keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
-        model.fit({"x": X} | side, y, batch_size=12, epochs=2, shuffle=False, verbose=0)  # steps of 12, 12 and 8 rows
+        model.fit({"x": X} | side, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
         weights.append(model.get_weights())
         assert sum((one != other).any() for one, other in zip(before, weights[-1], strict=True)) > 4
-        predictions.append([model.predict({"x": X} | given, batch_size=12, verbose=0) for given in (side, new)])
+        predictions.append([model.predict({"x": X} | given, batch_size=16, verbose=0) for given in (side, new)])
         assert not np.allclose(*predictions[-1])
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

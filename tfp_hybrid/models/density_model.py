@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import _compat, arguments
 from tfp_hybrid.bijectors import ActNorm, one_pass
-from tfp_hybrid.execution import graph_function, is_inlined
+from tfp_hybrid.execution import graph_function, is_inlined, traced_plainly
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, condition, feature_cache, feeding, labels, metrics, side_inputs
@@ -75,8 +75,8 @@ class DensityModel(EncodedModel):
         checks.check_distribution(distribution, type(self).__name__)
         # Inputs keep their precision under a mixed precision policy; the conditioners apply it themselves.
         super().__init__(distribution, encoder, autocast=False, **kwargs)
-        # The first call may build TFP's networks. After it, all weights exist.
-        log_prob_in_one_pass(distribution, **condition.example(distribution))
+        with traced_plainly():  # the first call may build TFP's networks; after it, all weights exist
+            log_prob_in_one_pass(distribution, **condition.example(distribution))
         self.density = ModuleLayer(distribution, name="density")
         self.density.build((None, *distribution.event_shape))
         self.log_prob_tracker = metrics.LogProb(f"log_prob_{self.density_of}")
