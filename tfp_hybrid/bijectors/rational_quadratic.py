@@ -36,19 +36,20 @@ def spline(x, raw, bound: float) -> tuple[tf.Tensor, tf.Tensor]:
       Murray and Papamakarios 2019, "Neural Spline Flows", section 3 and appendix A.
     """
     x, raw = _broadcast(x, raw)
-    (left, bottom), (width, height), slopes = _bins(x, raw, bound, searched=0)
     outside = tf.abs(x) >= bound
-    t = tf.where(outside, tf.cast(0.5, x.dtype), (x - left) / width)
-    y, log_slope = _piece(t, bottom, height, height / width, *slopes)
+    within = tf.where(outside, tf.zeros_like(x), x)  # of which all gradients are finite
+    (left, bottom), (width, height), slopes = _bins(within, raw, bound, searched=0)
+    y, log_slope = _piece((within - left) / width, bottom, height, height / width, *slopes)
     return tf.where(outside, x, y), tf.where(outside, tf.zeros_like(x), log_slope)
 
 
 def inverse_spline(y, raw, bound: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Solves y = g(x) for the splines of `spline`, and returns x and log(dx/dy)."""
     y, raw = _broadcast(y, raw)
-    (left, bottom), (width, height), (d0, d1) = _bins(y, raw, bound, searched=1)
-    outside, s = tf.abs(y) >= bound, height / width
-    v = tf.where(outside, tf.cast(0.5, y.dtype), (y - bottom) / height)
+    outside = tf.abs(y) >= bound
+    within = tf.where(outside, tf.zeros_like(y), y)
+    (left, bottom), (width, height), (d0, d1) = _bins(within, raw, bound, searched=1)
+    s, v = height / width, (within - bottom) / height
     excess = v * (d0 + d1 - 2 * s)
     a, b = s - d0 + excess, d0 - excess  # a t^2 + b t = s v
     t = 2 * s * v / (b + tf.sqrt(b * b + 4 * a * s * v))
