@@ -125,7 +125,7 @@ def _autoregressive(case):
         network = tfb.AutoregressiveNetwork(
             params=2,
             event_shape=case.features,
-            hidden_units=2 * (case.hidden,),
+            hidden_units=2 * [case.hidden],
             input_order="right-to-left" if i % 2 else "left-to-right",
             activation="relu",
         )
