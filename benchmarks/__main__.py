@@ -50,9 +50,10 @@ def compare(
     seed: Seed = 0,
     quick: Quick = False,
 ):
-    """Compares tfp_hybrid with TFP's own flows, normflows, nflows and zuko: training steps, densities and samples.
+    """Compares tfp_hybrid with TFP's own flows, normflows, nflows, zuko and flowjax: steps, densities and samples.
 
-    All have the same architecture, which is checked by their numbers of parameters.
+    Of Glow, RealNVP, neural spline and autoregressive flows, all have the same architecture, which is checked by their
+    numbers of parameters.
     """
     from benchmarks.compare import compare
 

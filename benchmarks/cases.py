@@ -59,9 +59,24 @@ class Glow:
         )
 
 
+class Vectors:
+    """What the cases of vectors share: a heteroscedastic Gaussian head, linear in z."""
+
+    outputs: ClassVar[int] = 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return (self.features,)
+
+    def labels(self, rng, size):
+        """Returns random responses, float32."""
+        return rng.normal(size=size).astype("float32")
+
+
 @dataclasses.dataclass(frozen=True)
-class RealNVP:
-    """A RealNVP of vectors with a heteroscedastic Gaussian head, linear in z.
+class RealNVP(Vectors):
+    """A RealNVP: an ActNorm and an affine coupling, again and again, which alternate between the halves.
 
     Args:
       features: Size of an input.
@@ -78,16 +93,6 @@ class RealNVP:
     generative_weight: float = 1.0
 
     family: ClassVar[str] = "real_nvp"
-    outputs: ClassVar[int] = 2
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
-        return (self.features,)
-
-    def labels(self, rng, size):
-        """Returns random responses, float32."""
-        return rng.normal(size=size).astype("float32")
 
     def __str__(self):
         return (
@@ -95,17 +100,73 @@ class RealNVP:
         )
 
 
-FAMILIES = {family.family: family for family in (Glow, RealNVP)}
+@dataclasses.dataclass(frozen=True)
+class NeuralSpline(Vectors):
+    """As `RealNVP`, with rational-quadratic splines on [-bound, bound] instead of affine maps, the identity outside.
+
+    Args:
+      features, couplings, hidden, batch, generative_weight: As for `RealNVP`.
+      bins: Number of pieces of each spline.
+    """
+
+    features: int = 8
+    couplings: int = 8
+    bins: int = 8
+    hidden: int = 64
+    batch: int = 1024
+    generative_weight: float = 1.0
+
+    family: ClassVar[str] = "neural_spline"
+    bound: ClassVar[float] = 4.0
+
+    def __str__(self):
+        return (
+            f"Neural spline flow {self.features} inputs, {self.couplings} couplings, {self.bins} bins, "
+            f"2 x {self.hidden} hidden, batch {self.batch}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive(Vectors):
+    """A masked autoregressive flow: an ActNorm and an affine step, again and again, in alternating orders.
+
+    Args:
+      features: Size of an input.
+      steps: Number of steps.
+      hidden: Units of the two hidden ReLU layers of each step's MADE.
+      batch, generative_weight: As for `RealNVP`.
+    """
+
+    features: int = 8
+    steps: int = 5
+    hidden: int = 64
+    batch: int = 1024
+    generative_weight: float = 1.0
+
+    family: ClassVar[str] = "autoregressive"
+
+    def __str__(self):
+        return (
+            f"Autoregressive flow {self.features} inputs, {self.steps} steps, 2 x {self.hidden} hidden, "
+            f"batch {self.batch}"
+        )
+
+
+FAMILIES = {family.family: family for family in (Glow, RealNVP, NeuralSpline, Autoregressive)}
 CASES = {
     "glow_64": Glow(),
     "glow_128": Glow(hidden=128),
     "glow_rgb": Glow(side=32, channels=3, levels=3),
     "real_nvp_1024": RealNVP(),
     "real_nvp_4096": RealNVP(batch=4096),
+    "neural_spline_1024": NeuralSpline(),
+    "autoregressive_1024": Autoregressive(),
 }
 QUICK_CASES = {
     "glow": Glow(side=8, steps=1, hidden=4, batch=4),
     "real_nvp": RealNVP(features=4, couplings=2, hidden=8, batch=8),
+    "neural_spline": NeuralSpline(features=4, couplings=2, bins=4, hidden=8, batch=8),
+    "autoregressive": Autoregressive(features=4, steps=3, hidden=8, batch=8),
 }
 
 

@@ -62,7 +62,7 @@ def compare(run: Run, chosen: dict, works, libraries):
     with progress(sum(entries) * (run.rounds + 2)) as advance:
         for key, case in chosen.items():
             files, results = dataclasses.replace(run, name=f"{run.name}_{key}"), []
-            for work in works:
+            for work in filter(lambda work: contestants.entries(case, work, libraries), works):
                 rows = [{"work": work} | row for row in _measure(run, case, work, libraries, advance)]
                 results += rows
                 _print(case, work, rows)

@@ -10,18 +10,28 @@ LINEAR_STORAGE = {
     "tensorflow_probability": lambda c: c * c,  # L, U and the diagonal packed in one matrix
 }
 
+# How many numbers describe a spline of K bins: widths, heights, and the slopes of the inner knots.
+SPLINE_PARAMETERS = {"flowjax": lambda bins: 3 * bins + 1}  # its outer knots have trained slopes, too
+
 
 def expected_parameters(case, library: str) -> int:
     """Returns the number of trainable parameters of a case's flow and head, as `library` stores them.
 
-    Each coupling has an ActNorm (a shift and a scale per channel) and a network with biases; Glow also has an
-    invertible 1x1 convolution. Only the storage of the latter differs between packages.
+    Each coupling or step has an ActNorm (a shift and a scale per channel) and a network with biases; Glow also has an
+    invertible 1x1 convolution. Only the storage of the latter and the splines of flowjax differ between packages. The
+    masks of an autoregressive network are not counted: its matrices are stored whole.
     """
     head = (dimensions(case) + 1) * case.outputs
     if case.family == "glow":
         steps = (_glow_step(channels, case.hidden, library) for _, channels in case.level_shapes)
         return case.steps * sum(steps) + head
-    return case.couplings * _real_nvp_coupling(case.features, case.hidden) + head
+    if case.family == "autoregressive":
+        return case.steps * _vector_step(case, seen=case.features, outputs=2 * case.features) + head
+    for_each = 2
+    if case.family == "neural_spline":
+        for_each = SPLINE_PARAMETERS.get(library, lambda bins: 3 * bins - 1)(case.bins)
+    half = case.features // 2
+    return case.couplings * _vector_step(case, seen=half, outputs=for_each * (case.features - half)) + head
 
 
 def check_parameters(case, library: str, counted: int):
@@ -37,6 +47,6 @@ def _glow_step(channels, hidden, library):
     return 2 * channels + LINEAR_STORAGE[library](channels) + network
 
 
-def _real_nvp_coupling(features, hidden):
-    half = features // 2
-    return 2 * features + (half + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * features
+def _vector_step(case, seen, outputs):
+    hidden = case.hidden
+    return 2 * case.features + (seen + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * outputs

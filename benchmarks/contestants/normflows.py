@@ -1,4 +1,4 @@
-"""normflows: `GlowBlock`s in a `MultiscaleFlow`; `AffineCouplingBlock`s and `ActNorm`s."""
+"""normflows: `GlowBlock`s in a `MultiscaleFlow`; couplings, masked autoregressive flows and `ActNorm`s."""
 
 import types
 
@@ -6,6 +6,7 @@ import normflows as nf
 import numpy as np
 import torch
 from normflows.flows.affine import coupling
+from normflows.flows.neural_spline.coupling import PiecewiseRationalQuadraticCoupling
 
 from benchmarks.contestants import torch_works
 
@@ -29,7 +30,13 @@ def build(case, work, variant, data):
 
 def flow(case):
     """The flow of a case, as `torch_works.functions` takes it."""
-    return _glow(case) if case.family == "glow" else _real_nvp(case)
+    if case.family == "glow":
+        return _glow(case)
+    flows = {"real_nvp": _real_nvp, "neural_spline": _neural_spline, "autoregressive": _autoregressive}[case.family](
+        case
+    )
+    model = nf.NormalizingFlow(nf.distributions.DiagGaussian(case.features, trainable=False), flows)
+    return model, model.inverse_and_log_det, lambda n: model.sample(n)[0]
 
 
 def _glow(case):
@@ -55,5 +62,48 @@ def _real_nvp(case):
         network = nf.nets.MLP([half, case.hidden, case.hidden, case.features], init_zeros=True)
         split = "channel_inv" if i % 2 else "channel"
         flows += [nf.flows.AffineCouplingBlock(network, split_mode=split), nf.flows.ActNorm(case.features)]
-    model = nf.NormalizingFlow(nf.distributions.DiagGaussian(case.features, trainable=False), flows)
-    return model, model.inverse_and_log_det, lambda n: model.sample(n)[0]
+    return flows
+
+
+class _MLP(nf.nets.MLP):
+    """A network with the context argument that spline couplings pass."""
+
+    def forward(self, x, context=None):
+        return super().forward(x)
+
+
+def _neural_spline(case):
+    flows = []
+    for i in range(case.couplings):
+        # Its own network is residual, and it has splines of the part that passes: here it gets a plain coupling.
+        coupling = nf.flows.CoupledRationalQuadraticSpline(case.features, 1, case.hidden)
+        mask = torch.tensor([1, 0] if i % 2 else [0, 1]).repeat(case.features // 2)
+        coupling.prqct = PiecewiseRationalQuadraticCoupling(
+            mask, lambda *sizes: _spline_network(case, *sizes), case.bins, tails="linear", tail_bound=case.bound
+        )
+        flows += [coupling, nf.flows.ActNorm(case.features)]
+    return flows
+
+
+def _spline_network(case, inputs, outputs):
+    network = _MLP([inputs, case.hidden, case.hidden, outputs], init_zeros=True)
+    network.hidden_features = case.hidden  # by whose root a coupling divides
+    return network
+
+
+class _Flip(nf.flows.Flow):
+    """Reverses the order of the features."""
+
+    def forward(self, z):
+        return z.flip(-1), torch.zeros(len(z), device=z.device)
+
+    inverse = forward
+
+
+def _autoregressive(case):
+    flows = []
+    for _ in range(case.steps):
+        # Its first hidden layer is no block. Reversed, its density takes one pass, and its samples all.
+        step = nf.flows.MaskedAffineAutoregressive(case.features, case.hidden, num_blocks=1, use_residual_blocks=False)
+        flows += [_Flip(), nf.flows.Reverse(step), nf.flows.ActNorm(case.features)]
+    return flows

@@ -1,5 +1,6 @@
-"""TFP's own `tfb.Glow` and `tfb.RealNVP`, trained by a `tf.GradientTape` and Keras' Adam."""
+"""TFP's own flows: `tfb.Glow`, `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow`, with a `tf.GradientTape` and Adam."""
 
+import functools
 import itertools
 
 import keras
@@ -38,7 +39,7 @@ def functions(case):
       From a work's name to its function: `step(x, y)`, `density(x)` and `sample(seed=None)`; the trainable variables;
       and the optimizer, to be built.
     """
-    flow, variables = _glow(case) if case.family == "glow" else _real_nvp(case)
+    flow, variables = _FLOWS[case.family](case)
     size = cases.dimensions(case)
     p_x = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(size)), flow)
     kernel, bias = tf.Variable(tf.zeros((size, case.outputs))), tf.Variable(tf.zeros(case.outputs))
@@ -82,8 +83,9 @@ def _plain_exit(input_shape, output_chan):
     return lambda inputs: tfb.Identity()
 
 
-def _real_nvp(case):
+def _couplings(case):
     half = case.features // 2
+    spline = case.family == "neural_spline"
     flow, variables = [], []
     for i in range(case.couplings):
         network = tf_keras.Sequential(
@@ -91,17 +93,55 @@ def _real_nvp(case):
                 tf_keras.layers.Input((half,)),
                 tf_keras.layers.Dense(case.hidden, "relu"),
                 tf_keras.layers.Dense(case.hidden, "relu"),
-                tf_keras.layers.Dense(2 * half, kernel_initializer="zeros"),
+                tf_keras.layers.Dense(half * (3 * case.bins - 1 if spline else 2), kernel_initializer="zeros"),
             ]
         )
-        shift, log_scale = tf.Variable(tf.zeros(case.features)), tf.Variable(tf.zeros(case.features))
-        coupling = tfb.RealNVP(
-            num_masked=half if i % 2 else -half,
-            shift_and_log_scale_fn=lambda x, units, network=network: tf.split(network(x), 2, axis=-1),
-        )
-        flow += [tfb.Shift(shift), tfb.Scale(log_scale=log_scale), coupling]
-        variables += [shift, log_scale, *network.trainable_variables]
+        if spline:
+            options = dict(bijector_fn=functools.partial(_spline, case, network))
+        else:
+            options = dict(shift_and_log_scale_fn=functools.partial(_shift_and_log_scale, network))
+        act_norm, parameters = _act_norm(case)
+        flow += [*act_norm, tfb.RealNVP(num_masked=half if i % 2 else -half, **options)]
+        variables += [*parameters, *network.trainable_variables]
     return tfb.Chain(flow), variables
+
+
+def _shift_and_log_scale(network, x, units):
+    return tf.split(network(x), 2, axis=-1)
+
+
+def _spline(case, network, x, units, **kwargs):
+    """A spline from z to x whose inverse takes what a density takes: one evaluation, no root."""
+    raw = tf.reshape(network(x), (-1, units, 3 * case.bins - 1))
+    *sizes, slopes = tf.split(raw, [case.bins, case.bins, case.bins - 1], -1)
+    widths, heights = (2 * case.bound * (1e-2 / case.bins + 0.99 * tf.nn.softmax(size)) for size in sizes)
+    slopes = 1e-2 + tf.math.softplus(slopes)
+    return tfb.Invert(tfb.RationalQuadraticSpline(widths, heights, slopes, range_min=-case.bound))
+
+
+def _autoregressive(case):
+    flow, variables = [], []
+    for i in range(case.steps):
+        network = tfb.AutoregressiveNetwork(
+            params=2,
+            event_shape=case.features,
+            hidden_units=2 * [case.hidden],
+            input_order="right-to-left" if i % 2 else "left-to-right",
+            activation="relu",
+        )
+        network.build((None, case.features))
+        act_norm, parameters = _act_norm(case)
+        flow += [*act_norm, tfb.MaskedAutoregressiveFlow(network)]
+        variables += [*parameters, *network.trainable_variables]
+    return tfb.Chain(flow), variables
+
+
+def _act_norm(case):
+    shift, log_scale = tf.Variable(tf.zeros(case.features)), tf.Variable(tf.zeros(case.features))
+    return [tfb.Shift(shift), tfb.Scale(log_scale=log_scale)], [shift, log_scale]
+
+
+_FLOWS = {"glow": _glow, "real_nvp": _couplings, "neural_spline": _couplings, "autoregressive": _autoregressive}
 
 
 def _head(case, eta):

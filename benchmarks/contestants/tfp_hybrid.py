@@ -1,5 +1,6 @@
 """This package: `HybridModel`'s own training step, compiled."""
 
+import functools
 import itertools
 
 import keras
@@ -19,23 +20,46 @@ def build(case, work, variant, data):
 
 
 def _model(case, data):
-    if case.family == "glow":
-        flow = hy.bijectors.Glow(
-            case.shape,
-            levels=case.levels,
-            steps=case.steps,
-            hidden_units=case.hidden,
-            quantization_levels=None,
-            recompute=case.recompute,
-        )
-        head = hy.heads.Categorical(case.classes)
-    else:
-        flow = hy.bijectors.RealNVP(case.shape, couplings=case.couplings, hidden_units=(case.hidden, case.hidden))
-        head = hy.heads.HeteroscedasticNormal()
     weight = case.generative_weight / cases.dimensions(case)
-    model = hy.HybridModel(hy.flow_distribution(flow), head, generative_weight=weight)
+    head = hy.heads.Categorical(case.classes) if case.family == "glow" else hy.heads.HeteroscedasticNormal()
+    model = hy.HybridModel(hy.flow_distribution(_FLOWS[case.family](case)), head, generative_weight=weight)
     model.adapt(data[0][0], data[1][0])
     return model
+
+
+def _glow(case):
+    return hy.bijectors.Glow(
+        case.shape,
+        levels=case.levels,
+        steps=case.steps,
+        hidden_units=case.hidden,
+        quantization_levels=None,
+        recompute=case.recompute,
+    )
+
+
+def _real_nvp(case):
+    return hy.bijectors.RealNVP(case.shape, couplings=case.couplings, hidden_units=(case.hidden, case.hidden))
+
+
+def _neural_spline(case):
+    """`bijectors.NeuralSplineFlow` has maps between its couplings that the peers' do not have."""
+    network = functools.partial(hy.networks.MLP, hidden_units=(case.hidden, case.hidden))
+
+    def pair():
+        parts = []
+        for swap in (False, True):
+            coupling = hy.bijectors.SplineCoupling(
+                case.shape, swap=swap, bins=case.bins, bound=case.bound, conditioner=network
+            )
+            parts += [hy.bijectors.ActNorm(case.shape), coupling]
+        return hy.bijectors.FusedChain(parts, case.shape)
+
+    return hy.bijectors.Steps(pair, case.couplings // 2, case.shape)
+
+
+def _autoregressive(case):
+    return hy.bijectors.AutoregressiveFlow(case.shape, steps=case.steps, hidden_units=(case.hidden, case.hidden))
 
 
 def compiled_model(case, data, **options):
@@ -147,6 +171,12 @@ def _trainable(model):
     return int(sum(np.prod(weight.shape) for weight in model.trainable_weights))
 
 
+_FLOWS = {
+    "glow": _glow,
+    "real_nvp": _real_nvp,
+    "neural_spline": _neural_spline,
+    "autoregressive": _autoregressive,
+}
 _WORKS = {
     "step": _step,
     "step_after_a_tiny_one": _step_after_a_tiny_one,

@@ -1,4 +1,6 @@
-"""zuko: the couplings of `zuko.flows.RealNVP`, with an affine map of the features before each, as an ActNorm."""
+"""zuko: couplings and autoregressive transformations, with an affine map of the features before each, as an ActNorm."""
+
+import functools
 
 import torch
 import zuko
@@ -13,11 +15,13 @@ def build(case, work, variant, data):
 
 def flow(case):
     """The flow of a case, as `torch_works.functions` takes it."""
-    real_nvp = zuko.flows.RealNVP(case.features, transforms=case.couplings, hidden_features=2 * (case.hidden,))
-    parts = []
-    for coupling in real_nvp.transform.transforms:
-        parts += [_act_norm(case.features), coupling]
-    model = zuko.flows.Flow(parts, real_nvp.base)
+    steps, parts = _steps(case), []
+    for step in steps:
+        parts += [_act_norm(case.features), step]
+    base = zuko.lazy.UnconditionalDistribution(
+        zuko.distributions.DiagNormal, torch.zeros(case.features), torch.ones(case.features), buffer=True
+    )
+    model = zuko.flows.Flow(parts, base)
     act_norms, lazy_couplings = parts[::2], parts[1::2]
     # Made once, not in every step: that is faster, and the step that torch.compile makes of it does not crash.
     couplings = [coupling() for coupling in lazy_couplings]
@@ -31,6 +35,24 @@ def flow(case):
         return x, log_det
 
     return model, inverse_and_log_det, lambda n: model().sample((n,))
+
+
+def _steps(case):
+    options = dict(hidden_features=2 * (case.hidden,))
+    if case.family == "autoregressive":
+        order = torch.arange(case.features)
+        return [
+            zuko.flows.MaskedAutoregressiveTransform(case.features, order=order.flip(0) if i % 2 else order, **options)
+            for i in range(case.steps)
+        ]
+    if case.family == "neural_spline":
+        options["univariate"] = functools.partial(zuko.transforms.MonotonicRQSTransform, bound=case.bound)
+        options["shapes"] = [(case.bins,), (case.bins,), (case.bins - 1,)]
+    features = torch.arange(case.features)
+    return [
+        zuko.flows.GeneralCouplingTransform(case.features, mask=features % 2 == i % 2, **options)
+        for i in range(case.couplings)
+    ]
 
 
 def _act_norm(features):

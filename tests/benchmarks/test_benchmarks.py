@@ -161,11 +161,31 @@ def test_parameters():
     assert expected_parameters(case, "zuko") == 2 * (8 + 9 + 12 + 16) + 10
     with pytest.raises(ValueError, match="99 trainable parameters; wanted 100"):
         check_parameters(case, "zuko", 99)
+    # As before with five numbers for a spline of two bins in place of an affine map's two; flowjax has seven.
+    case = cases.NeuralSpline(features=4, couplings=2, bins=2, hidden=3)
+    assert expected_parameters(case, "zuko") == 2 * (8 + 9 + 12 + 4 * 10) + 10
+    assert expected_parameters(case, "flowjax") == 2 * (8 + 9 + 12 + 4 * 14) + 10
+    # An ActNorm and dense layers 4 -> 3 -> 3 -> 8.
+    case = cases.Autoregressive(features=4, steps=3, hidden=3)
+    assert expected_parameters(case, "nflows") == 3 * (8 + 15 + 12 + 32) + 10
     # 4 x 4 squeezed to 2 x 2 x 4: ActNorm, 4 x 4 matrix, 3x3 and 1x1 and 3x3 convolutions; a head from 16 to 10.
     case = cases.Glow(side=4, levels=1, steps=1, hidden=5)
     network = (9 * 2 * 5 + 5) + (5 * 5 + 5) + (9 * 5 * 4 + 4)
     assert expected_parameters(case, "tensorflow_probability") == 8 + 16 + network + 170
     assert expected_parameters(case, "normflows") == 8 + 36 + network + 170
+
+
+def test_who_takes_part():
+    """Images are not for packages of vectors only; autoregressive flows are not sampled, which takes d passes."""
+    everybody = list(contestants.VARIANTS)
+    names = {
+        family: {library for library, _ in contestants.entries(case, "density", everybody)}
+        for family, case in cases.QUICK_CASES.items()
+    }
+    assert names["real_nvp"] == set(everybody)
+    assert names["glow"] == set(everybody) - {"nflows", "zuko", "flowjax"}
+    assert names["neural_spline"] == names["autoregressive"] == set(everybody) - {"jax"}
+    assert contestants.entries(cases.QUICK_CASES["autoregressive"], "sample", everybody) == []
 
 
 def test_flops():

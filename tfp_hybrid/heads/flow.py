@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid.bijectors.spline import check_spline, constrained_spline
+from tfp_hybrid.bijectors.rational_quadratic import inverse_spline, spline
+from tfp_hybrid.bijectors.spline import check_spline
 from tfp_hybrid.heads.normal import StandardizedResponse
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -44,15 +45,25 @@ class Flow(StandardizedResponse):
 
     def distribution(self, eta) -> tfd.Distribution:
         loc, scale = eta[..., 0], tf.math.softplus(eta[..., 1]) + 1e-3
-        widths, heights, slopes = tf.split(eta[..., 2:], [self.bins, self.bins, self.bins - 1], -1)
         mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
-        spline = constrained_spline(widths, heights, slopes, self.bound)
-        return _SplineNormal(mean + stddev * loc, stddev * scale, tf.convert_to_tensor(self.widening), spline)
+        g = _spline_bijector(eta[..., 2:], self.bound)
+        return _SplineNormal(mean + stddev * loc, stddev * scale, tf.convert_to_tensor(self.widening), g)
 
     def get_config(self) -> dict:
         config = super().get_config() | {"bins": self.bins, "bound": self.bound}
         del config["event_shape"]
         return config
+
+
+def _spline_bijector(raw, bound):
+    return tfb.Inline(
+        forward_fn=lambda u: spline(u, raw, bound)[0],
+        inverse_fn=lambda v: inverse_spline(v, raw, bound)[0],
+        inverse_log_det_jacobian_fn=lambda v: inverse_spline(v, raw, bound)[1],
+        forward_min_event_ndims=0,
+        is_increasing=True,
+        name="spline",
+    )
 
 
 class _SplineNormal(tfd.TransformedDistribution):

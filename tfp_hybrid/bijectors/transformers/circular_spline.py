@@ -7,7 +7,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_hybrid.arguments import check_count
-from tfp_hybrid.bijectors.spline import bin_sizes, knot_slopes, spline_forward, spline_inverse
+from tfp_hybrid.bijectors import one_pass
+from tfp_hybrid.bijectors.rational_quadratic import LEAST, UNIT_SLOPE
 from tfp_hybrid.bijectors.transformers.base import Transformer
 
 tfb = tfp.bijectors
@@ -52,25 +53,25 @@ class CircularSpline(Transformer):
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         spline, x_first, z_first, phase = self._parts(raw)
-        x, log_det = spline_inverse(spline, _wrapped(z) - z_first, event_ndims)
-        return _wrapped(x + x_first + phase), log_det
+        x, log_det = one_pass.inverse_and_log_det(spline, _wrapped(z) - z_first, event_ndims)
+        return _wrapped(tf.ensure_shape(x, z.shape) + x_first + phase), log_det
 
     def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
         spline, x_first, z_first, phase = self._parts(raw)
-        z, log_det = spline_forward(spline, _wrapped(x - phase) - x_first, event_ndims)
-        return _wrapped(z + z_first), log_det
+        z, log_det = one_pass.forward_and_log_det(spline, _wrapped(x - phase) - x_first, event_ndims)
+        return _wrapped(tf.ensure_shape(z, x.shape) + z_first), log_det
 
     def _parts(self, raw):
         """The spline from x to z, what its first knot stands for in x and in z, and the phase.
 
         TFP's spline has the slope 1 at its ends. It goes on by a bin beyond both ends of the circle, which leaves the
-        slope there free, and an angle that rounding moves beyond them inside.
+        slope there free, and an angle that rounding moves beyond them inside. In graphs it loses axes of size 1.
         """
         entries = [raw.shape[-1] // self.num_parameters, self.num_parameters]
         raw = tf.reshape(raw, tf.concat([tf.shape(raw)[:-1], entries], 0))
         raw_widths, raw_heights, raw_slopes, phase = tf.split(raw, [self.bins, self.bins, self.bins, 1], -1)
-        widths, heights = (bin_sizes(one, 2 * math.pi) for one in (raw_widths, raw_heights))
-        slopes = knot_slopes(raw_slopes)
+        widths, heights = (_shares(one) for one in (raw_widths, raw_heights))
+        slopes = LEAST + (1 - LEAST) * tf.math.softplus(raw_slopes + UNIT_SLOPE)
         spline = tfb.RationalQuadraticSpline(
             bin_widths=tf.concat([widths[..., -1:], widths, widths[..., :1]], -1),
             bin_heights=tf.concat([heights[..., -1:], heights, heights[..., :1]], -1),
@@ -78,6 +79,11 @@ class CircularSpline(Transformer):
             range_min=0.0,
         )
         return spline, -math.pi - widths[..., -1], -math.pi - heights[..., -1], phase[..., 0]
+
+
+def _shares(raw):
+    """Divides the circle into bins, `(..., bins)`."""
+    return 2 * math.pi * (LEAST / raw.shape[-1] + (1 - LEAST) * tf.nn.softmax(raw))
 
 
 def _wrapped(angle):

@@ -4,7 +4,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfp_hybrid.bijectors.spline import check_spline, constrained_spline, spline_forward, spline_inverse
+from tfp_hybrid.bijectors.base import sum_rightmost
+from tfp_hybrid.bijectors.rational_quadratic import inverse_spline, spline
+from tfp_hybrid.bijectors.spline import check_spline
 from tfp_hybrid.bijectors.transformers.base import Transformer
 
 
@@ -35,12 +37,13 @@ class RationalQuadraticSpline(Transformer):
         return 3 * self.bins - 1
 
     def forward(self, z, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return spline_inverse(self._spline(raw), z, event_ndims)
+        x, log_slopes = inverse_spline(z, self._by_entry(raw), self.bound)
+        return x, sum_rightmost(log_slopes, event_ndims)
 
     def inverse(self, x, raw, event_ndims: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return spline_forward(self._spline(raw), x, event_ndims)
+        z, log_slopes = spline(x, self._by_entry(raw), self.bound)
+        return z, sum_rightmost(log_slopes, event_ndims)
 
-    def _spline(self, raw):
+    def _by_entry(self, raw):
         entries = [raw.shape[-1] // self.num_parameters, self.num_parameters]
-        raw = tf.reshape(raw, tf.concat([tf.shape(raw)[:-1], entries], 0))
-        return constrained_spline(*tf.split(raw, [self.bins, self.bins, self.bins - 1], -1), self.bound)
+        return tf.reshape(raw, tf.concat([tf.shape(raw)[:-1], entries], 0))
