@@ -67,8 +67,8 @@ def run(data: pathlib.Path | None, out: pathlib.Path, only: list[str], quick: bo
             finished.add(pd.DataFrame([found], columns=COLUMNS))
             files.write(out / "uci.md", report(finished.table, finished.machines, quick))
             CONSOLE.print(f"split {number}, {name}: NLL {found[2]:.3f}; {seconds:.0f} s", highlight=False)
-    if uci_pictures.SET in tables:
-        uci_pictures.draw(tables[uci_pictures.SET], out, SEED, quick)
+        if number == 0 and uci_pictures.SET in tables:
+            uci_pictures.draw(tables[uci_pictures.SET], out, SEED, quick)
 
 
 def _log_prob(learner, name, split, seed):

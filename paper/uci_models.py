@@ -78,8 +78,8 @@ hidden layers of {_S.width} [{_L.width}] units with a dropout of {DROPOUT} follo
 the flow of these features; its density is one of features, not p(x). `NormalMixture({COMPONENTS})` is the head (for
 wine `Ordinal`), and lambda is {GENERATIVE_WEIGHT}. AdamW (learning rate {RATE}, cosine decay, weight decay {_S.decay}
 [{LARGE:,} / rows] of kernels, gradients clipped at norm 1) takes at most {_S.steps:,} steps [{EPOCHS} epochs], with
-batches of {_S.batch} [{_L.batch}; {2 * _L.batch} of more than {VERY_LARGE:,}] rows. p(y|x) is the mean of the densities of
-{_S.members} [{_L.members}] such models. Each is trained without other rows, a fifth of the training rows but at most
+batches of {_S.batch} [{_L.batch}; {2 * _L.batch} of more than {VERY_LARGE:,}] rows. p(y|x) is the mean of the densities
+of {_S.members} [{_L.members}] such models. Each is trained without other rows, a fifth of the training rows but at most
 {MOST_HELD_OUT:,}; it gets the weights with which their NLL was lowest, of one look in {STEPS_BETWEEN_CHECKS} steps, and
 a fit ends after {PATIENCE} looks without a lower one.
 
