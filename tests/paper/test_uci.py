@@ -93,6 +93,18 @@ def test_a_fit_of_a_mixture_finds_the_noise():
     assert noise - 0.2 < nll < noise + 0.7
 
 
+@pytest.mark.integration
+def test_the_same_fit_again_gives_the_same():
+    """Initial weights, edges, the optimizer's moments and the draws of the dropout are those of the first fit."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(2, 60, 2)).astype("float32")
+    y, other = y[:, 0], rng.normal(size=(60, 2)).astype("float32")
+    learner = uci_models.Learner(2, uci_models.mixture, uci_models.QUICK_SIZE, seed=0)
+    first = learner.log_prob((x, y), (x, y), seed=5)
+    assert (learner.log_prob((other, y), (x, y), seed=5) != first).any()
+    np.testing.assert_array_equal(learner.log_prob((x, y), (x, y), seed=5), first)
+
+
 def test_nll_is_of_y_in_its_own_unit_and_of_scores_a_probability(folder):
     """A stand-in for the models: a standard normal, and the frequencies 1/6 of six scores."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 import tarfile
 from collections.abc import Callable
 
@@ -93,7 +94,7 @@ def _find(paths, data_dir):
 
 def _extract(paths, data_dir):
     """Extracts files of the archive, which is downloaded unless it is there, and returns their folder."""
-    archive = manual.find("density", lambda folder: _archive_in(folder), data_dir)
+    archive = manual.find("density", _archive_in, data_dir)
     if archive is None:
         archive = download("density", {_ARCHIVE: _URL}, data_dir)[_ARCHIVE]
     folder, wanted = manual.folder_for("density", data_dir), {str(_source(path)) for path in paths}
@@ -102,8 +103,8 @@ def _extract(paths, data_dir):
             path = member.name.removeprefix("./").removeprefix("data/")
             if member.isfile() and path in wanted:
                 wanted.remove(path)
-                with files.replacing(folder / path) as beside:
-                    beside.write_bytes(content.extractfile(member).read())
+                with files.replacing(folder / path) as beside, beside.open("wb") as file:
+                    shutil.copyfileobj(content.extractfile(member), file)
     if wanted:
         raise ValueError(f"{archive} lacks {', '.join(sorted(wanted))}; wanted the archive at {_URL}.")
     return folder
@@ -166,8 +167,7 @@ def _read_hepmass(train_path: pathlib.Path, test_path: pathlib.Path) -> _Arrays:
     mean, stddev = train.mean(0), train.std(0, ddof=1)
     kept = (train == train.min(0)).sum(0) <= _MOST_REPEATED
     train, test = (((rows - mean) / stddev)[:, kept] for rows in (train, test))
-    held_out = int(0.1 * len(train))
-    return train[:-held_out], train[-held_out:], test
+    return *_without_last_tenth(train), test
 
 
 def _signal(path):
@@ -198,10 +198,13 @@ def _array(path, columns=None):
 
 def _split(rows):
     """The last tenth for testing, and the last tenth of the others for validation."""
-    test = int(0.1 * len(rows))
-    validation = int(0.1 * (len(rows) - test))
-    end = len(rows) - test
-    return rows[: end - validation], rows[end - validation : end], rows[end:]
+    others, test = _without_last_tenth(rows)
+    return *_without_last_tenth(others), test
+
+
+def _without_last_tenth(rows):
+    end = len(rows) - int(0.1 * len(rows))
+    return rows[:end], rows[end:]
 
 
 def _standardized(train, validation, test):
