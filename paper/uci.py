@@ -22,7 +22,7 @@ SEED = 0
 COLUMNS = ["set", "split", "nll", "test_rows", "seconds"]
 SETS = tuple(SPLITS)
 SCORES, LOWEST, HIGHEST = "wine-quality-red", 3, 8  # integers of a known range
-HEADS = {SCORES: lambda: heads.Ordinal(HIGHEST - LOWEST + 1)}
+HEADS = {SCORES: lambda: heads.Categorical(HIGHEST - LOWEST + 1, kernel_initializer="glorot_uniform")}
 ABOUT = """\
 The NLL is -log p(y|x) in nats, of y in its own unit: the mean over a split's test rows, then the mean over the splits
 with its standard error. Lower is better. The splits are the standard ones. Wine's scores are integers: its NLL is -log
