@@ -29,6 +29,10 @@ with its standard error. Lower is better. The splits are the standard ones. Wine
 P(score), of a probability. The published ones are of densities, which have no bound for integers, so they are no
 comparison.
 
+In the standard splits, some test rows are training rows, too, with the same x and y: of the first five splits 6.5 % of
+protein's, 3.1 % of concrete's, 0.8 % of power-plant's, 27 % of wine's and none of the others'. That helps whoever
+remembers training rows, published models included.
+
 Published, not measured here: {source}."""
 
 
@@ -104,6 +108,10 @@ def report(table: pd.DataFrame, machines: str, quick: bool = False) -> str:
         "|---" * len(columns) + "|",
         *("| " + " | ".join(cells) + " |" for cells in rows),
         "",
+        f"Beside the published figures, without {SCORES}:",
+        "",
+        *(_comparison(name, table.groupby("set")["nll"]) for name in published.UCI),
+        "",
         "## The recipe",
         "",
         uci_models.RECIPE,
@@ -113,8 +121,21 @@ def report(table: pd.DataFrame, machines: str, quick: bool = False) -> str:
 
 def _row(name, nll):
     quoted = [f"*{found[name]:.2f}*" if name in found else "-" for found in published.UCI.values()]
-    return [name, f"{len(nll)} of {SPLITS[name]}", f"{nll.mean():.3f} ± {_error(nll):.3f}", *quoted]
+    measured = f"{nll.mean():.3f} ± {_error(nll):.3f}" if len(nll) > 1 else f"{nll.mean():.3f}"
+    return [name, f"{len(nll)} of {SPLITS[name]}", measured, *quoted]
+
+
+def _comparison(name, nlls):
+    """In how many sets the NLL is below a published one, and in which it is above by more than a standard error."""
+    found = {one: nll for one, nll in published.UCI[name].items() if one in nlls.groups and one != SCORES}
+    means = nlls.mean()
+    below = [one for one, nll in found.items() if means[one] < nll]
+    above = [one for one, nll in found.items() if means[one] > nll + _error(nlls.get_group(one))]
+    listed = f" ({', '.join(above)})" if above else ""
+    return (
+        f"* {name}: below on {len(below)} of {len(found)}; above by more than a standard error on {len(above)}{listed}."
+    )
 
 
 def _error(values):
-    return values.std() / math.sqrt(len(values)) if len(values) > 1 else np.nan
+    return values.std() / math.sqrt(len(values)) if len(values) > 1 else 0.0

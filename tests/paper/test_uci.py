@@ -127,14 +127,18 @@ def test_nll_is_of_y_in_its_own_unit_and_of_scores_a_probability(folder):
 
 def test_report_has_means_errors_and_published_figures():
     rows = [("yacht", split, nll, 31, 60.0) for split, nll in enumerate((1.0, 2.0, 3.0))]
-    rows += [("bostonHousing", 0, 2.5, 51, 60.0)]
+    rows += [("bostonHousing", 0, 2.5, 51, 60.0), ("power-plant", 0, 2.7, 9, 1.0), (uci.SCORES, 0, 0.8, 9, 1.0)]
     text = uci.report(pd.DataFrame(rows, columns=uci.COLUMNS), "two cores")
     lines = text.splitlines()
-    assert "| bostonHousing | 1 of 20 | 2.500 ± nan | *2.41* | - |" in lines
+    assert "| bostonHousing | 1 of 20 | 2.500 | *2.41* | - |" in lines
     assert "| yacht | 3 of 20 | 2.000 ± 0.577 | *1.18* | - |" in lines
     assert lines.index(next(line for line in lines if "| boston" in line)) < lines.index(
         next(line for line in lines if "| yacht" in line)
     )
+    assert (
+        "* deep ensembles: below on 1 of 3; above by more than a standard error on 2 (bostonHousing, yacht)." in lines
+    )
+    assert "* TreeFlow: below on 0 of 1; above by more than a standard error on 1 (power-plant)." in lines
     assert "two cores; the splits took 4 minutes" in text and "second-hand" in text and "trial run" not in text
 
 
