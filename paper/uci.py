@@ -56,6 +56,10 @@ def run(data: pathlib.Path | None, out: pathlib.Path, only: list[str], quick: bo
         tables, learners = {name: Table(data or UCI, name) for name in SETS if name in only or not only}, {}
     except MissingData as error:
         raise ValueError(str(error)) from None
+
+    def write():
+        files.write(out / "uci.md", report(finished.table, finished.machines, quick))
+
     finished = Finished(out / "uci.csv", COLUMNS, uci_models.SETTINGS | {"seed": SEED, "quick": quick})
     for number in range(1 if quick else max(SPLITS.values())):
         for name, table in tables.items():
@@ -69,10 +73,11 @@ def run(data: pathlib.Path | None, out: pathlib.Path, only: list[str], quick: bo
             seconds = round(time.perf_counter() - started, 1)
             found = (name, number, -log_prob.mean(), len(log_prob), seconds)
             finished.add(pd.DataFrame([found], columns=COLUMNS))
-            files.write(out / "uci.md", report(finished.table, finished.machines, quick))
+            write()
             CONSOLE.print(f"split {number}, {name}: NLL {found[2]:.3f}; {seconds:.0f} s", highlight=False)
         if number == 0 and uci_pictures.SET in tables:
             uci_pictures.draw(tables[uci_pictures.SET], out, SEED, quick)
+    write()
 
 
 def _log_prob(learner, name, split, seed):
