@@ -32,11 +32,13 @@ class Split:
       train: Standardized x `(n, d)` and y `(n,)`, float32. Columns that are constant in the whole set
         are left out, and those that are constant in these rows are 0.
       test: The same of the test rows, with the means and the standard deviations of the training rows.
+      mean: The mean of y in the training rows.
       unit: The standard deviation of y in the training rows.
     """
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
+    mean: float
     unit: float
 
 
@@ -58,6 +60,14 @@ class Table:
         rows = np.loadtxt(self._folder / "data.txt")
         self._x, self._y = rows[:, self._indices("features")], rows[:, int(self._indices("target"))]
         self._x = self._x[:, np.ptp(self._x, axis=0) > 0]
+
+    def __len__(self):
+        return len(self._y)
+
+    @property
+    def columns(self) -> int:
+        """The columns of x."""
+        return self._x.shape[1]
 
     @property
     def batch(self) -> int:
@@ -87,7 +97,7 @@ class Table:
                 "float32"
             )
 
-        return Split(standardized(train), standardized(test), float(unit))
+        return Split(standardized(train), standardized(test), float(mean), float(unit))
 
     def _indices(self, name):
         return np.loadtxt(self._folder / f"index_{name}.txt").astype(int)

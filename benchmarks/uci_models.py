@@ -2,11 +2,11 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from scipy.special import logsumexp
 
 import tfp_hybrid as hy
 from benchmarks.uci_data import Split
+from benchmarks.uci_training import Trainer
 from tfp_hybrid import bayes
 
 POSTERIOR, POINT, RIDGE = "posterior", "point head", "BayesianRidge"
@@ -58,25 +58,9 @@ class Learner:
     """
 
     def __init__(self, features: int, batch: int, seed: int, quick: bool = False):
-        self._batch, self._checks = batch, 2 if quick else STEPS // STEPS_BETWEEN_CHECKS
-        self._starts = []
-        for member in range(MEMBERS):
-            keras.utils.set_random_seed(seed + member)
-            self._model = _model(features)
-            self._variables = [*self._model.variables, *self._model.optimizer.variables]
-            self._starts.append([variable.numpy() for variable in self._variables])
-        model = self._model
-
-        @tf.function(jit_compile=True, autograph=False)
-        def steps(x, y):
-            def step(i):
-                model.train_step((x[i], y[i]))
-                return i + 1
-
-            tf.while_loop(lambda i: i < STEPS_BETWEEN_CHECKS, step, [0])
-
-        self._steps = steps
-        self._latent = tf.function(lambda x: model.encode(x).features, autograph=False, reduce_retracing=True)
+        checks = 2 if quick else STEPS // STEPS_BETWEEN_CHECKS
+        seeds = [seed + member for member in range(MEMBERS)]
+        self._trainer = Trainer(lambda: _model(features), seeds, batch, STEPS_BETWEEN_CHECKS, checks, PATIENCE)
 
     def scores(self, split: Split, seed: int) -> dict[str, tuple[float, float]]:
         """Returns the log-likelihood in nats and the RMSE of the test rows, of the posterior and of the point heads.
@@ -84,44 +68,23 @@ class Learner:
         Both are of the same flows: the mean of the densities of `MEMBERS` models, each of which is trained without
         another fold of the training rows, by which it stops training and chooses the prior of its head.
         """
-        x, y = split.train
+        (x, y), model = split.train, self._trainer.model
         fold = np.random.default_rng(seed).permutation(len(y)) % FOLDS
         found = {POSTERIOR: [], POINT: []}
         for member in range(MEMBERS):
             train, held_out = fold != member, fold == member
             rows, held_out = (x[train], y[train]), (x[held_out], y[held_out])
-            self._train(rows, held_out, member, np.random.default_rng([seed, member]))
+            self._trainer.train(rows, held_out, member, np.random.default_rng([seed, member]))
             found[POINT].append(self._of_rows(*split.test))
-            bayes.fit(self._model, *rows, prior="validation", validation_data=held_out, batch_size=ROWS_AT_ONCE)
-            bayes.update(self._model, *held_out, batch_size=ROWS_AT_ONCE)
+            bayes.fit(model, *rows, prior="validation", validation_data=held_out, batch_size=ROWS_AT_ONCE)
+            bayes.update(model, *held_out, batch_size=ROWS_AT_ONCE)
             found[POSTERIOR].append(self._of_rows(*split.test))
-            self._model.head.posterior = None
+            model.head.posterior = None
         return {name: _of_ensemble(np.array(members), split) for name, members in found.items()}
-
-    def _train(self, rows, held_out, member, rng):
-        for variable, value in zip(self._variables, self._starts[member], strict=True):
-            variable.assign(value)
-        x, y = rows
-        trained = self._model.trainable_variables
-        lowest, best, since = np.inf, [variable.numpy() for variable in trained], 0
-        for _ in range(self._checks):
-            count = STEPS_BETWEEN_CHECKS * self._batch
-            epochs = [rng.permutation(len(y)) for _ in range(-(-count // len(y)))]
-            chosen = np.concatenate(epochs)[:count].reshape(STEPS_BETWEEN_CHECKS, self._batch)
-            self._steps(tf.constant(x[chosen]), tf.constant(y[chosen]))
-            nll = -self._of_rows(*held_out)[0].mean()
-            if nll < lowest:
-                lowest, best, since = nll, [variable.numpy() for variable in trained], 0
-            else:
-                since += 1
-            if since == PATIENCE or not np.isfinite(nll):
-                break
-        for variable, value in zip(trained, best, strict=True):
-            variable.assign(value)
 
     def _of_rows(self, x, y):
         """log p(y|x) and E[y|x] of standardized rows, `(2, n)`."""
-        p_y = self._model.head(self._latent(tf.constant(x)))
+        p_y = self._trainer.distribution(x)
         return np.stack([p_y.log_prob(y).numpy(), p_y.mean().numpy()]).astype(float)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m paper simulation`, `mnist`, `flights` or `report`."""
+"""The command line: `python -m paper simulation`, `mnist`, `flights`, `uci` or `report`."""
 
 import pathlib
 from typing import Annotated
@@ -16,13 +16,17 @@ EXAMPLES = """Examples:
 
   python -m paper mnist --quick
 
+  python -m paper uci --only yacht --data-dir ../shared/data/uci
+
   python -m paper report --out paper/results --markdown docs/paper.md
 """
 
 
 @app.command(no_args_is_help=True, epilog=EXAMPLES)
 def run(
-    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, for existing results.")],
+    experiment: Annotated[
+        str, typer.Argument(help="simulation, mnist, flights or uci; or report, for existing results.")
+    ],
     out: Annotated[
         pathlib.Path | None,
         typer.Option(help="Folder for results; defaults to runs/reproduce, or runs/reproduce_quick with --quick."),
@@ -30,7 +34,9 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="Make a trial run of a minute: tiny models on few rows.")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Run only this model of the experiment. Repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run only this model of the experiment, or this set of uci. Repeatable.")
+    ] = None,
     markdown: Annotated[
         pathlib.Path | None,
         typer.Option(help="File in which the tables replace the text between <!-- results --> and <!-- /results -->."),
@@ -39,6 +45,8 @@ def run(
 ):
     """Runs an experiment of the paper, and writes a JSON file for each model, pictures, and report.html.
 
+    `uci` writes uci.csv, uci.md and a picture instead; its --data-dir is the folder of the nine sets.
+
     Run the same command again to resume after an interruption. Models that have a result are not trained again.
     """
     with errors(lambda: "Run the same command again to resume."):
@@ -46,7 +54,7 @@ def run(
         from tfp_hybrid import files
         from tfp_hybrid.commands import tables
 
-        known = (*reporting.EXPERIMENTS, "report")
+        known = (*reporting.EXPERIMENTS, "uci", "report")
         if experiment not in known:
             raise ValueError(f"The experiment {experiment!r} is unknown; wanted one of {', '.join(known)}.")
         if experiment == "report" and (quick or only or data_dir):
@@ -55,6 +63,12 @@ def run(
             raise ValueError("--quick is a trial run, whose tables cannot be written with --markdown.")
         out = out or pathlib.Path("runs/reproduce_quick" if quick else "runs/reproduce")
         files.check_writable(out / experiment)
+        if experiment == "uci":
+            if markdown is not None:
+                raise ValueError("`uci` writes a report of its own, uci.md; it takes no --markdown.")
+            from paper import uci
+
+            return uci.run(data_dir, out / experiment, only or [], quick)
         if markdown is not None:
             reporting.check_markdown(markdown)
         if experiment != "report":

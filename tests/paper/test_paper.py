@@ -180,7 +180,7 @@ def test_help_has_examples():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("imagenet",), "'imagenet' is unknown; wanted one of simulation, mnist, flights, report"),
+        (("imagenet",), "'imagenet' is unknown; wanted one of simulation, mnist, flights, uci, report"),
         (("simulation", "--quick", "--only", "nothing"), "--only 'nothing' is unknown"),
         (("report", "--markdown", "missing.md"), "--markdown missing.md does not exist"),
         (("report",), "has no results"),
