@@ -49,7 +49,7 @@ class Flow:
         self.model = _model(features)
         rate = keras.optimizers.schedules.CosineDecay(RATE, STEPS, alpha=0.01)
         self._optimizer = keras.optimizers.Adam(rate, clipnorm=10.0)
-        self.model.compile(self._optimizer, jit_compile=True, steps_per_execution=STEPS_BETWEEN_CHECKS)
+        self.model.compile(self._optimizer, jit_compile=not quick, steps_per_execution=STEPS_BETWEEN_CHECKS)
         self._optimizer.build(self.model.trainable_variables)
         self._start = [variable.numpy() for variable in self._optimizer.variables]
 
