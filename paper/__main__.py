@@ -1,4 +1,4 @@
-"""The command line: `python -m paper simulation`, `mnist`, `flights` or `report`."""
+"""The command line: `python -m paper simulation`, `mnist`, `flights`, `adbench` or `report`."""
 
 import pathlib
 from typing import Annotated
@@ -7,7 +7,6 @@ import rich.console
 import typer
 
 from tfp_hybrid.console import errors
-from tfp_hybrid.options import DataDir
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 EXAMPLES = """Examples:
@@ -16,13 +15,17 @@ EXAMPLES = """Examples:
 
   python -m paper mnist --quick
 
+  python -m paper adbench --only letter
+
   python -m paper report --out paper/results --markdown docs/paper.md
 """
 
 
 @app.command(no_args_is_help=True, epilog=EXAMPLES)
 def run(
-    experiment: Annotated[str, typer.Argument(help="simulation, mnist or flights; or report, for existing results.")],
+    experiment: Annotated[
+        str, typer.Argument(help="simulation, mnist, flights or adbench; or report, for existing results.")
+    ],
     out: Annotated[
         pathlib.Path | None,
         typer.Option(help="Folder for results; defaults to runs/reproduce, or runs/reproduce_quick with --quick."),
@@ -35,7 +38,13 @@ def run(
         pathlib.Path | None,
         typer.Option(help="File in which the tables replace the text between <!-- results --> and <!-- /results -->."),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder of the data sets; defaults to $TFDS_DATA_DIR, or else ~/tensorflow_datasets; for adbench, to "
+            "../shared/data/adbench beside the repository."
+        ),
+    ] = None,
 ):
     """Runs an experiment of the paper, and writes a JSON file for each model, pictures, and report.html.
 

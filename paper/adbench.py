@@ -52,8 +52,10 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
     seeds = 1 if place.quick else SEEDS
     settings = {"seeds": list(range(seeds)), **sizes, **adbench_methods.SETTINGS}
 
+    folder = pathlib.Path(data_dir or adbench_data.FOLDER)
+
     def job(name):
-        return Job(settings, lambda: measured(*_read(data_dir, name), seeds, **sizes, quick=place.quick))
+        return Job(settings, lambda: measured(*adbench_data.read(folder, name), seeds, **sizes, quick=place.quick))
 
     return {name: job(name) for name in adbench_data.SETS}
 
@@ -139,9 +141,3 @@ def _dots(results):
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="lower left")
     return figure
-
-
-def _read(data_dir, name):
-    if data_dir is None:
-        raise ValueError(f"--data-dir is not given; wanted the folder with the files of {adbench_data.SOURCE}.")
-    return adbench_data.read(pathlib.Path(data_dir), name)

@@ -27,6 +27,7 @@ SETS = {
     "vowels": "40_vowels",
     "Wilt": "44_Wilt",
 }
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "adbench"
 SOURCE = "github.com/Minqi824/ADBench, adbench/datasets/Classical"
 
 

@@ -115,13 +115,11 @@ def test_a_quick_run_keeps_each_set_and_resumes(tmp_path):
     assert again.exit_code == 0 and "1 of " not in again.output and path.read_text() == kept
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [((), "--data-dir is not given; wanted"), (("--data-dir", "nowhere"), "--data-dir nowhere has no 40_vowels.npz")],
-)
-def test_missing_files_are_named(given, message, tmp_path):
-    result = CliRunner().invoke(app, ["adbench", "--quick", "--only", "vowels", "--out", str(tmp_path), *given])
-    assert result.exit_code == 1 and message in " ".join(result.output.split())
+def test_missing_files_are_named(tmp_path):
+    arguments = ["adbench", "--quick", "--only", "vowels", "--out", str(tmp_path), "--data-dir", "nowhere"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "--data-dir nowhere has no 40_vowels.npz; wanted the files of" in " ".join(result.output.split())
 
 
 def test_the_table_shows_every_set_and_the_means_over_them():
