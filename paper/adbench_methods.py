@@ -74,7 +74,10 @@ class Flow:
         )
 
     def scores(self, split: Split) -> dict[str, Scores]:
-        """Returns -log p(x) in nats; and three looks at a row, combined by Fisher's method: see `LOOKS`."""
+        """Returns -log p(x) in nats, and the same combined with distances to the nearest training rows in z and in x.
+
+        The combination is by Fisher's method, of p-values by the training rows.
+        """
         density = hy.uncertainty.NegativeLogProb()
         looks = [density, *(hy.uncertainty.KNearest(k=NEAREST, of=of) for of in ("z", "x"))]
         combined = hy.uncertainty.combine(looks, "fisher").fit(self.model, split.train, ROWS_AT_ONCE)
