@@ -1,4 +1,4 @@
-"""The command line: `python -m paper simulation`, `mnist`, `flights`, `uci` or `report`."""
+"""The command line: `python -m paper simulation`, `mnist`, `flights`, `adbench`, `uci` or `report`."""
 
 import pathlib
 from typing import Annotated
@@ -7,7 +7,6 @@ import rich.console
 import typer
 
 from tfp_hybrid.console import errors
-from tfp_hybrid.options import DataDir
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 EXAMPLES = """Examples:
@@ -18,6 +17,8 @@ EXAMPLES = """Examples:
 
   python -m paper uci --only yacht --data-dir ../shared/data/uci
 
+  python -m paper adbench --only letter
+
   python -m paper report --out paper/results --markdown docs/paper.md
 """
 
@@ -25,7 +26,7 @@ EXAMPLES = """Examples:
 @app.command(no_args_is_help=True, epilog=EXAMPLES)
 def run(
     experiment: Annotated[
-        str, typer.Argument(help="simulation, mnist, flights or uci; or report, for existing results.")
+        str, typer.Argument(help="simulation, mnist, flights, adbench or uci; or report, for existing results.")
     ],
     out: Annotated[
         pathlib.Path | None,
@@ -35,13 +36,20 @@ def run(
         bool, typer.Option("--quick", help="Make a trial run of a minute: tiny models on few rows.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Run only this model of the experiment, or this set of uci. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Run only this model of the experiment, or this set of adbench or uci. Repeatable."),
     ] = None,
     markdown: Annotated[
         pathlib.Path | None,
         typer.Option(help="File in which the tables replace the text between <!-- results --> and <!-- /results -->."),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder of the data sets; defaults to $TFDS_DATA_DIR, or else ~/tensorflow_datasets; for adbench, to "
+            "../shared/data/adbench beside the repository."
+        ),
+    ] = None,
 ):
     """Runs an experiment of the paper, and writes a JSON file for each model, pictures, and report.html.
 
