@@ -309,6 +309,12 @@ def test_a_copy_has_the_condition():
         ),
         (lambda f: f.inverse(tf.zeros((2, 2)), condition=tf.zeros((2, 4))), r"has shape \(2, 4\); wanted .* \(3,\)"),
         (lambda f: f.forward(tf.zeros((2, 2)), condition=1.0), r"has shape \(\); wanted a shape that ends in \(3,\)"),
+        (
+            lambda f: f.inverse(tf.zeros((2, 2)), condition=tf.zeros((4, 3))),
+            r"\(4, 3\); wanted .* broadcast to \(2, 3\)",
+        ),
+        (lambda f: f.inverse(tf.zeros((2, 1, 2)), condition=tf.zeros((4, 3))), r"wanted .* broadcast to \(2, 1, 3\)"),
+        (lambda f: f.inverse(tf.zeros(2), condition=tf.zeros((4, 3))), r"wanted .* broadcast to \(3,\)"),
         (lambda f: ActNorm((2,)).inverse(tf.zeros((2, 2)), condition=tf.zeros(3)), "`condition` is given; wanted None"),
         (
             lambda f: FusedChain([f, AffineCoupling((2,), condition_shape=1)], (2,)),

@@ -281,10 +281,17 @@ class FusedBijector(WeightHolder, _compat.CachedBijector):
                 f"{tuple(wanted)}."
             )
         of_value = value.shape[: -event_shape.rank or None]
-        if batch.rank == of_value.rank and not any(
-            mine == 1 and its != 1 for mine, its in zip(batch, of_value, strict=True)
-        ):
-            return (condition,)  # a batch of another size fails where the two meet
+        if of_value.rank is not None:
+            pairs = list(zip(reversed(batch.as_list()), reversed(of_value.as_list()), strict=False))
+            if batch.rank > of_value.rank or any(
+                mine not in (1, its) and None not in (mine, its) for mine, its in pairs
+            ):
+                raise ValueError(
+                    f"{self.name}: `condition` has shape {tuple(condition.shape)}; wanted one that can be broadcast to "
+                    f"{(*of_value, *wanted)}, for a value of shape {tuple(value.shape)}."
+                )
+            if batch.rank == of_value.rank and all(mine != 1 or its == 1 for mine, its in pairs):
+                return (condition,)
         shape = tf.concat([tf.shape(value)[: tf.rank(value) - event_shape.rank], wanted], 0)
         return (tf.broadcast_to(condition, shape),)
 
