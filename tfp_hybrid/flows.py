@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors import FusedBijector, Lattice, conditions, one_pass
 from tfp_hybrid.bijectors.transformers import CircularSpline
 from tfp_hybrid.latents import LatticeMixture
@@ -35,7 +36,8 @@ def flow_distribution(flow: tfb.Bijector, latent: tfd.Distribution | None = None
     """
     if not isinstance(flow, tfb.Bijector):
         raise ValueError(f"flow_distribution: `flow` is {flow!r}; wanted a `tfb.Bijector`.")
-    shape = getattr(flow, "latent_shape", None)
+    inverted = _compat.inverted(flow)
+    shape = getattr(flow, "latent_shape", None) if inverted is None else getattr(inverted, "event_shape", None)
     if latent is None:
         if shape is None:
             name = type(flow).__name__.lstrip("_")  # of a private class of TFP, such as `_Chain`, the public one

@@ -357,3 +357,11 @@ def test_a_bijector_of_the_user_has_a_condition():
     p_x = hy.flow_distribution(flow)
     wanted = tfd.MultivariateNormalDiag(c).log_prob(x)
     np.testing.assert_allclose(p_x.log_prob(x, bijector_kwargs={"condition": c}), wanted, rtol=1e-5)
+
+
+def test_the_inverse_of_a_flow_has_a_latent_of_its_own():
+    flow = tfb.Invert(RealNVP(2, couplings=2, hidden_units=(4,), condition_shape=1))
+    p_x, c = hy.flow_distribution(flow), normal(3, 1)
+    x = p_x.sample(3, seed=(0, 1), bijector_kwargs={"condition": c})
+    assert x.shape == (3, 2) and p_x.log_prob(x, bijector_kwargs={"condition": c}).shape == (3,)
+    assert repr(flow.bijector) == "FusedChain((2,) | (1,), 1 bijector, name='real_nvp')"

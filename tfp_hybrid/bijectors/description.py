@@ -50,19 +50,26 @@ def steps_of(bijector: tfp.bijectors.Bijector, event_shape: tuple[int, ...]) -> 
 def one_line(bijector: tfp.bijectors.Bijector) -> str:
     """Returns the class of one of our bijectors, its shapes, and the settings that differ from their defaults.
 
+    A flow of p(x | c) shows the shape of c after a bar.
+
     Example:
 
     >>> bijectors.AffineCoupling((8,), swap=True)
     AffineCoupling((8,), swap=True)
     >>> bijectors.RealNVP((4,), couplings=5)
     FusedChain((4,), 3 bijectors, name='real_nvp')
+    >>> bijectors.AffineCoupling((8,), condition_shape=3)
+    AffineCoupling((8,) | (3,))
     """
     shapes = dict.fromkeys(str(tuple(shape)) for shape in (bijector.event_shape, bijector.latent_shape))
-    return f"{type(bijector).__name__}({', '.join([' -> '.join(shapes), *_settings(bijector)])})"
+    given = "" if bijector.condition_shape is None else f" | {tuple(bijector.condition_shape)}"
+    return f"{type(bijector).__name__}({', '.join([' -> '.join(shapes) + given, *_settings(bijector)])})"
 
 
 def _settings(bijector) -> Iterator[str]:
-    for key, argument in inspect.signature(type(bijector).__init__).parameters.items():
+    arguments = dict(inspect.signature(type(bijector).__init__).parameters)
+    arguments.pop("condition_shape", None)
+    for key, argument in arguments.items():
         value = bijector.parameters.get(key, argument.default)
         if isinstance(value, list) and key != "event_shape":
             yield f"{len(value)} {key if len(value) != 1 else key.removesuffix('s')}"
