@@ -7,15 +7,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import arguments, registry
-from tfp_hybrid.bijectors.weights import WeightHolder
+from tfp_hybrid import arguments
+from tfp_hybrid.latents.base import TrainedLatent
 from tfp_hybrid.latents.checks import checked_dtype, checked_shape
 
 tfd = tfp.distributions
 _SCALES = ("shared", "own")
 
 
-class ClassMixture(WeightHolder, tfd.Distribution):
+class ClassMixture(TrainedLatent):
     """A mixture of Gaussians in which each class has components of its own.
 
         p(z) = sum_k pi_k p(z | k),    p(z | k) = sum_c w_kc N(z; mu_kc, diag(s_kc^2))
@@ -73,16 +73,9 @@ class ClassMixture(WeightHolder, tfd.Distribution):
         if scales not in _SCALES:
             raise ValueError(f"ClassMixture: `scales` is {scales!r}; wanted one of {', '.join(_SCALES)}.")
         dtype = checked_dtype(dtype, "ClassMixture")
-        super().__init__(
-            dtype=dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(shape, dtype, parameters=parameters, name=name)
         self.num_classes, self.components, self.scales = int(num_classes), int(components), scales
-        self._shape, self._size = shape, shape.num_elements()
+        self._size = shape.num_elements()
         count = self.num_classes * self.components
         self.means = self.add_weight(_means(count, self._size, separation, dtype), "means", trainable=train_means)
         self.log_scales = self.add_weight(
@@ -148,27 +141,8 @@ class ClassMixture(WeightHolder, tfd.Distribution):
         of_class = tf.einsum("kc,kcd->kd", tf.nn.softmax(self.component_logits.value), means)
         return tf.reshape(tf.einsum("k,kd->d", tf.nn.softmax(self.class_logits.value), of_class), self._shape)
 
-    def _batch_shape(self):
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self):
-        return tf.constant([], tf.int32)
-
-    def _event_shape(self):
-        return self._shape
-
-    def _event_shape_tensor(self):
-        return tf.constant(self._shape.as_list(), tf.int32)
-
     def _default_event_space_bijector(self):
         return tfp.bijectors.Identity()
-
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
-
-
-registry.register(ClassMixture)
 
 
 def _means(count, size, length, dtype):

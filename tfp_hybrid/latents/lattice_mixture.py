@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import _compat, arguments, networks, registry
+from tfp_hybrid import _compat, arguments, networks
 from tfp_hybrid.bijectors.lattice import LATTICE_RANGE, lattice_step
-from tfp_hybrid.bijectors.weights import WeightHolder
+from tfp_hybrid.latents.base import TrainedLatent
 from tfp_hybrid.latents.checks import checked_dtype
 
 tfd = tfp.distributions
@@ -18,7 +18,7 @@ _UNIT = LATTICE_RANGE / 2  # what the networks see is divided by it, and the mea
 _LEAST_SCALE = 0.05  # in steps: a component of this scale has nearly all of its mass at one point
 
 
-class LatticeMixture(WeightHolder, tfd.Distribution):
+class LatticeMixture(TrainedLatent):
     """Mixtures of logistic distributions, discretized to the multiples of a step, for the z of an `IntegerFlow`.
 
     Of each entry of z, with mixture weights w_c, means m_c, scales s_c, and the logistic cdf F,
@@ -75,14 +75,7 @@ class LatticeMixture(WeightHolder, tfd.Distribution):
         arguments.check_count(components, "LatticeMixture: `components`")
         sizes = _checked_sizes(level_sizes)
         dtype = checked_dtype(dtype, "LatticeMixture")
-        super().__init__(
-            dtype=dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(tf.TensorShape([sum(sizes)]), dtype, parameters=parameters, name=name)
         self.quantization_levels, self.components = int(quantization_levels), int(components)
         self._ends = np.cumsum(sizes).tolist()
         self.base = self.add_weight(tf.cast(self._initial(), dtype), "base")
@@ -144,27 +137,8 @@ class LatticeMixture(WeightHolder, tfd.Distribution):
         row = np.concatenate([np.zeros(self.components), means, np.full(self.components, np.log(scale))])
         return np.tile(row, (self._ends[-1], 1))
 
-    def _batch_shape(self):
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self):
-        return tf.constant([], tf.int32)
-
-    def _event_shape(self):
-        return tf.TensorShape([self._ends[-1]])
-
-    def _event_shape_tensor(self):
-        return tf.constant([self._ends[-1]], tf.int32)
-
     def _default_event_space_bijector(self):
         return None
-
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
-
-
-registry.register(LatticeMixture)
 
 
 def _checked_sizes(level_sizes) -> list[int]:
