@@ -84,14 +84,7 @@ def _head(dataset):
 
 def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
     """Returns a job for each lambda and seed, or for some of them in a quick run."""
-    dataset = datasets.load("mnist", data_dir=data_dir)
-    ood_sets = {name: outliers.load_outliers(name, dataset, data_dir) for name in OOD}
-    if place.quick:
-        parts = {"train": 640, "validation": 100, "test": 200}
-        dataset = dataclasses.replace(
-            dataset, **{part: tuple(column[:rows] for column in getattr(dataset, part)) for part, rows in parts.items()}
-        )
-        ood_sets = {name: (x[:200], y[:200]) for name, (x, y) in ood_sets.items()}
+    dataset, ood_sets = load(place, data_dir)
     settings = {
         "data": dataset.description,
         "rows": [len(y) for _, y in (dataset.train, dataset.validation, dataset.test)],
@@ -111,9 +104,22 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
         for weight, seed in ((weight, seed) for weight, seeds in weights.items() for seed in seeds):
             name = result_name(weight, seed, background)
             config = Config("mnist", generative_weight=weight / PIXELS, seed=seed, ood=()).complete(recipe)
-            measure = functools.partial(_measured, place, name, dataset, ood_sets, recipe, config)
+            measure = functools.partial(measured, place, name, dataset, ood_sets, recipe, config)
             found[name] = Job(dataclasses.asdict(config) | own, measure)
     return found
+
+
+def load(place: Place, data_dir: PathLike | None = None) -> tuple[datasets.Dataset, dict[str, tuple]]:
+    """Returns MNIST and the out-of-distribution sets, or a few rows of each for a quick run."""
+    dataset = datasets.load("mnist", data_dir=data_dir)
+    ood_sets = {name: outliers.load_outliers(name, dataset, data_dir) for name in OOD}
+    if place.quick:
+        parts = {"train": 640, "validation": 100, "test": 200}
+        dataset = dataclasses.replace(
+            dataset, **{part: tuple(column[:rows] for column in getattr(dataset, part)) for part, rows in parts.items()}
+        )
+        ood_sets = {name: (x[:200], y[:200]) for name, (x, y) in ood_sets.items()}
+    return dataset, ood_sets
 
 
 def result_name(weight: float, seed: int, background: bool = False) -> str:
@@ -141,7 +147,15 @@ def pictures(results: dict[str, Result]) -> dict[str, tuple[matplotlib.figure.Fi
     }
 
 
-def _measured(place, name, dataset, ood_sets, recipe, config):
+def measured(
+    place: Place,
+    name: str,
+    dataset: datasets.Dataset,
+    ood_sets: dict[str, tuple],
+    recipe: recipes.Recipe,
+    config: Config,
+) -> dict:
+    """Trains a model, and returns its metrics on validation, test and out-of-distribution images."""
     model, seconds = place.train(name, dataset, recipe, config)
     inside = {part: predictions.predict(model, *getattr(dataset, part), part) for part in ("test", "validation")}
     outside = {other: predictions.predict(model, *rows, other) for other, rows in ood_sets.items()}

@@ -6,12 +6,18 @@ import re
 
 import jinja2
 
-from paper import adbench, flights, mnist, results, simulation
+from paper import adbench, flights, mnist, mnist_density, results, simulation
 from tfp_hybrid import files
 from tfp_hybrid.commands.tables import Table
 from tfp_hybrid.uncertainty import pictures
 
-EXPERIMENTS = {"simulation": simulation, "mnist": mnist, "flights": flights, "adbench": adbench}
+EXPERIMENTS = {
+    "simulation": simulation,
+    "mnist": mnist,
+    "mnist_density": mnist_density,
+    "flights": flights,
+    "adbench": adbench,
+}
 REPORT = "report.html"
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 

@@ -95,6 +95,7 @@ def ConvNet(
     dropout: float = 0.0,
     kernel_regularizer: str | keras.Regularizer | None = None,
     dtype: str | keras.DTypePolicy | None = None,
+    encoding_size: int = 0,
 ) -> keras.Model:
     """Builds a convolutional conditioner for images, as in Glow, with kernels of 3x3, 1x1 and 3x3.
 
@@ -106,6 +107,8 @@ def ConvNet(
       dropout: The rate of spatial dropout (of whole channels) after each hidden layer during training.
       kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
       dtype: A Keras dtype policy; the global policy if None.
+      encoding_size: How many numbers encode the position of a pixel, which the first layer sees beside its channels;
+        see `AppendPosition`. 0 for none. It helps where objects are centred.
 
     Returns:
       A built model, `(n, H, W, c) -> (n, H, W, units)`.
@@ -115,6 +118,8 @@ def ConvNet(
     """
     options = dict(padding="same", kernel_regularizer=kernel_regularizer, dtype=dtype)
     stack = [layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))]
+    if encoding_size:
+        stack.append(AppendPosition(encoding_size, dtype=dtype))
     for size in (3, 1):
         stack.append(CouplingConv2D(hidden_units, size, activation=activation, **options))
         if dropout:

@@ -126,6 +126,7 @@ CASES = {
     "circular_spline_flow": lambda dtype: CircularSplineFlow(3, steps=1, bins=4, hidden_units=8, dtype=dtype),
     "flight_times": flight_times,
     "background": lambda dtype: Background((3,)),
+    "background, saturated": lambda dtype: Background((3,), saturated=2, quantization_levels=3),
     "squeeze": lambda dtype: Squeeze((4, 2, 3)),
     "whitening": whitening((4,)),
     "whitening_image": whitening((2, 3, 2)),
