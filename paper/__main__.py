@@ -1,4 +1,4 @@
-"""The command line: `python -m paper simulation`, `mnist`, `flights`, `adbench`, `uci` or `report`."""
+"""The command line: `python -m paper simulation`, `mnist`, `mnist_density`, `flights`, `adbench`, `uci` or `report`."""
 
 import pathlib
 from typing import Annotated
@@ -26,7 +26,10 @@ EXAMPLES = """Examples:
 @app.command(no_args_is_help=True, epilog=EXAMPLES)
 def run(
     experiment: Annotated[
-        str, typer.Argument(help="simulation, mnist, flights, adbench or uci; or report, for existing results.")
+        str,
+        typer.Argument(
+            help="simulation, mnist, mnist_density, flights, adbench or uci; or report, for existing results."
+        ),
     ],
     out: Annotated[
         pathlib.Path | None,

@@ -11,6 +11,7 @@ from tfp_hybrid import networks
 CASES = {
     "mlp": (functools.partial(networks.MLP, hidden_units=(8, 6)), (3,), 5),
     "conv_net": (functools.partial(networks.ConvNet, hidden_units=8), (4, 6, 2), 3),
+    "conv_net_position": (functools.partial(networks.ConvNet, hidden_units=8, encoding_size=4), (4, 6, 2), 3),
     "res_net": (functools.partial(networks.ResNet, hidden_units=8), (4, 6, 2), 3),
     "res_net_vector": (functools.partial(networks.ResNet, hidden_units=8, blocks=1), (3,), 4),
 }
@@ -100,6 +101,15 @@ def test_mlp_formula():
     w1, b1, w2, b2, w3, b3 = network.get_weights()
     wanted = np.tanh(np.tanh(x @ w1 + b1) @ w2 + b2) @ w3 + b3
     np.testing.assert_allclose(network(x), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_convolution_sees_positions_only_if_told_them():
+    plain = np.ones((1, 8, 8, 2), "float32")
+    for encoding_size, seen in ((0, False), (4, True)):
+        network = networks.ConvNet((8, 8, 2), 3, hidden_units=8, encoding_size=encoding_size)
+        randomize(network.trainable_weights)
+        inside = np.asarray(network(plain))[0, 2:-2, 2:-2]  # what no padding reaches
+        assert (np.ptp(inside, axis=(0, 1)).max() > 1e-3) == seen
 
 
 def test_image_networks_see_neighbours():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from paper import adbench, flights, mnist, reporting, results, simulation
+from paper import adbench, flights, mnist, mnist_density, reporting, results, simulation
 from paper.__main__ import app
 from paper.results import Place, Result
 from tfp_hybrid import datasets, files
@@ -19,7 +19,13 @@ from tfp_hybrid.datasets import loading
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "paper" / "results"
-MODULES = {"simulation": simulation, "mnist": mnist, "flights": flights, "adbench": adbench}
+MODULES = {
+    "simulation": simulation,
+    "mnist": mnist,
+    "mnist_density": mnist_density,
+    "flights": flights,
+    "adbench": adbench,
+}
 FOLDERS = {"adbench": "adbench"}  # of the data, or "tfds"
 
 
