@@ -103,7 +103,8 @@ class _Flip(nf.flows.Flow):
 def _autoregressive(case):
     flows = []
     for _ in range(case.steps):
-        # Its first hidden layer is no block. Reversed, its density takes one pass, and its samples all.
+        # Its first hidden layer is no block, and has no activation: one ReLU fewer than in the other packages.
+        # Reversed, its density takes one pass, and its samples all.
         step = nf.flows.MaskedAffineAutoregressive(case.features, case.hidden, num_blocks=1, use_residual_blocks=False)
         flows += [_Flip(), nf.flows.Reverse(step), nf.flows.ActNorm(case.features)]
     return flows
