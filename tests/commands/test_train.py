@@ -158,7 +158,7 @@ def test_a_loss_that_diverges_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         ({"dataset": "digits", "generative_weight": -1.0}, "--generative-weight is -1.0"),
         ({"dataset": "digits", "generative_weight": float("nan")}, "--generative-weight is nan"),
         ({"dataset": "digits", "learning_rate": 0.0}, "--learning-rate is 0.0"),
-        ({"dataset": "digits", "ood": ("mnist8",)}, "--ood 'mnist8' is unknown"),
+        ({"dataset": "digits", "ood": ("mnist8",)}, "the out-of-distribution set 'mnist8' is unknown"),
     ],
 )
 def test_bad_settings_are_named_before_anything_is_written(settings, message, tmp_path):

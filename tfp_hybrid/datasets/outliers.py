@@ -31,13 +31,13 @@ def load_outliers(
         return TRANSFORMS[name](dataset, np.random.default_rng(seed)), None
     if name not in loading.NAMES:
         known = sorted(TRANSFORMS) + [known for known in loading.NAMES if known != dataset.name]
-        raise ValueError(f"--ood {name!r} is unknown; wanted one of {', '.join(known)}.")
+        raise ValueError(f"the out-of-distribution set {name!r} is unknown; wanted one of {', '.join(known)}.")
     other = loading.load(name, data_dir=data_dir, seed=seed)
     x, y = other.test
     if x.shape[1:] != dataset.test[0].shape[1:] or other.quantization_levels != dataset.quantization_levels:
         raise ValueError(
-            f"--ood {name!r} has inputs of shape {x.shape[1:]} and quantization_levels {other.quantization_levels}; "
-            f"wanted {dataset.test[0].shape[1:]} and {dataset.quantization_levels}, as in {dataset.name}."
+            f"the out-of-distribution set {name!r} has inputs of shape {x.shape[1:]} and quantization_levels "
+            f"{other.quantization_levels}; wanted {dataset.test[0].shape[1:]} and {dataset.quantization_levels}, as in {dataset.name}."
         )
     return x, y if other.num_classes == dataset.num_classes else None
 
@@ -55,7 +55,10 @@ def _noise(dataset, rng):
 def _inverted(dataset, rng):
     """Returns the test images with dark and light swapped."""
     if dataset.quantization_levels is None:
-        raise ValueError(f"--ood 'inverted' needs images, but {dataset.name} has none. Use 'noise' or 'shuffled'.")
+        raise ValueError(
+            f"the out-of-distribution set 'inverted' needs images, but {dataset.name} has none. Use 'noise' or "
+            "'shuffled'."
+        )
     return dataset.quantization_levels - 1 - dataset.test[0]
 
 
@@ -64,7 +67,8 @@ def _rotated(dataset, rng):
     shape = dataset.test[0].shape[1:]
     if dataset.quantization_levels is None or len(shape) != 3 or shape[0] != shape[1]:
         raise ValueError(
-            f"--ood 'rotated' needs square images, but {dataset.name} has none. Use 'noise' or 'shuffled'."
+            f"the out-of-distribution set 'rotated' needs square images, but {dataset.name} has none. Use 'noise' or "
+            "'shuffled'."
         )
     return np.rot90(dataset.test[0], axes=(1, 2)).copy()
 

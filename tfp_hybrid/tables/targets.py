@@ -48,7 +48,7 @@ class Target:
         _check_complete(column, where)
         found, reason = _task(column, where)
         if task is not None:
-            reason = "as --task says"
+            reason = "as the task says"
         if (task or found) == REGRESSION:
             y = _numbers(column, where)
             if np.ptp(y) == 0:
@@ -64,7 +64,7 @@ class Target:
         if 2 * len(plain) > len(column):
             raise ValueError(
                 f"{where} has {len(plain):,} different values in {len(column):,} rows; wanted classes of several rows "
-                "each, or --task regression for numbers."
+                "each, or the task regression for numbers."
             )
         return cls(name, CLASSIFICATION, tuple(plain[i] for i in order)), places[codes], reason
 
