@@ -37,7 +37,8 @@ def load_outliers(
     if x.shape[1:] != dataset.test[0].shape[1:] or other.quantization_levels != dataset.quantization_levels:
         raise ValueError(
             f"the out-of-distribution set {name!r} has inputs of shape {x.shape[1:]} and quantization_levels "
-            f"{other.quantization_levels}; wanted {dataset.test[0].shape[1:]} and {dataset.quantization_levels}, as in {dataset.name}."
+            f"{other.quantization_levels}; wanted {dataset.test[0].shape[1:]} and {dataset.quantization_levels}, as in "
+            f"{dataset.name}."
         )
     return x, y if other.num_classes == dataset.num_classes else None
 
