@@ -36,7 +36,7 @@ BASE = {"saturated": None, "encoding_size": 0, "hidden_units": 64, "splines": Fa
 ENDS = {"saturated": 252}
 POSITIONS = ENDS | {"encoding_size": 8}
 DENSE = POSITIONS | {"dense": 4}
-FINAL = DENSE | {"fraction": 0.25}
+FINAL = DENSE | {"fraction": 0.2}
 CHANGES = {
     "background": ("level 0 stretched", {}),
     "both_ends": ("and levels 252 to 255", ENDS),
@@ -45,9 +45,9 @@ CHANGES = {
     "splines": ("or spline couplings", POSITIONS | {"splines": True}),
     "variational": ("or variational dequantization", POSITIONS | {"variational": True}),
     "dense": ("or four dense steps", DENSE),
-    "less_augmented": ("and a quarter augmented, not half", FINAL),
+    "less_augmented": ("and a fifth augmented, not half", FINAL),
 }
-WEIGHTS, TRIAL_WEIGHT = (1.5,), 1.0
+WEIGHTS, TRIAL_WEIGHT = (2.0,), 1.0
 EPOCHS, TRIAL_EPOCHS = 24, 1
 DENSE_UNITS = 256
 SEED = 0
