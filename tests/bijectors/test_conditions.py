@@ -264,6 +264,11 @@ def test_batches_of_any_rank_may_be_unknown_until_the_graph_runs(name, known):
     np.testing.assert_allclose(graph(many, each), wanted)
 
 
+@pytest.mark.parametrize("shape", [np.int64(3), (np.int64(3),), [3]])
+def test_shape_of_the_condition_may_hold_integers_of_numpy(shape):
+    assert RealNVP(2, couplings=2, hidden_units=(4,), condition_shape=shape).condition_shape == (3,)
+
+
 def test_networks_see_the_part_that_passes_and_the_condition():
     seen = []
 
@@ -335,6 +340,7 @@ def test_a_copy_has_the_condition():
         (lambda f: RealNVP(2, condition_shape=(2, 2, 1)), r"`condition_shape` is \(2, 2, 1\); wanted \(k,\)\."),
         (lambda f: CircularSplineFlow(1, condition_shape=2), "wanted at least two angles with a condition"),
         (lambda f: RealNVP(2, condition_shape=0), "`condition_shape` is 0; wanted"),
+        (lambda f: RealNVP(2, condition_shape=3.0), r"`condition_shape` is 3.0; wanted \(k,\)"),
         (lambda f: RealNVP(2, condition_shape=()), r"`condition_shape` is \(\); wanted"),
         (
             lambda f: Glow((4, 4, 1), condition_shape=(3, 3, 1)),

@@ -1,5 +1,8 @@
 """Conditions of flows: which one the parts of a flow take, and how a network sees it beside its input."""
 
+import numbers
+
+import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import _compat
@@ -43,13 +46,13 @@ def checked_shape(shape, event_shape, owner: str) -> tuple[int, ...] | None:
     """
     if shape is None:
         return None
-    found = (shape,) if isinstance(shape, int) else tuple(shape)
-    good = all(isinstance(size, int) and size > 0 for size in found)
+    found = tuple(np.atleast_1d(np.asarray(shape, object)))
+    good = all(isinstance(size, numbers.Integral) and size > 0 for size in found)
     image = len(event_shape) == 3
     if not good or not (len(found) == 1 or (image and len(found) == 3)):
         wanted = "(k,) or, for images, (H, W, k)" if image else "(k,)"
         raise ValueError(f"{owner}: `condition_shape` is {shape!r}; wanted {wanted}.")
-    return found
+    return tuple(map(int, found))
 
 
 def appended_shape(input_shape: tuple, condition_shape: tuple | None, owner: str) -> tuple[int, ...]:
