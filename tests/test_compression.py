@@ -172,6 +172,15 @@ def test_models_without_probabilities_of_integers_are_refused():
         compression.decode(3, b"")
 
 
+def test_a_model_with_a_condition_is_refused():
+    flow = hy.bijectors.IntegerFlow(4, steps=1, hidden_units=4, quantization_levels=17, condition_shape=1)
+    model = hy.DensityModel(hy.flow_distribution(flow))
+    with pytest.raises(ValueError, match="of p.x . c.; wanted one of p.x., whose flow takes no condition"):
+        compression.encode(model, np.zeros((2, 4), "uint8"))
+    with pytest.raises(ValueError, match="whose flow takes no condition"):
+        compression.decode(model, b"tfph")
+
+
 def test_a_flow_that_does_not_come_back_exactly_is_refused():
     inner = hy.bijectors.AffineCoupling((3,), additive=True)
     randomize(inner.trainable_variables, scale=10)

@@ -48,7 +48,7 @@ def encode(model: DensityModel, x) -> bytes:
 
     Raises:
       ImportError: If `constriction` is not installed.
-      ValueError: If the model has no P(x) of integers, cannot be inverted exactly, or cannot take x.
+      ValueError: If the model has no P(x) of integers, or a condition, cannot be inverted exactly, or cannot take x.
     """
     stream = _constriction().stream
     p_z = _latent(model)
@@ -151,6 +151,8 @@ def _categorical(stream):
 def _latent(model) -> LatticeMixture:
     if not isinstance(model, DensityModel) or model.encoder is not None:
         raise ValueError(f"model is {model!r}; wanted a `DensityModel` or `HybridModel` of x, without an encoder.")
+    if model.flow_inputs:
+        raise ValueError(f"model is {model!r}, of p(x | c); wanted one of p(x), whose flow takes no condition.")
     p_x = model.distribution
     is_of_integers = any(isinstance(part, Lattice) for part in (p_x.bijector, *p_x.bijector.submodules))
     if not is_of_integers or not isinstance(p_x.distribution, LatticeMixture):

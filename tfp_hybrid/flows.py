@@ -86,6 +86,22 @@ def log_prob_in_one_pass(distribution: tfd.Distribution, x, training: bool = Fal
     return log_prob_in_one_pass(distribution.distribution, z, training, condition) + log_det
 
 
+def sample_given(distribution: tfd.Distribution, n: int, seed, condition) -> tf.Tensor:
+    """Draws n events of p(x | condition), `(n, *event_shape)`, as TFP's `sample` does, which knows no stock chains.
+
+    Args:
+      distribution: Any TFP distribution.
+      n: The number of draws.
+      seed: As for TFP.
+      condition: Passed to those flows that take one, also in the latent distribution.
+    """
+    if not _has_flow(distribution):
+        return distribution.sample(n, seed=seed)
+    latent = distribution.distribution
+    z = sample_given(latent, n, seed, condition)
+    return one_pass.forward_and_log_det(distribution.bijector, z, latent.event_shape.rank, condition=condition)[0]
+
+
 def adapt_distribution(distribution: tfd.Distribution, x, condition=None):
     """Initializes the data-dependent weights of the flows in `distribution`, including those in its latent.
 

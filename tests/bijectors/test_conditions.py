@@ -252,6 +252,23 @@ def test_condition_is_broadcast_to_the_batch():
     np.testing.assert_allclose(draws, flow.forward(p_x.distribution.sample(3, seed=(1, 2)), condition=c))
 
 
+@pytest.mark.parametrize("name", ["real_nvp", "autoregressive"])
+@pytest.mark.parametrize("known", ["value", "condition"])
+def test_batches_of_any_rank_may_be_unknown_until_the_graph_runs(name, known):
+    flow, z, c = make(name)
+    many, each = tf.stack([z, 2 * z]), tf.stack([c, -c])
+    wanted = flow.forward(many, condition=each)
+    shapes = [many.shape, [None, None, 2]] if known == "value" else [[None, None, 3], each.shape]
+    signature = [tf.TensorSpec(shape, tf.float64) for shape in shapes]
+    graph = tf.function(lambda z, condition: flow.forward(z, condition=condition), input_signature=signature)
+    np.testing.assert_allclose(graph(many, each), wanted)
+
+
+@pytest.mark.parametrize("shape", [np.int64(3), (np.int64(3),), [3]])
+def test_shape_of_the_condition_may_hold_integers_of_numpy(shape):
+    assert RealNVP(2, couplings=2, hidden_units=(4,), condition_shape=shape).condition_shape == (3,)
+
+
 def test_networks_see_the_part_that_passes_and_the_condition():
     seen = []
 
@@ -275,7 +292,7 @@ def test_networks_see_the_part_that_passes_and_the_condition():
     image.inverse(x, condition=c)
     blocks = c.numpy().reshape(4, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4).reshape(4, 2, 2, 4)
     np.testing.assert_array_equal(seen[-1], np.concatenate([x[..., :1], blocks], -1))
-    of_image = append(x, c[:, 0, 0])  # the same number at each pixel
+    of_image = append(x, c[:, 0, 0], 3)  # the same number at each pixel
     np.testing.assert_array_equal(of_image[..., 2:], np.tile(c[:, :1, :1], (1, 2, 2, 1)))
 
 
@@ -323,6 +340,7 @@ def test_a_copy_has_the_condition():
         (lambda f: RealNVP(2, condition_shape=(2, 2, 1)), r"`condition_shape` is \(2, 2, 1\); wanted \(k,\)\."),
         (lambda f: CircularSplineFlow(1, condition_shape=2), "wanted at least two angles with a condition"),
         (lambda f: RealNVP(2, condition_shape=0), "`condition_shape` is 0; wanted"),
+        (lambda f: RealNVP(2, condition_shape=3.0), r"`condition_shape` is 3.0; wanted \(k,\)"),
         (lambda f: RealNVP(2, condition_shape=()), r"`condition_shape` is \(\); wanted"),
         (
             lambda f: Glow((4, 4, 1), condition_shape=(3, 3, 1)),

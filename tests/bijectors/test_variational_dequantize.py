@@ -125,6 +125,12 @@ def test_draws_give_the_importance_weighted_bound(noise):
     assert np.abs(one - other).max() > 0.01
 
 
+def test_the_bound_of_a_shuffled_data_set_mixes_no_rows():
+    model, x = model_of(Dequantize((2,), 3, "float64")), np.repeat(CORNERS[::4], 20, 0)
+    found = model.log_prob(tf.data.Dataset.from_tensor_slices(x).shuffle(len(x)).batch(8), draws=3)
+    np.testing.assert_allclose(np.sort(found), np.sort(model.log_prob(x, draws=3)), rtol=1e-9)
+
+
 def test_learned_noise_is_a_tighter_bound():
     """Of two levels with a flow that cannot be steep at their border; only the noise is trained."""
     keras.utils.set_random_seed(0)

@@ -57,6 +57,14 @@ def test_density_and_moments_by_integration(widening):
         np.testing.assert_allclose(p_y.cdf(quantile(p_y, q)), q, rtol=1e-6)
 
 
+def test_rows_can_be_taken_as_of_tfps_distributions(caplog):
+    p_y = built()(Z)
+    np.testing.assert_allclose(p_y[1:].log_prob(0.5), p_y.log_prob(0.5)[1:])
+    np.testing.assert_allclose(p_y.copy().mean(), p_y.mean())
+    assert p_y.sample(2, seed=(0, 1)).shape == (2, 3) and p_y[0].batch_shape == ()
+    assert not caplog.records  # TFP warns where its parameters are not those of the class
+
+
 def test_widening_stretches_about_the_mean():
     head = built()
     before = head(Z).stddev()

@@ -5,11 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from helpers import normal, randomize
 
 import tfp_hybrid as hy
-from tfp_hybrid.bijectors import Glow, Positionwise, RealNVP
+from tfp_hybrid.arguments import stateless_seed
+from tfp_hybrid.bijectors import ActNorm, FusedChain, Glow, Positionwise, RealNVP
 from tfp_hybrid.models.encoding import encode_batches
+
+tfb = tfp.bijectors
 
 
 def conditional(head=None, shape=(2,), size=3, **kwargs):
@@ -73,6 +77,40 @@ def test_fit_learns_what_the_condition_says():
     np.testing.assert_allclose(draws.mean(0), [3.0, 3.0], atol=0.3)
     each = model.sample(3, seed=0, condition=np.array([[-9.0], [0.0], [1.0]], "float32")).numpy()
     assert each.shape == (3, 2) and each[0].max() < each[1].min()
+
+
+def test_draws_of_stock_chains_and_of_flows_as_latents_are_given_the_condition():
+    inner = hy.flow_distribution(RealNVP(3, couplings=2, hidden_units=(8,), condition_shape=2))
+    randomize(inner.trainable_variables, scale=0.3)
+    c = tf.constant([0.5, -1.0])
+    z = inner.sample(3, seed=stateless_seed(1), bijector_kwargs={"condition": c})
+    for flow in (tfb.Chain([tfb.Softplus(), tfb.Scale(2.0)]), ActNorm((3,))):
+        model = hy.DensityModel(hy.flow_distribution(FusedChain([flow], (3,)), inner))
+        np.testing.assert_allclose(model.sample(3, seed=1, condition=c), flow.forward(z), rtol=1e-5)
+    chain = tfb.Chain([tfb.Softplus(), inner.bijector])
+    model = hy.DensityModel(hy.flow_distribution(chain, inner.distribution))
+    np.testing.assert_allclose(model.sample(3, seed=1, condition=c), tf.nn.softplus(z), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "condition, message",
+    [
+        (None, r"^sample: `condition` is missing; wanted an array of shape \(2,\), or \(5, 2\)"),
+        ([0.0, np.nan], "^sample: 'condition' holds nan"),
+        (np.zeros((4, 2)), r"^sample: 'condition' has shape \(4, 2\); wanted \(2,\), or \(5, 2\) for 5 draws"),
+        (np.zeros(3), r"^sample: 'condition' has shape \(1, 3\)"),
+        ({"condition": 1.0}, "^sample: 'condition' has dtype object"),
+        ("a", "^sample: 'condition' has dtype <U1"),
+    ],
+)
+def test_draws_check_the_condition(model, condition, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample(5, condition=condition)
+
+
+def test_draws_of_a_flow_without_a_condition_take_none():
+    with pytest.raises(ValueError, match="^sample: `condition` is given; wanted None"):
+        hy.DensityModel(hy.flow_distribution(RealNVP(2, couplings=2))).sample(2, condition=[1.0])
 
 
 @pytest.mark.parametrize("kind", ["arrays", "data set", "generator", "validation", "float64", "a column"])

@@ -1,5 +1,8 @@
 """Conditions of flows: which one the parts of a flow take, and how a network sees it beside its input."""
 
+import numbers
+
+import numpy as np
 import tensorflow as tf
 
 from tfp_hybrid import _compat
@@ -43,13 +46,13 @@ def checked_shape(shape, event_shape, owner: str) -> tuple[int, ...] | None:
     """
     if shape is None:
         return None
-    found = (shape,) if isinstance(shape, int) else tuple(shape)
-    good = all(isinstance(size, int) and size > 0 for size in found)
+    found = tuple(np.atleast_1d(np.asarray(shape, object)))
+    good = all(isinstance(size, numbers.Integral) and size > 0 for size in found)
     image = len(event_shape) == 3
     if not good or not (len(found) == 1 or (image and len(found) == 3)):
         wanted = "(k,) or, for images, (H, W, k)" if image else "(k,)"
         raise ValueError(f"{owner}: `condition_shape` is {shape!r}; wanted {wanted}.")
-    return found
+    return tuple(map(int, found))
 
 
 def appended_shape(input_shape: tuple, condition_shape: tuple | None, owner: str) -> tuple[int, ...]:
@@ -72,13 +75,14 @@ def appended_shape(input_shape: tuple, condition_shape: tuple | None, owner: str
     return (*sides, channels + condition_shape[-1] * int(factors[0]) ** 2)
 
 
-def append(value, condition) -> tf.Tensor:
+def append(value, condition, event_ndims: int) -> tf.Tensor:
     """Appends a condition to the input of a network, on the last axis.
 
     Args:
       value: `batch_shape + (d,)` or `batch_shape + (h, w, c)`.
       condition: `batch_shape + (k,)`, which each position of an image gets; or a map `batch_shape + (H, W, k)`, which
         is brought to the sides of the image by space-to-depth. None appends nothing.
+      event_ndims: The rank of an event: 1 for vectors, whose batch may be of any rank, or 3 for images.
 
     Returns:
       The value with more entries on the last axis.
@@ -89,7 +93,7 @@ def append(value, condition) -> tf.Tensor:
     if condition.shape.rank < value.shape.rank:
         condition = condition[..., tf.newaxis, tf.newaxis, :]
         condition = tf.broadcast_to(condition, tf.concat([tf.shape(value)[:-1], tf.shape(condition)[-1:]], 0))
-    elif value.shape.rank > 2 and condition.shape[-2] != value.shape[-2]:
+    elif event_ndims > 1 and condition.shape[-2] != value.shape[-2]:
         factor = condition.shape[-2] // value.shape[-2]
         maps = tf.nn.space_to_depth(tf.reshape(condition, [-1, *condition.shape[-3:]]), factor)
         condition = tf.reshape(maps, tf.concat([tf.shape(value)[:-1], maps.shape[-1:]], 0))

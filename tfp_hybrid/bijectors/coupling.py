@@ -121,7 +121,8 @@ class Coupling(FusedBijector):
         return self._mask.join(passing, transformed), dx, dgiven[0] if given else None, dweights
 
     def _raw_parameters(self, passing, training, condition):
-        seen, shape = conditions.append(passing, condition), _input_shape(self.conditioner, self._seen_shape)
+        seen = conditions.append(passing, condition, self.event_shape.rank)
+        shape = _input_shape(self.conditioner, self._seen_shape)
         if not seen.shape[-len(shape) :].is_compatible_with(shape):
             raise ValueError(
                 f"{self.name}: the conditioner is for a map of vectors, {shape}, but what passes through has the shape "

@@ -98,7 +98,7 @@ class MaskedAutoregressive(FusedBijector):
         return self.transformer.inverse(x, self._raw_parameters(x, training, condition), 1)
 
     def _raw_parameters(self, x, training, condition):
-        seen = conditions.append(x, condition)
+        seen = conditions.append(x, condition, 1)
         raw = tf.cast(self.conditioner(tf.reshape(seen, (-1, seen.shape[-1])), training=training), x.dtype)
         return tf.reshape(raw, tf.concat([tf.shape(x)[:-1], raw.shape[-1:]], 0))
 

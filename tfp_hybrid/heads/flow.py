@@ -46,8 +46,8 @@ class Flow(StandardizedResponse):
     def distribution(self, eta) -> tfd.Distribution:
         loc, scale = eta[..., 0], tf.math.softplus(eta[..., 1]) + 1e-3
         mean, stddev = tf.convert_to_tensor(self.response_mean), tf.convert_to_tensor(self.response_stddev)
-        g = _spline_bijector(eta[..., 2:], self.bound)
-        return _SplineNormal(mean + stddev * loc, stddev * scale, tf.convert_to_tensor(self.widening), g)
+        widening = tf.convert_to_tensor(self.widening)
+        return _SplineNormal(mean + stddev * loc, stddev * scale, widening, eta[..., 2:], self.bound)
 
     def get_config(self) -> dict:
         config = super().get_config() | {"bins": self.bins, "bound": self.bound}
@@ -67,14 +67,21 @@ def _spline_bijector(raw, bound):
 
 
 class _SplineNormal(tfd.TransformedDistribution):
-    """loc + scale g(u), stretched about its mean by a factor."""
+    """loc + scale g(u), stretched about its mean by a factor; g is the spline of `raw` on [-bound, bound]."""
 
-    def __init__(self, loc, scale, factor, spline):
+    def __init__(self, loc, scale, factor, raw, bound, name="SplineNormal"):
+        parameters = dict(locals())
+        spline = _spline_bijector(raw, bound)
         self._loc, self._scale, self._factor, self._spline = loc, scale, factor, spline
         mean = self._moment(lambda v: v)
         shift = loc + scale * (1 - factor) * mean
         bijector = tfb.Chain([tfb.Shift(shift), tfb.Scale(factor * scale), spline])
-        super().__init__(tfd.Normal(tf.zeros_like(loc), tf.ones_like(loc)), bijector, name="SplineNormal")
+        super().__init__(tfd.Normal(tf.zeros_like(loc), tf.ones_like(loc)), bijector, parameters=parameters, name=name)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        scalars = {name: tfp.util.ParameterProperties() for name in ("loc", "scale", "factor")}
+        return scalars | {"raw": tfp.util.ParameterProperties(event_ndims=1)}
 
     def _moment(self, function):
         """E[function(g(u))], `(...)`."""

@@ -24,6 +24,32 @@ def example(distribution: tfd.Distribution) -> dict[str, tf.Tensor]:
     return {name: tf.zeros((1, *one.shape), one.dtype) for name, one in given.items()}
 
 
+def of_draws(values, n: int, wanted: dict[str, tf.TensorSpec]):
+    """Checks the condition of draws: one for all of them, or one for each; a tensor is returned as it is.
+
+    Args:
+      values: `condition_shape` or `(n, *condition_shape)`.
+      n: The number of draws.
+      wanted: The `spec` of the distribution, which may be empty.
+
+    Raises:
+      ValueError: If it is missing or not as above, or if the distribution takes none.
+    """
+    if not wanted:
+        raise ValueError("sample: `condition` is given; wanted None, since the flow takes none.")
+    shape = tuple(wanted[NAME].shape)
+    if values is None:
+        raise ValueError(f"sample: `condition` is missing; wanted an array of shape {shape}, or {(n, *shape)}.")
+    if tf.is_tensor(values) and not tf.executing_eagerly():
+        return values
+    rows = np.asarray(values)
+    rows = rows[np.newaxis] if rows.ndim == len(shape) else rows
+    found = checked(rows, wanted[NAME], "sample")
+    if len(found) not in (1, n):
+        raise ValueError(f"sample: 'condition' has shape {rows.shape}; wanted {shape}, or {(n, *shape)} for {n} draws.")
+    return values if tf.is_tensor(values) else found
+
+
 def checked(values, wanted: tf.TensorSpec, argument: str) -> np.ndarray:
     """Checks that each row has a condition, of finite numbers.
 

@@ -16,7 +16,7 @@ from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pas
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, condition, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
-from tfp_hybrid.models.encoding import Encoding, encode_batches, log_probs
+from tfp_hybrid.models.encoding import Encoding, draws_given, encode_batches, log_probs
 from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
 from tfp_hybrid.trusted import check_config
@@ -180,13 +180,14 @@ class DensityModel(EncodedModel):
             follows `keras.utils.set_random_seed`, and gives new draws at each call.
           condition: For a flow with a condition, that of all draws, or one for each, `(n, *condition_shape)`.
         """
-        given = {} if condition is None else {"bijector_kwargs": {"condition": condition}}
-        return self._sample(self.distribution, n, seed, **given)
+        if condition is not None or self.flow_inputs:
+            return draws_given(self, n, seed, condition)
+        return self._sample(self.distribution, n, seed)
 
     @staticmethod
-    def _sample(distribution, n, seed, **kwargs):
+    def _sample(distribution, n, seed):
         arguments.check_count(n, "n", least=0)
-        return distribution.sample(n, seed=arguments.stateless_seed(seed), **kwargs)
+        return distribution.sample(n, seed=arguments.stateless_seed(seed))
 
     def adapt(self, x, y=None):
         """Initializes data-dependent weights, such as ActNorm's, before any training.

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 
 import keras
@@ -13,7 +14,8 @@ import tensorflow_probability as tfp
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.bijectors.noise import RowNoise
-from tfp_hybrid.models import checks, feeding, side_inputs
+from tfp_hybrid.flows import sample_given
+from tfp_hybrid.models import checks, condition, feeding, side_inputs
 
 tfd = tfp.distributions
 
@@ -173,9 +175,19 @@ def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
     arguments.check_count(draws, "draws")
     noisy = [part for part in model.distribution.submodules if isinstance(part, RowNoise)] if draws > 1 else []
     found = []
-    for number in range(draws):
-        with contextlib.ExitStack() as stack:
-            for part in noisy:
-                stack.enter_context(part.draw(number))
-            found.append(np.concatenate([batch.log_prob for batch in encode_batches(model, x, batch_size)]))
-    return found[0] if draws == 1 else (np.logaddexp.reduce(found) - np.log(draws)).astype(found[0].dtype)
+    for batch in encode_batches(model, x, batch_size):  # once, since a data set may give other rows the next time
+        of_draws = [batch.log_prob]
+        for number in range(1, draws):
+            with contextlib.ExitStack() as stack:
+                for part in noisy:
+                    stack.enter_context(part.draw(number))
+                of_draws.append(model.encode_checked(batch.with_condition(batch.x)).log_prob)
+        found.append(tf.reduce_logsumexp(of_draws, 0) - math.log(draws))
+    return np.concatenate(found)
+
+
+def draws_given(model, n: int, seed, condition_of_x) -> tf.Tensor:
+    """Computes `DensityModel.sample` with a condition, which is checked."""
+    arguments.check_count(n, "n", least=0)
+    given = condition.of_draws(condition_of_x, n, model.flow_inputs)
+    return sample_given(model.distribution, n, arguments.stateless_seed(seed), given)
