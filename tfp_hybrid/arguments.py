@@ -12,6 +12,14 @@ def check_count(count, argument: str, least: int = 1):
         raise ValueError(f"{argument} is {count!r}; wanted a whole number, at least {least}.")
 
 
+def as_shape(value, argument: str) -> tuple[int, ...]:
+    """Returns one whole number, or several, as a tuple; raises ValueError unless each is at least 1."""
+    sizes = tuple(np.atleast_1d(np.asarray(value, object)))
+    if not all(isinstance(size, numbers.Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise ValueError(f"{argument} is {value!r}; wanted a whole number, or a tuple of them, at least 1.")
+    return tuple(map(int, sizes))
+
+
 def check_batch_size(batch_size, argument: str = "batch_size"):
     """Raises ValueError unless `batch_size` is None or a whole number >= 1."""
     if batch_size is not None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from helpers import normal, parts, randomize
 
+import tfp_hybrid as hy
 from tfp_hybrid.bijectors import (
     ActNorm,
     AffineCoupling,
@@ -98,3 +99,20 @@ def test_conditioner_and_its_width_are_used(builder):
         flow = RealNVP((5,), couplings=2, hidden_units=(7,))
         widths = [part.conditioner.layers[0].units for part in parts(flow) if count(part, AffineCoupling)]
     assert set(widths) == {7}
+
+
+BUILDERS_OF_VECTORS = {
+    "RealNVP": hy.bijectors.RealNVP,
+    "NeuralSplineFlow": hy.bijectors.NeuralSplineFlow,
+    "AutoregressiveFlow": hy.bijectors.AutoregressiveFlow,
+    "CircularSplineFlow": hy.bijectors.CircularSplineFlow,
+    "IntegerFlow": hy.bijectors.IntegerFlow,
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS_OF_VECTORS)
+def test_the_number_of_features_may_be_of_numpy_and_must_be_whole(name):
+    assert tuple(BUILDERS_OF_VECTORS[name](np.int64(4)).event_shape) == (4,)
+    for shape in (4.0, 0, True, (4, None), "4"):
+        with pytest.raises(ValueError, match=f"^{name}: `event_shape` is .*; wanted a whole number, or a tuple"):
+            BUILDERS_OF_VECTORS[name](shape)

@@ -10,7 +10,7 @@ from helpers import normal, randomize
 
 import tfp_hybrid as hy
 from tfp_hybrid.arguments import stateless_seed
-from tfp_hybrid.bijectors import ActNorm, FusedChain, Glow, Positionwise, RealNVP
+from tfp_hybrid.bijectors import ActNorm, FusedChain, Glow, NeuralSplineFlow, Positionwise, RealNVP
 from tfp_hybrid.models.encoding import encode_batches
 
 tfb = tfp.bijectors
@@ -111,6 +111,13 @@ def test_draws_check_the_condition(model, condition, message):
 def test_draws_of_a_flow_without_a_condition_take_none():
     with pytest.raises(ValueError, match="^sample: `condition` is given; wanted None"):
         hy.DensityModel(hy.flow_distribution(RealNVP(2, couplings=2))).sample(2, condition=[1.0])
+
+
+@pytest.mark.parametrize("condition_shape", [None, 2])
+def test_no_draws_at_all(condition_shape):
+    flow = NeuralSplineFlow(3, steps=1, hidden_units=4, condition_shape=condition_shape)
+    model = hy.DensityModel(hy.flow_distribution(flow))
+    assert model.sample(0, condition=None if condition_shape is None else [0.0, 1.0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "data set", "generator", "validation", "float64", "a column"])

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow_probability as tfp
 
 from tfp_hybrid import networks
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors import conditions
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.coupling import Coupling
@@ -70,7 +71,7 @@ def CircularSplineFlow(
     >>> p_x = flow_distribution(flow)
     >>> log_px = p_x.log_prob(tf.constant([[0.5, 3.1]]))  # nats, of radians
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "CircularSplineFlow: `event_shape`")
     if len(shape) != 1:
         raise ValueError(f"CircularSplineFlow: `event_shape` is {shape}; wanted (d,), a vector of angles.")
     check_builder("CircularSplineFlow", "steps", steps, conditioner)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_probability as tfp
 
 from tfp_hybrid import networks
-from tfp_hybrid.arguments import check_count
+from tfp_hybrid.arguments import as_shape, check_count
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.coupling import Coupling
 from tfp_hybrid.bijectors.factor_out import FactorOut
@@ -53,7 +53,8 @@ def IntegerFlow(
         inputs are scaled to about [0, 2), and an output of 1 moves an entry by an eighth of the range.
       quantization_levels: The data are integers 0 .. quantization_levels-1.
       recompute: Whether to save memory in training by recomputing activations instead of storing them; see `Steps`.
-      condition_shape: The shape of the condition c, for P(x | c), as for `Coupling`; None for P(x).
+      condition_shape: The shape of the condition c, for P(x | c), as for `Coupling`; None for P(x). The couplings see
+        c; the P(z) of a model does not.
       dtype: The dtype of the weights and values; the networks may compute in fewer bits under a mixed precision policy.
       name: The prefix of the names of the ops.
 
@@ -73,7 +74,7 @@ def IntegerFlow(
     >>> flow.inverse_and_log_det(tf.constant([[3, 15]]))[1].numpy()
     array([0.], dtype=float32)
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "IntegerFlow: `event_shape`")
     vector = len(shape) == 1
     check_builder("IntegerFlow", "steps", steps, conditioner)
     if vector:

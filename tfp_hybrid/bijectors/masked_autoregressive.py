@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfp_hybrid import _compat, networks
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors import conditions
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.base import FusedBijector
@@ -143,7 +144,7 @@ def AutoregressiveFlow(
       Papamakarios, Pavlakou and Murray 2017, "Masked Autoregressive Flow for Density Estimation"; Durkan, Bekasov,
       Murray and Papamakarios 2019, "Neural Spline Flows", section 3.1 (splines).
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "AutoregressiveFlow: `event_shape`")
     check_builder("AutoregressiveFlow", "steps", steps, None)
     hidden_units = (hidden_units,) if isinstance(hidden_units, int) else tuple(hidden_units)
     transformer = Affine() if bins is None else RationalQuadraticSpline(bins, bound)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from tfp_hybrid import networks
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.invertible_linear import InvertibleLinear
@@ -63,7 +64,7 @@ def NeuralSplineFlow(
     References:
       Durkan, Bekasov, Murray and Papamakarios 2019, "Neural Spline Flows", section 3.
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "NeuralSplineFlow: `event_shape`")
     vector = len(shape) == 1
     check_builder("NeuralSplineFlow", "steps", steps, conditioner)
     if not vector:

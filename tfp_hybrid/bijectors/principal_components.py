@@ -2,6 +2,7 @@
 
 import tensorflow_probability as tfp
 
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors.chain import FusedChain
 from tfp_hybrid.bijectors.factor_out import FactorOut
 from tfp_hybrid.bijectors.whitening import Whitening
@@ -48,7 +49,7 @@ def PrincipalComponents(
     >>> flow.latent_shape
     TensorShape([512])
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "PrincipalComponents: `event_shape`")
     if len(shape) != 1:
         raise ValueError(f"PrincipalComponents: `event_shape` is {shape}; wanted (d,), the shape of a vector.")
     inner = getattr(flow, "event_shape", None)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from tfp_hybrid import networks
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.chain import FusedChain
@@ -59,7 +60,7 @@ def RealNVP(
     References:
       Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP".
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_shape(event_shape, "RealNVP: `event_shape`")
     vector = len(shape) == 1
     check_builder("RealNVP", "couplings", couplings, conditioner)
     if not vector:

@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_hybrid import _compat, arguments
+from tfp_hybrid import _compat
 from tfp_hybrid.bijectors import ActNorm, one_pass
 from tfp_hybrid.execution import graph_function, is_inlined, traced_plainly
 from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pass, rows_to_adapt
 from tfp_hybrid.interop import ModuleLayer
-from tfp_hybrid.models import checks, condition, feature_cache, feeding, labels, metrics, side_inputs
+from tfp_hybrid.models import checks, condition, draws, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
-from tfp_hybrid.models.encoding import Encoding, draws_given, encode_batches, log_probs
+from tfp_hybrid.models.encoding import Encoding, encode_batches, log_probs
 from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
 from tfp_hybrid.trusted import check_config
@@ -181,13 +181,8 @@ class DensityModel(EncodedModel):
           condition: For a flow with a condition, that of all draws, or one for each, `(n, *condition_shape)`.
         """
         if condition is not None or self.flow_inputs:
-            return draws_given(self, n, seed, condition)
-        return self._sample(self.distribution, n, seed)
-
-    @staticmethod
-    def _sample(distribution, n, seed):
-        arguments.check_count(n, "n", least=0)
-        return distribution.sample(n, seed=arguments.stateless_seed(seed))
+            return draws.draw_given(self.distribution, n, seed, condition)
+        return draws.draw(self.distribution, n, seed)
 
     def adapt(self, x, y=None):
         """Initializes data-dependent weights, such as ActNorm's, before any training.

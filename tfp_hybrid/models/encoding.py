@@ -14,8 +14,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.bijectors.noise import RowNoise
-from tfp_hybrid.flows import sample_given
-from tfp_hybrid.models import checks, condition, feeding, side_inputs
+from tfp_hybrid.models import checks, feeding, side_inputs
 
 tfd = tfp.distributions
 
@@ -184,10 +183,3 @@ def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
                 of_draws.append(model.encode_checked(batch.with_condition(batch.x)).log_prob)
         found.append(tf.reduce_logsumexp(of_draws, 0) - math.log(draws))
     return np.concatenate(found)
-
-
-def draws_given(model, n: int, seed, condition_of_x) -> tf.Tensor:
-    """Computes `DensityModel.sample` with a condition, which is checked."""
-    arguments.check_count(n, "n", least=0)
-    given = condition.of_draws(condition_of_x, n, model.flow_inputs)
-    return sample_given(model.distribution, n, arguments.stateless_seed(seed), given)

@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.heads.quantiles import quantile
-from tfp_hybrid.models import checks, classes, side_inputs
+from tfp_hybrid.models import checks, classes, draws, side_inputs
 from tfp_hybrid.models.encoding import flattened
 
 tfd = tfp.distributions
@@ -105,9 +105,9 @@ class Responses:
             `latents.ClassMixture`.
         """
         if y is None:
-            return self._sample(self.joint, n, seed)
+            return draws.draw(self.joint, n, seed)
         arguments.check_count(n, "n", least=0)
         latent, y = classes.given(self, n, y)
         p_x = tfd.TransformedDistribution(latent, self.flow)
-        x = self._sample(p_x, 1, seed)[0]
+        x = draws.draw(p_x, 1, seed)[0]
         return {"x" if self.encoder is None else "features": x, "y": tf.constant(y, tf.int32)}
