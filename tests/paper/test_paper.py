@@ -189,7 +189,10 @@ def test_help_has_examples():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("imagenet",), "'imagenet' is unknown; wanted one of simulation, mnist, flights, adbench, uci, report"),
+        (
+            ("imagenet",),
+            "'imagenet' is unknown; wanted one of simulation, mnist, mnist_density, flights, adbench, uci, report",
+        ),
         (("simulation", "--quick", "--only", "nothing"), "--only 'nothing' is unknown"),
         (("report", "--markdown", "missing.md"), "--markdown missing.md does not exist"),
         (("report",), "has no results"),
