@@ -3,7 +3,7 @@
 import os
 import platform
 
-PEERS = ("torch", "normflows", "nflows", "zuko")
+PEERS = ("torch", "normflows", "nflows", "zuko", "jax", "flowjax")
 
 
 def machine() -> dict:

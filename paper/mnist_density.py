@@ -1,6 +1,5 @@
 """MNIST in fewer bits at the same error, with one model, and what moves it: one change to a Glow after the other."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -14,7 +13,6 @@ from keras import layers
 from paper import mnist
 from paper.results import Job, Place, Result
 from tfp_hybrid import bijectors, networks, recipes
-from tfp_hybrid.bijectors.noise import RowNoise
 from tfp_hybrid.commands import predictions
 from tfp_hybrid.commands.fitting import Config
 from tfp_hybrid.commands.tables import MEASURED, Table, number
@@ -119,18 +117,16 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
     settings = {"data": dataset.description, "rows": [len(y) for _, y in (dataset.train, dataset.validation)]}
     found = {}
 
-    def add(name, weight, options, measure, epochs):
+    def add(name, weight, options, measure, epochs, **more):
         recipe = recipe_for(dataset, options, place.quick, epochs)
         config = Config("mnist", generative_weight=weight / mnist.PIXELS, seed=SEED, ood=()).complete(recipe)
         augment = {key: getattr(recipe.augment, key) for key in mnist.AUGMENTATION}
-        own = settings | {"flow": BASE | options, "augment": augment}
+        own = settings | {"flow": BASE | options, "augment": augment} | more
         found[name] = Job(dataclasses.asdict(config) | own, functools.partial(measure, name, recipe, config))
 
     def tested(name, recipe, config):
         metrics, model = mnist.measured(place, name, dataset, ood_sets, recipe, config), place.load_model(name)
-        return metrics | {
-            "draws": {part: _over_draws(model, *getattr(dataset, part)) for part in ("test", "validation")}
-        }
+        return metrics | {"draws": {part: _over_draws(model, *getattr(dataset, part)) for part in PARTS}}
 
     def validated(name, recipe, config):
         model, seconds = place.train(name, dataset, recipe, config)
@@ -138,7 +134,7 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
         metrics = predictions.test_metrics(model, predictions.predict(model, x, y, "validation"), y)
         return {"validation": metrics, "parameters": model.count_params(), "training_seconds": seconds}
 
-    add(MODEL, WEIGHT, FINAL, tested, EPOCHS)
+    add(MODEL, WEIGHT, FINAL, tested, EPOCHS, draws=DRAWS)
     for name, (_, options) in CHANGES.items():
         add(name, TRIAL_WEIGHT, options, validated, TRIAL_EPOCHS)
     return found
@@ -146,17 +142,8 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
 
 def _over_draws(model, x, y):
     """The error of the mean of p(y|x, noise) over draws of the dequantization noise, and bits/dim by their bound."""
-    probabilities, log_probs = [], []
-    for draw in range(DRAWS):
-        with contextlib.ExitStack() as stack:
-            for part in model.distribution.submodules:
-                if isinstance(part, RowNoise):
-                    stack.enter_context(part.draw(draw))
-            answers = predictions.predict(model, x, y, f"draw {draw + 1}")
-        probabilities.append(answers.mean)
-        log_probs.append(answers.log_prob_x.astype("float64"))
-    error = np.mean(np.mean(probabilities, 0).argmax(-1) != y)
-    bound = np.mean(np.logaddexp.reduce(log_probs) - math.log(DRAWS))
+    error = np.mean(model.predict(x, draws=DRAWS).argmax(-1) != y)
+    bound = np.mean(model.log_prob(x, draws=DRAWS).astype("float64"))
     return {"error": float(error), "bits_per_dim": float(-bound / (mnist.PIXELS * math.log(2)))}
 
 

@@ -23,7 +23,8 @@ class MaskedDense(layers.Dense):
         self.mask = np.asarray(outputs) >= np.asarray(inputs)[:, np.newaxis]
 
     def call(self, inputs):
-        x = keras.ops.matmul(inputs, self.kernel * keras.ops.cast(self.mask, self.compute_dtype)) + self.bias
+        x = keras.ops.matmul(inputs, self.kernel * keras.ops.cast(self.mask, self.compute_dtype))
+        x = keras.ops.add(x, self.bias)  # unlike `+`, which TensorFlow does not fuse with the product
         return x if self.activation is None else self.activation(x)
 
     def get_config(self):

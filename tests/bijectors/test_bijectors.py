@@ -157,7 +157,7 @@ CASES = {
     "glow_wide": glow((2, 6, 2), 1, additive=True),
 }
 NO_WEIGHTS = (
-    *("squeeze", "flight_times", "background", "preprocessing_scale", "preprocessing_logit"),
+    *("squeeze", "flight_times", "background", "background, saturated", "preprocessing_scale", "preprocessing_logit"),
     *("whitening", "whitening_image"),  # they are not trained
     "positionwise_stock",
 )

@@ -131,6 +131,40 @@ def test_the_bound_of_a_shuffled_data_set_mixes_no_rows():
     np.testing.assert_allclose(np.sort(found), np.sort(model.log_prob(x, draws=3)), rtol=1e-9)
 
 
+def classifier(classes=3):
+    keras.utils.set_random_seed(0)
+    head = hy.heads.Categorical(classes)
+    model = hy.HybridModel(model_of(Dequantize((2,), 3, "float64")).distribution, head)
+    head.kernel.assign(3 * np.random.default_rng(0).normal(size=head.kernel.shape))
+    return model
+
+
+def test_predictions_over_draws_are_the_mean_over_the_noise():
+    """Beside the integral of p(y | x + u) over the unit square of each x, by a grid."""
+    model, side = classifier(), (np.arange(50) + 0.5) / 50
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    z = ((CORNERS[:, np.newaxis] + grid) / 3 - 0.5).astype("float32")
+    wanted = tf.reduce_mean(model.head.mean(model.head(z)), 1)
+    one, many = (model.predict(CORNERS, verbose=0, draws=draws) for draws in (1, 1000))
+    np.testing.assert_allclose(many, wanted, atol=0.01)
+    assert np.abs(one - wanted).max() > 0.03
+
+
+def test_predictions_over_draws_of_data_sets_and_side_inputs():
+    x = np.repeat(CORNERS[::4], 20, 0)
+    model = classifier()
+    data = tf.data.Dataset.from_tensor_slices(x).shuffle(len(x)).batch(8)
+    shuffled, straight = (model.predict(rows, verbose=0, draws=3) for rows in (data, x))
+    np.testing.assert_allclose(np.sort(shuffled, 0), np.sort(straight, 0), rtol=1e-5)
+    assert np.abs(straight - model.predict(x, verbose=0)).max() > 0.01
+    counts = hy.heads.Offset(hy.heads.ExponentialFamily("Poisson"), exposure="hours")
+    exposed = hy.HybridModel(model.distribution, counts)
+    mean = [exposed.predict({"x": x, "hours": np.full(len(x), hours)}, verbose=0, draws=3) for hours in (1.0, 2.0)]
+    np.testing.assert_allclose(mean[1], 2 * mean[0], rtol=1e-5)
+    flow = hy.HybridModel(hy.flow_distribution(RealNVP((2,), couplings=2)), hy.heads.Categorical(2))
+    np.testing.assert_allclose(flow.predict(x, verbose=0, draws=3), flow.predict(x, verbose=0), rtol=1e-6)
+
+
 def test_learned_noise_is_a_tighter_bound():
     """Of two levels with a flow that cannot be steep at their border; only the noise is trained."""
     keras.utils.set_random_seed(0)
@@ -215,6 +249,8 @@ def test_every_weight_of_the_noise_gets_a_gradient():
             "`dequantize` has 3 levels; wanted 4",
         ),
         (lambda: model_of(dequantize()).log_prob(np.zeros((1, 2), "uint8"), draws=0), "draws is 0"),
+        (lambda: classifier().predict(np.zeros((1, 2), "uint8"), draws=0), "draws is 0"),
+        (lambda: classifier().predict(np.zeros((1, 2), "uint8"), steps=1, draws=2), "`steps` is 1; wanted none"),
     ],
 )
 def test_errors(make, message):

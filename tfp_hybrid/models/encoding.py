@@ -55,6 +55,14 @@ class Encoding:
         """Inputs of a model of p(x | c) with another x and the conditions of this pass; x alone if there are none."""
         return x if self.condition is None else side_inputs.as_inputs(x, self.condition)
 
+    def again(self, draw: int) -> "Encoding":
+        """The pass of the same inputs with another draw of the flow's noise; see `RowNoise.draw`."""
+        with contextlib.ExitStack() as stack:
+            for part in noisy_parts(self.model):
+                stack.enter_context(part.draw(draw))
+            found = self.model.encode_checked(self.with_condition(self.x))
+        return dataclasses.replace(found, side=self.side)
+
     def rows(self, chosen: np.ndarray) -> "Encoding":
         """The pass of some of the inputs, by a mask or by indices."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "kept")]
@@ -169,17 +177,36 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
             yield model.encode_checked(side_inputs.tensors(side_inputs.take(rows, slice(start, start + batch_size))))
 
 
+def noisy_parts(model) -> list[RowNoise]:
+    """The parts of a model's flow that add noise to x, such as a dequantization."""
+    return [part for part in model.distribution.submodules if isinstance(part, RowNoise)]
+
+
+def encode_draws(model, x, batch_size: int | None, draws: int) -> Iterator[list[Encoding]]:
+    """Yields for each batch its passes with several draws of the flow's noise; one pass of a flow without noise.
+
+    Args:
+      model, x, batch_size: As for `encode_batches`.
+      draws: The number of draws.
+    """
+    arguments.check_count(draws, "draws")
+    draws = draws if noisy_parts(model) else 1
+    for batch in encode_batches(model, x, batch_size):  # once, since a data set may give other rows the next time
+        yield [batch, *map(batch.again, range(1, draws))]
+
+
 def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
     """Computes `DensityModel.log_prob`."""
-    arguments.check_count(draws, "draws")
-    noisy = [part for part in model.distribution.submodules if isinstance(part, RowNoise)] if draws > 1 else []
     found = []
-    for batch in encode_batches(model, x, batch_size):  # once, since a data set may give other rows the next time
-        of_draws = [batch.log_prob]
-        for number in range(1, draws):
-            with contextlib.ExitStack() as stack:
-                for part in noisy:
-                    stack.enter_context(part.draw(number))
-                of_draws.append(model.encode_checked(batch.with_condition(batch.x)).log_prob)
-        found.append(tf.reduce_logsumexp(of_draws, 0) - math.log(draws))
+    for passes in encode_draws(model, x, batch_size, draws):
+        found.append(tf.reduce_logsumexp([one.log_prob for one in passes], 0) - math.log(len(passes)))
+    return np.concatenate(found)
+
+
+def means(model, x, batch_size: int | None, draws: int, verbose="auto") -> np.ndarray:
+    """Computes `HybridModel.predict` with several draws."""
+    bar, found = keras.utils.Progbar(None, verbose=1 if verbose == "auto" else verbose), []
+    for passes in encode_draws(model, x, batch_size, draws):
+        found.append(tf.reduce_mean([model.head.mean(one.p_y) for one in passes], 0))
+        bar.add(1)
     return np.concatenate(found)

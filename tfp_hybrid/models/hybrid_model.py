@@ -7,9 +7,11 @@ import weakref
 import keras
 import tensorflow as tf
 
+from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head
 from tfp_hybrid.models import labels, metrics, objective, side_inputs
 from tfp_hybrid.models.density_model import DensityModel
+from tfp_hybrid.models.encoding import means
 from tfp_hybrid.models.overflow import warn_of_nan
 from tfp_hybrid.models.responses import Responses
 from tfp_hybrid.penalties.base import Batch, check_penalties, penalty_config
@@ -145,14 +147,23 @@ class HybridModel(Responses, DensityModel):
     def call(self, x, training=False):
         return self.head.mean(self._encoding(x, training).p_y)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, draws=1):
         """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
+
+        A flow that adds noise u to x, such as a dequantization, gives p(y | x, u), whose mean over u is p(y|x). With
+        `draws` = k > 1, it is the mean over k draws of u, in k times the time; it takes no `steps` and no `callbacks`.
 
         An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
         warning says so. (Other inputs whose log p(x) overflows are predicted without a warning: p(y|x) does not depend
         on p(x).)
         """
-        return warn_of_nan(super().predict(x, batch_size, verbose, steps, callbacks))
+        arguments.check_count(draws, "draws")
+        if draws == 1:
+            return warn_of_nan(super().predict(x, batch_size, verbose, steps, callbacks))
+        for name, value in (("steps", steps), ("callbacks", callbacks)):
+            if value:
+                raise ValueError(f"predict: `{name}` is {value!r}; wanted none with `draws` = {draws}.")
+        return warn_of_nan(means(self, x, batch_size, draws, verbose))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
