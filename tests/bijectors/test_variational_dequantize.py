@@ -167,6 +167,15 @@ def test_predictions_over_draws_of_data_sets_and_side_inputs():
     np.testing.assert_allclose(flow.predict(x, verbose=0, draws=3), flow.predict(x, verbose=0), rtol=1e-6)
 
 
+def test_a_draw_within_a_draw_gives_the_outer_one_back():
+    bijector = Dequantize((2,), 3)
+    with bijector.draw(2):
+        wanted = bijector.inverse(CORNERS)
+        with bijector.draw(1):
+            assert np.any(bijector.inverse(CORNERS + 0) != wanted)
+        np.testing.assert_array_equal(bijector.inverse(CORNERS + 0), wanted)
+
+
 def test_one_draw_is_in_memory_at_a_time(monkeypatch):
     model, alive, most = classifier(), [], []
     again = Encoding.again
