@@ -142,7 +142,7 @@ def jobs(place: Place, data_dir: PathLike | None = None) -> dict[str, Job]:
 
 def _over_draws(model, x, y):
     """The error of the mean of p(y|x, noise) over draws of the dequantization noise, and bits/dim by their bound."""
-    error = np.mean(model.predict(x, draws=DRAWS).argmax(-1) != y)
+    error = np.mean(model.predict(x, verbose=0, draws=DRAWS).argmax(-1) != y)
     bound = np.mean(model.log_prob(x, draws=DRAWS).astype("float64"))
     return {"error": float(error), "bits_per_dim": float(-bound / (mnist.PIXELS * math.log(2)))}
 

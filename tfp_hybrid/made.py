@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfp_hybrid.arguments import as_shape, check_count
+
 
 @keras.saving.register_keras_serializable(package="tfp_hybrid")
 class MaskedDense(layers.Dense):
@@ -58,9 +60,18 @@ def MADE(
     Returns:
       A built model, `(n, d + k) -> (n, units)`, whose outputs start at zero.
 
+    Raises:
+      ValueError: If `entries` are not entries of x, or if a size is no whole number or too small.
+
     References:
       Germain, Gregor, Murray and Larochelle 2015, "MADE: Masked Autoencoder for Distribution Estimation", section 3.
     """
+    check_count(size, "MADE: `size`")
+    check_count(condition_size, "MADE: `condition_size`", least=0)
+    hidden_units = as_shape(hidden_units, "MADE: `hidden_units`")
+    if np.asarray(entries).ndim != 1 or not np.isin(entries, np.arange(size)).all() or not len(entries):
+        raise ValueError(f"MADE: `entries` is {entries!r}; wanted an entry of x for each output, 0 .. {size - 1}.")
+    entries = np.asarray(entries).astype(int)
     order = np.arange(size)[::-1] if reverse else np.arange(size)
     options = dict(kernel_regularizer=kernel_regularizer, dtype=dtype)
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -74,5 +85,5 @@ def MADE(
         stack.append(MaskedDense(degrees, following, activation=activation, **options))
         degrees = following
     # Strictly before.
-    stack.append(MaskedDense(degrees, order[np.asarray(entries)] - 1, kernel_initializer="zeros", **options))
+    stack.append(MaskedDense(degrees, order[entries] - 1, kernel_initializer="zeros", **options))
     return keras.Sequential(stack)

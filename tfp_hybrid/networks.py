@@ -64,7 +64,7 @@ def PositionMLP(
       input_shape: `(c,)`, of one vector.
       units: The size of the output.
       positions: The numbers of rows and columns of the map, `(H, W)`.
-      encoding_size: How many numbers encode a position; see `AppendPosition`.
+      encoding_size: How many numbers encode a position, a multiple of 4; see `AppendPosition`.
       hidden_units: The sizes of the hidden layers.
       activation: The activation of the hidden layers; any Keras activation.
       dropout: The dropout rate after each hidden layer during training.
@@ -107,8 +107,8 @@ def ConvNet(
       dropout: The rate of spatial dropout (of whole channels) after each hidden layer during training.
       kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
       dtype: A Keras dtype policy; the global policy if None.
-      encoding_size: How many numbers encode the position of a pixel, which the first layer sees beside its channels;
-        see `AppendPosition`. 0 for none. It helps where objects are centred.
+      encoding_size: How many numbers encode the position of a pixel, which the first layer sees beside its channels, a
+        multiple of 4; see `AppendPosition`. 0 for none. It helps where objects are centred.
 
     Returns:
       A built model, `(n, H, W, c) -> (n, H, W, units)`.

@@ -1,5 +1,7 @@
 """`AppendPosition`: where on a map a vector is, as more entries of it."""
 
+import numbers
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -22,9 +24,9 @@ class AppendPosition(layers.Layer):
 
     def __init__(self, size: int = 16, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(size, int) or size < 4 or size % 4:
+        if not isinstance(size, numbers.Integral) or size < 4 or size % 4:
             raise ValueError(f"AppendPosition: `size` is {size}; wanted a multiple of 4, at least 4.")
-        self.size = size
+        self.size = int(size)
 
     def call(self, x):
         height, width = x.shape[-3:-1]

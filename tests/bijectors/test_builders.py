@@ -101,6 +101,23 @@ def test_conditioner_and_its_width_are_used(builder):
     assert set(widths) == {7}
 
 
+@pytest.mark.parametrize("shape", [4, np.int64(4), (4, 4, None), (4.0, 4, 1), None])
+def test_glow_refuses_what_is_no_image_by_name(shape):
+    with pytest.raises(ValueError, match="^Glow: `event_shape` is .*; wanted"):
+        Glow(shape)
+
+
+def test_the_width_may_be_of_numpy_and_none_means_no_hidden_layer():
+    for width, wanted in ((np.int64(7), [7, 6]), ((), [6])):
+        flow = RealNVP((5,), couplings=1, hidden_units=width)
+        (coupling,) = (part for part in parts(flow) if isinstance(part, AffineCoupling))
+        assert [layer.units for layer in coupling.conditioner.layers] == wanted
+    assert hy.bijectors.AutoregressiveFlow(3, steps=1, hidden_units=np.int64(7)).event_shape == (3,)
+    for builder in (RealNVP, hy.bijectors.AutoregressiveFlow):
+        with pytest.raises(ValueError, match=f"^{builder.__name__}: `hidden_units` is 0; wanted"):
+            builder(5, hidden_units=0)
+
+
 BUILDERS_OF_VECTORS = {
     "RealNVP": hy.bijectors.RealNVP,
     "NeuralSplineFlow": hy.bijectors.NeuralSplineFlow,

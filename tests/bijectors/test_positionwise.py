@@ -103,6 +103,10 @@ def test_a_size_that_is_no_multiple_of_four_is_refused(size):
         AppendPosition(size)
 
 
+def test_a_size_may_be_of_numpy():
+    assert AppendPosition(np.int64(4)).get_config()["size"] == 4
+
+
 def test_wrong_shapes_are_refused():
     for shape in ((4,), 4, (0, 5, 4), (None, 5, 4)):
         with pytest.raises(ValueError, match=r"`event_shape` is .*; wanted \(H, W, C\)"):

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import weakref
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from tfp_hybrid.bijectors import (
     VariationalDequantize,
     integer_preprocessing,
 )
+from tfp_hybrid.models.encoding import Encoding
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -165,6 +167,36 @@ def test_predictions_over_draws_of_data_sets_and_side_inputs():
     np.testing.assert_allclose(flow.predict(x, verbose=0, draws=3), flow.predict(x, verbose=0), rtol=1e-6)
 
 
+def test_a_draw_within_a_draw_gives_the_outer_one_back():
+    bijector = Dequantize((2,), 3)
+    with bijector.draw(2):
+        wanted = bijector.inverse(CORNERS)
+        with bijector.draw(1):
+            assert np.any(bijector.inverse(CORNERS + 0) != wanted)
+        np.testing.assert_array_equal(bijector.inverse(CORNERS + 0), wanted)
+
+
+def test_one_draw_is_in_memory_at_a_time(monkeypatch):
+    model, alive, most = classifier(), [], []
+    again = Encoding.again
+
+    def counted(self, draw):
+        found = again(self, draw)
+        alive.append(weakref.ref(found))
+        most.append(sum(one() is not None for one in alive))
+        return found
+
+    monkeypatch.setattr(Encoding, "again", counted)
+    model.predict(CORNERS, verbose=0, draws=8)
+    model.log_prob(CORNERS, draws=8)
+    assert len(most) == 14 and max(most) <= 2
+
+
+def test_the_bar_of_predictions_over_draws_ends_its_line(capsys):
+    classifier().predict(np.repeat(CORNERS, 3, 0), batch_size=4, draws=2)
+    assert capsys.readouterr().out.endswith("\n")
+
+
 def test_learned_noise_is_a_tighter_bound():
     """Of two levels with a flow that cannot be steep at their border; only the noise is trained."""
     keras.utils.set_random_seed(0)
@@ -250,6 +282,10 @@ def test_every_weight_of_the_noise_gets_a_gradient():
         ),
         (lambda: model_of(dequantize()).log_prob(np.zeros((1, 2), "uint8"), draws=0), "draws is 0"),
         (lambda: classifier().predict(np.zeros((1, 2), "uint8"), draws=0), "draws is 0"),
+        (
+            lambda: classifier().predict((one for one in [CORNERS]), draws=2),
+            "x is a generator; wanted an array, or a `tf.data.Dataset`",
+        ),
         (lambda: classifier().predict(np.zeros((1, 2), "uint8"), steps=1, draws=2), "`steps` is 1; wanted none"),
     ],
 )

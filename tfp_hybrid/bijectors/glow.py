@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from tfp_hybrid import networks
+from tfp_hybrid.arguments import as_shape
 from tfp_hybrid.bijectors.act_norm import ActNorm
 from tfp_hybrid.bijectors.affine_coupling import AffineCoupling
 from tfp_hybrid.bijectors.chain import FusedChain
@@ -58,7 +59,8 @@ def Glow(
     References:
       Kingma and Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".
     """
-    check_image(event_shape, levels, "Glow")
+    shape = as_shape(event_shape, "Glow: `event_shape`")
+    check_image(shape, levels, "Glow")
     check_builder("Glow", "steps", steps, conditioner)
     if conditioner is None:
         conditioner = functools.partial(networks.ConvNet, hidden_units=hidden_units, dtype=networks.policy_for(dtype))
@@ -74,7 +76,6 @@ def Glow(
         flow = Steps(functools.partial(step, shape), steps, shape, recompute)
         return [squeeze, flow, factor_out_or_flatten(shape, remaining, level)]
 
-    shape = tuple(event_shape)
     flow = level(shape, levels - 1)
     if quantization_levels is not None:
         flow = integer_preprocessing(shape, quantization_levels, dtype=dtype) + flow

@@ -145,8 +145,10 @@ def AutoregressiveFlow(
       Murray and Papamakarios 2019, "Neural Spline Flows", section 3.1 (splines).
     """
     shape = as_shape(event_shape, "AutoregressiveFlow: `event_shape`")
+    if len(shape) != 1:
+        raise ValueError(f"AutoregressiveFlow: `event_shape` is {shape}; wanted (d,), the shape of a vector.")
     check_builder("AutoregressiveFlow", "steps", steps, None)
-    hidden_units = (hidden_units,) if isinstance(hidden_units, int) else tuple(hidden_units)
+    hidden_units = as_shape(hidden_units, "AutoregressiveFlow: `hidden_units`")
     transformer = Affine() if bins is None else RationalQuadraticSpline(bins, bound)
 
     def step(reverse):

@@ -18,12 +18,15 @@ class RowNoise:
 
         The mean of p(x) over several draws is the importance-weighted bound of p(x), which is tighter than that of one
         draw; and the mean of p(y|x) does not depend on what the noise of one draw happens to be.
+
+        The number is a state of the bijector: what other threads ask of it meanwhile has this noise, too.
         """
+        former = tf.identity(self._draw)
         try:
             self._draw.assign(number)
             yield
         finally:
-            self._draw.assign(0)
+            self._draw.assign(former)
 
 
 def draw_number(name: str) -> tf.Variable:

@@ -67,8 +67,8 @@ def RealNVP(
         check_image(shape, levels, "RealNVP")
     if conditioner is None:
         if vector:
-            network, hidden_units = networks.MLP, (hidden_units or (64, 64))
-            hidden_units = (hidden_units,) if isinstance(hidden_units, int) else hidden_units
+            network = networks.MLP
+            hidden_units = (64, 64) if hidden_units is None else as_shape(hidden_units, "RealNVP: `hidden_units`")
         else:
             network, hidden_units = networks.ResNet, hidden_units or 64
         conditioner = functools.partial(network, hidden_units=hidden_units, dtype=networks.policy_for(dtype))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ import tensorflow_probability as tfp
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
 from tfp_hybrid.bijectors.noise import RowNoise
-from tfp_hybrid.models import checks, feeding, side_inputs
+from tfp_hybrid.models import checks, data_sets, feeding, side_inputs
 
 tfd = tfp.distributions
 
@@ -159,7 +160,7 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
       batch_size: Rows of a batch of an array; 256 if None.
 
     Raises:
-      ValueError: If x is empty, or holds inputs that the model cannot take.
+      ValueError: If x is empty, or a generator or `PyDataset`, or holds inputs that the model cannot take.
     """
     arguments.check_batch_size(batch_size)
     model.check_encoder()
@@ -171,6 +172,8 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
         feed = feeding.Feed(model, inputs_only=True)
         for (batch,) in feed.iterate(x):
             yield model.encode_checked(side_inputs.tensors(batch))
+    elif not data_sets.is_array(x):
+        raise ValueError(f"x is a {type(x).__name__}; wanted an array, or a `tf.data.Dataset` of batches.")
     else:
         rows = checks.inputs(x, model)
         for start in range(0, side_inputs.count(rows), batch_size):
@@ -182,8 +185,10 @@ def noisy_parts(model) -> list[RowNoise]:
     return [part for part in model.distribution.submodules if isinstance(part, RowNoise)]
 
 
-def encode_draws(model, x, batch_size: int | None, draws: int) -> Iterator[list[Encoding]]:
+def encode_draws(model, x, batch_size: int | None, draws: int) -> Iterator[Iterator[Encoding]]:
     """Yields for each batch its passes with several draws of the flow's noise; one pass of a flow without noise.
+
+    A pass is made when it is asked for, so that memory holds the latents of one draw.
 
     Args:
       model, x, batch_size: As for `encode_batches`.
@@ -192,14 +197,15 @@ def encode_draws(model, x, batch_size: int | None, draws: int) -> Iterator[list[
     arguments.check_count(draws, "draws")
     draws = draws if noisy_parts(model) else 1
     for batch in encode_batches(model, x, batch_size):  # once, since a data set may give other rows the next time
-        yield [batch, *map(batch.again, range(1, draws))]
+        yield itertools.chain([batch], map(batch.again, range(1, draws)))
 
 
 def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
     """Computes `DensityModel.log_prob`."""
     found = []
     for passes in encode_draws(model, x, batch_size, draws):
-        found.append(tf.reduce_logsumexp([one.log_prob for one in passes], 0) - math.log(len(passes)))
+        of_draws = [one.log_prob for one in passes]
+        found.append(tf.reduce_logsumexp(of_draws, 0) - math.log(len(of_draws)))
     return np.concatenate(found)
 
 
@@ -209,4 +215,5 @@ def means(model, x, batch_size: int | None, draws: int, verbose="auto") -> np.nd
     for passes in encode_draws(model, x, batch_size, draws):
         found.append(tf.reduce_mean([model.head.mean(one.p_y) for one in passes], 0))
         bar.add(1)
+    bar.update(len(found), finalize=True)  # which ends the line
     return np.concatenate(found)
