@@ -12,6 +12,7 @@ digits, with which the models that are quoted elsewhere were trained.
 """
 
 import bz2
+import functools
 import io
 import lzma
 import math
@@ -71,19 +72,12 @@ def run_compression(out: pathlib.Path, seeds: int, quick: bool = False):
 
 def digits_model(steps: int) -> hy.HybridModel:
     """Returns a compiled hybrid model on an integer flow; `steps` is the number of training steps."""
-    flow = hy.bijectors.IntegerFlow((8, 8, 1), steps=4, levels=2, conditioner=_dense, quantization_levels=LEVELS)
+    network = functools.partial(hy.networks.MapMLP, hidden_units=(128, 128), dropout=0.1)  # few images, all small
+    flow = hy.bijectors.IntegerFlow((8, 8, 1), steps=4, levels=2, conditioner=network, quantization_levels=LEVELS)
     p_z = hy.latents.LatticeMixture(flow.level_sizes(), LEVELS)
     model = hy.HybridModel(hy.flow_distribution(flow, p_z), hy.heads.Categorical(10), generative_weight=1 / 128)
     model.compile(recipes.optimizer_for(2e-3, steps))
     return model
-
-
-def _dense(shape, units):
-    """A conditioner that sees the whole image, which is small, with dropout, since there are few images."""
-    hidden = [layer for _ in range(2) for layer in (keras.layers.Dense(128, "relu"), keras.layers.Dropout(0.1))]
-    last = keras.layers.Dense(math.prod(shape[:-1]) * units, kernel_initializer="zeros")
-    shaped = keras.layers.Reshape((*shape[:-1], units))
-    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), *hidden, last, shaped])
 
 
 def _joined(*parts):

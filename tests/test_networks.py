@@ -10,6 +10,7 @@ from tfp_hybrid import networks
 
 CASES = {
     "mlp": (functools.partial(networks.MLP, hidden_units=(8, 6)), (3,), 5),
+    "map_mlp": (functools.partial(networks.MapMLP, hidden_units=(8, 6)), (4, 6, 2), 3),
     "conv_net": (functools.partial(networks.ConvNet, hidden_units=8), (4, 6, 2), 3),
     "conv_net_position": (functools.partial(networks.ConvNet, hidden_units=8, encoding_size=4), (4, 6, 2), 3),
     "res_net": (functools.partial(networks.ResNet, hidden_units=8), (4, 6, 2), 3),
@@ -120,3 +121,11 @@ def test_image_networks_see_neighbours():
         moved[0, 0, 0, 0] += 10
         changed = np.any(network(moved)[0] != network(x)[0], axis=-1)
         assert changed[1, 1] and changed[reach, reach] and not changed[0, 5]
+
+
+def test_a_map_mlp_sees_all_of_a_map():
+    network, x, _ = make("map_mlp")
+    randomize(network.trainable_weights)
+    moved = x.numpy()
+    moved[0, 0, 0, 0] += 10
+    assert np.all(network(moved)[0] != network(x)[0])

@@ -8,6 +8,7 @@ initialized to zero, so that a coupling starts as the identity map. Under a mixe
 in 16 bits.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -17,7 +18,7 @@ from tfp_hybrid.convolution import CouplingConv2D
 from tfp_hybrid.made import MADE
 from tfp_hybrid.position_encoding import AppendPosition
 
-__all__ = ["ConvNet", "CosSin", "MADE", "MLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
+__all__ = ["ConvNet", "CosSin", "MADE", "MLP", "MapMLP", "OfAngles", "PositionMLP", "ResNet", "ShiftAndLogScale"]
 
 
 def MLP(
@@ -45,6 +46,37 @@ def MLP(
     """
     inputs = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))
     return keras.Sequential([inputs, *_dense(units, hidden_units, activation, dropout, kernel_regularizer, dtype)])
+
+
+def MapMLP(
+    input_shape: Sequence[int],
+    units: int,
+    hidden_units: Sequence[int] = (256, 256),
+    activation: str | Callable | None = "relu",
+    dropout: float = 0.0,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """Builds a fully connected conditioner for maps, every output of which sees every position.
+
+    Its weights grow with the size of the map: it is for small images, or for the coarse level of a flow.
+
+    Args:
+      input_shape: `(H, W, c)`, without the batch axis.
+      units: The number of channels of the output.
+      hidden_units: The sizes of the hidden layers.
+      activation: The activation of the hidden layers; any Keras activation.
+      dropout: The dropout rate after each hidden layer during training.
+      kernel_regularizer: The regularizer of every kernel; any Keras regularizer.
+      dtype: A Keras dtype policy; the global policy if None.
+
+    Returns:
+      A built model, `(n, H, W, c) -> (n, H, W, units)`.
+    """
+    shape = (*input_shape[:-1], units)
+    dense = _dense(math.prod(shape), hidden_units, activation, dropout, kernel_regularizer, dtype)
+    inputs = layers.Input(tuple(input_shape), dtype=_input_dtype(dtype))
+    return keras.Sequential([inputs, layers.Flatten(dtype=dtype), *dense, layers.Reshape(shape, dtype=dtype)])
 
 
 def PositionMLP(

@@ -16,7 +16,8 @@ from tfp_hybrid.flows import adapt_distribution, is_adapted, log_prob_in_one_pas
 from tfp_hybrid.interop import ModuleLayer
 from tfp_hybrid.models import checks, condition, draws, feature_cache, feeding, labels, metrics, side_inputs
 from tfp_hybrid.models.encoded_model import EncodedModel
-from tfp_hybrid.models.encoding import Encoding, encode_batches, log_probs
+from tfp_hybrid.models.encoding import Encoding, encode_batches
+from tfp_hybrid.models.over_noise import log_probs
 from tfp_hybrid.models.summary import print_flow
 from tfp_hybrid.serialization import FORMAT, check_format, check_savable, deserialize, serialize
 from tfp_hybrid.trusted import check_config

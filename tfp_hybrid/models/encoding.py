@@ -1,10 +1,7 @@
 """The pass from x to z: what it gives, and many inputs in batches."""
 
-import contextlib
 import dataclasses
 import functools
-import itertools
-import math
 from collections.abc import Iterator
 
 import keras
@@ -14,7 +11,6 @@ import tensorflow_probability as tfp
 
 from tfp_hybrid import arguments
 from tfp_hybrid.bijectors import one_pass
-from tfp_hybrid.bijectors.noise import RowNoise
 from tfp_hybrid.models import checks, data_sets, feeding, side_inputs
 
 tfd = tfp.distributions
@@ -55,14 +51,6 @@ class Encoding:
     def with_condition(self, x):
         """Inputs of a model of p(x | c) with another x and the conditions of this pass; x alone if there are none."""
         return x if self.condition is None else side_inputs.as_inputs(x, self.condition)
-
-    def again(self, draw: int) -> "Encoding":
-        """The pass of the same inputs with another draw of the flow's noise; see `RowNoise.draw`."""
-        with contextlib.ExitStack() as stack:
-            for part in noisy_parts(self.model):
-                stack.enter_context(part.draw(draw))
-            found = self.model.encode_checked(self.with_condition(self.x))
-        return dataclasses.replace(found, side=self.side)
 
     def rows(self, chosen: np.ndarray) -> "Encoding":
         """The pass of some of the inputs, by a mask or by indices."""
@@ -178,42 +166,3 @@ def encode_batches(model, x, batch_size: int | None = None) -> Iterator[Encoding
         rows = checks.inputs(x, model)
         for start in range(0, side_inputs.count(rows), batch_size):
             yield model.encode_checked(side_inputs.tensors(side_inputs.take(rows, slice(start, start + batch_size))))
-
-
-def noisy_parts(model) -> list[RowNoise]:
-    """The parts of a model's flow that add noise to x, such as a dequantization."""
-    return [part for part in model.distribution.submodules if isinstance(part, RowNoise)]
-
-
-def encode_draws(model, x, batch_size: int | None, draws: int) -> Iterator[Iterator[Encoding]]:
-    """Yields for each batch its passes with several draws of the flow's noise; one pass of a flow without noise.
-
-    A pass is made when it is asked for, so that memory holds the latents of one draw.
-
-    Args:
-      model, x, batch_size: As for `encode_batches`.
-      draws: The number of draws.
-    """
-    arguments.check_count(draws, "draws")
-    draws = draws if noisy_parts(model) else 1
-    for batch in encode_batches(model, x, batch_size):  # once, since a data set may give other rows the next time
-        yield itertools.chain([batch], map(batch.again, range(1, draws)))
-
-
-def log_probs(model, x, batch_size: int | None, draws: int) -> np.ndarray:
-    """Computes `DensityModel.log_prob`."""
-    found = []
-    for passes in encode_draws(model, x, batch_size, draws):
-        of_draws = [one.log_prob for one in passes]
-        found.append(tf.reduce_logsumexp(of_draws, 0) - math.log(len(of_draws)))
-    return np.concatenate(found)
-
-
-def means(model, x, batch_size: int | None, draws: int, verbose="auto") -> np.ndarray:
-    """Computes `HybridModel.predict` with several draws."""
-    bar, found = keras.utils.Progbar(None, verbose=1 if verbose == "auto" else verbose), []
-    for passes in encode_draws(model, x, batch_size, draws):
-        found.append(tf.reduce_mean([model.head.mean(one.p_y) for one in passes], 0))
-        bar.add(1)
-    bar.update(len(found), finalize=True)  # which ends the line
-    return np.concatenate(found)

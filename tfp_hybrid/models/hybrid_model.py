@@ -11,7 +11,7 @@ from tfp_hybrid import arguments
 from tfp_hybrid.heads import Head
 from tfp_hybrid.models import labels, metrics, objective, side_inputs
 from tfp_hybrid.models.density_model import DensityModel
-from tfp_hybrid.models.encoding import means
+from tfp_hybrid.models.over_noise import predictions
 from tfp_hybrid.models.overflow import warn_of_nan
 from tfp_hybrid.models.responses import Responses
 from tfp_hybrid.penalties.base import Batch, check_penalties, penalty_config
@@ -164,7 +164,7 @@ class HybridModel(Responses, DensityModel):
         for name, value in (("steps", steps), ("callbacks", callbacks)):
             if value:
                 raise ValueError(f"predict: `{name}` is {value!r}; wanted none with `draws` = {draws}.")
-        return warn_of_nan(means(self, x, batch_size, draws, verbose))
+        return warn_of_nan(predictions(self, x, batch_size, draws, verbose))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; checks the batch first, and warns as `predict` does."""
