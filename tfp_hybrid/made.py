@@ -26,7 +26,8 @@ class MaskedDense(layers.Dense):
 
     def call(self, inputs):
         x = keras.ops.matmul(inputs, self.kernel * keras.ops.cast(self.mask, self.compute_dtype))
-        x = keras.ops.add(x, self.bias)  # unlike `+`, which TensorFlow does not fuse with the product
+        if self.use_bias:
+            x = keras.ops.add(x, self.bias)  # unlike `+`, which TensorFlow does not fuse with the product
         return x if self.activation is None else self.activation(x)
 
     def get_config(self):

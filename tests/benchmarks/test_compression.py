@@ -22,7 +22,7 @@ def test_it_compresses_resumes_and_reports(tmp_path):
     assert row["bits"] / (447 * 64) == pytest.approx(row["bits_per_dim"], rel=1e-4)
     assert row["zlib"] < 447 * 64 and row["PNG, one sheet"] < row["PNG, each digit"]
     report = (tmp_path / "compression.md").read_text()
-    assert f"| integer flow, seed 0 | {row['flow']:,} | " in report and "| lzma | " in report
+    assert f"| integer flow, 1,000 digits, seed 0 | {row['flow']:,} | " in report and "| lzma | " in report
     (tmp_path / "compression.md").unlink()
     assert CliRunner().invoke(app, command).exit_code == 0
     assert (tmp_path / "compression.md").read_text() == report

@@ -18,7 +18,7 @@ from tfp_hybrid.bijectors import (
     SplineCoupling,
     transformers,
 )
-from tfp_hybrid.made import MADE
+from tfp_hybrid.made import MADE, MaskedDense
 
 tfb = tfp.bijectors
 
@@ -36,6 +36,17 @@ def test_outputs_see_what_comes_before(size, reverse):
     jacobian = tape.jacobian(raw, x)[0, :, 0].numpy()
     before = entries[:, np.newaxis] < np.arange(size) if reverse else entries[:, np.newaxis] > np.arange(size)
     assert ((jacobian != 0) == before).all()
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_masked_layer_is_a_masked_product(use_bias):
+    layer, x = MaskedDense([0, 1, 2], [0, 1, 1, 2], use_bias=use_bias), normal(5, 3)
+    layer(x)
+    randomize(layer.trainable_weights, scale=1.0)
+    kernel, *bias = layer.get_weights()
+    mask = np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]])
+    np.testing.assert_allclose(layer(x), x @ (kernel * mask) + sum(bias), rtol=1e-5)
+    assert len(bias) == use_bias
 
 
 def test_affine_is_that_of_tfp():

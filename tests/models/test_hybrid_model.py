@@ -61,6 +61,7 @@ class NotingLogDet(FusedBijector):
         return tf.identity(x), log_det(x)
 
 
+@pytest.mark.integration  # TensorFlow's optimizer leaves out what no one asks for
 @pytest.mark.parametrize("in_steps", [False, True])
 @pytest.mark.parametrize("weight", [0, 0.5])
 def test_lambda_zero_computes_no_log_det(weight, in_steps):

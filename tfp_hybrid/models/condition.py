@@ -11,6 +11,8 @@ tfd = tfp.distributions
 NAME = "condition"
 """The name of the condition in a dict of inputs."""
 
+_NUMBERS = "biuf"  # kinds of dtype
+
 
 def spec(distribution: tfd.Distribution) -> dict[str, tf.TensorSpec]:
     """Returns the condition of one input by its name; nothing for a distribution without one."""
@@ -43,10 +45,9 @@ def of_draws(values, n: int, wanted: dict[str, tf.TensorSpec]):
     if tf.is_tensor(values) and not tf.executing_eagerly():
         return values
     rows = np.asarray(values)
-    rows = rows[np.newaxis] if rows.ndim == len(shape) else rows
-    found = checked(rows, wanted[NAME], "sample")
-    if len(found) not in (1, n):
+    if rows.dtype.kind in _NUMBERS and rows.shape not in (shape, (1, *shape), (n, *shape)):
         raise ValueError(f"sample: 'condition' has shape {rows.shape}; wanted {shape}, or {(n, *shape)} for {n} draws.")
+    found = checked(rows[np.newaxis] if rows.shape == shape else rows, wanted[NAME], "sample")
     return values if tf.is_tensor(values) else found
 
 
@@ -65,7 +66,7 @@ def checked(values, wanted: tf.TensorSpec, argument: str) -> np.ndarray:
       ValueError: If they are not as above.
     """
     values, shape = np.asarray(values), tuple(wanted.shape)
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in _NUMBERS:
         raise ValueError(f"{argument}: {NAME!r} has dtype {values.dtype}; wanted real numbers.")
     if values.ndim == 1 and shape == (1,):
         values = values[:, np.newaxis]
