@@ -150,9 +150,9 @@ class HybridModel(Responses, DensityModel):
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, draws=1):
         """E[y|x]: class probabilities `(n, K)`, or `(n, ...)`. As `keras.Model.predict`; checks the inputs first.
 
-        A flow that adds noise u to x, such as a dequantization, gives p(y | x, u), whose mean over u is p(y|x). With
-        `draws` = k > 1, it is the mean over k draws of u, in k times the time; it takes arrays and `tf.data`, but no
-        generators, no `steps` and no `callbacks`.
+        A flow that adds noise u to x, such as a dequantization, gives p(y | x, u); p(y|x) is its mean over the flow's
+        q(u | x), which one u estimates. With `draws` = k > 1, it is the mean over k draws of u, in k times the time,
+        and takes arrays and `tf.data`, but no generators, no `steps` and no `callbacks`.
 
         An input so far out that its latent overflows, whose log p(x) is -inf, has no prediction: it gets NaN, and a
         warning says so. (Other inputs whose log p(x) overflows are predicted without a warning: p(y|x) does not depend
